@@ -1,0 +1,139 @@
+"""Heat map and descriptor map -> keypoints, scores, descriptors, for whole batches and at fixed sizes.
+
+Nothing here depends on the data but through values: every function has output shapes that follow from its input
+shapes, with a validity mask instead of a varying count, so that it can be exported or captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from superpoint_ros.network import CELL
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How keypoints are picked from the heat map.
+
+    Attributes:
+        max_keypoints: most keypoints per image.
+        nms_radius: no two keypoints lie within this Chebyshev distance of each other, in pixels.
+        detection_threshold: least probability of a keypoint.
+        border: width of the image border without keypoints, in pixels.
+        subpixel: refine positions to fractions of a pixel.
+    """
+
+    max_keypoints: int = 1000
+    nms_radius: int = 4
+    detection_threshold: float = 0.005
+    border: int = 4
+    subpixel: bool = True
+
+
+def heatmap(logits: Tensor) -> Tensor:
+    """(B, 65, H/8, W/8) logits -> (B, H, W) float32 keypoint probabilities (paper, section 3.2)."""
+    probability = torch.softmax(logits.float(), dim=1)[:, :-1]
+    return F.pixel_shuffle(probability, CELL).squeeze(1)
+
+
+def _window_max(x: Tensor, radius: int) -> Tensor:
+    # Two passes of one dimension cost a fraction of one square pass.
+    size = 2 * radius + 1
+    rows = F.max_pool2d(x.unsqueeze(1), (1, size), stride=1, padding=(0, radius))
+    return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius, 0)).squeeze(1)
+
+
+def _local_maxima(scores: Tensor, radius: int) -> Tensor:
+    """Where a positive score is the greatest of its window; among equals the first in reading order wins."""
+    peak = (scores > 0) & (scores == _window_max(scores, radius))
+    height, width = scores.shape[-2:]
+    # Counting down from the end of the picture keeps 0 free for "no peak" (exact in float32 up to 16 megapixels).
+    rank = torch.arange(height * width, 0, -1, device=scores.device, dtype=torch.float32).view(height, width)
+    rank = torch.where(peak, rank, torch.zeros_like(rank))
+    return peak & (rank == _window_max(rank, radius))
+
+
+def suppress(scores: Tensor, radius: int, rounds: int = 3) -> Tensor:
+    """Non-maximum suppression of (B, H, W) scores: all but local maxima become 0.
+
+    Each round keeps the local maxima of what is not yet within `radius` of a kept one, as greedy suppression does;
+    chains of more than `rounds` overlapping windows, which are rare, lose their weakest members.
+    """
+    if radius == 0:
+        return scores
+    kept = _local_maxima(scores, radius)
+    for _ in range(rounds - 1):
+        covered = _window_max(kept.float(), radius) > 0
+        kept = kept | _local_maxima(torch.where(covered, torch.zeros_like(scores), scores), radius)
+    return torch.where(kept, scores, torch.zeros_like(scores))
+
+
+def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
+    """The best K local maxima of (B, H, W) heat maps.
+
+    Returns:
+        positions (B, K, 2) int64 as (x, y), and scores (B, K) float32 descending; a score of 0 marks an unused place.
+        K is `max_keypoints`, or the number of pixels where that is less.
+    """
+    batch, height, width = heat.shape
+    scores = torch.where(heat > settings.detection_threshold, heat, torch.zeros_like(heat))
+    scores = suppress(scores, settings.nms_radius)
+    if b := settings.border:
+        inside = torch.zeros_like(scores)
+        inside[:, b : height - b, b : width - b] = 1
+        scores = scores * inside
+    best, index = torch.topk(scores.view(batch, -1), min(settings.max_keypoints, height * width), dim=1)
+    return torch.stack((index % width, index // width), dim=-1), best
+
+
+def refine(heat: Tensor, positions: Tensor, radius: int = 2) -> Tensor:
+    """Centre of the heat map's mass in a window around each position: (B, H, W), (B, K, 2) -> (B, K, 2) float32.
+
+    The window is cut at the picture's edges, and its floor is subtracted so that a broad glow does not pull the
+    centre; the result stays within a pixel of the position.
+    """
+    batch, height, width = heat.shape
+    offset = torch.arange(-radius, radius + 1, device=heat.device)
+    x = positions[..., 0, None, None] + offset[None, :]
+    y = positions[..., 1, None, None] + offset[:, None]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    flat = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).view(batch, -1)
+    window = heat.view(batch, -1).gather(1, flat).view(inside.shape)
+    window = torch.where(inside, window, torch.zeros_like(window))
+    mass = window.sum(dim=(-2, -1)).clamp_min(1e-12)
+    step = offset.float()
+    dx = (window.sum(dim=-2) * step).sum(dim=-1) / mass
+    dy = (window.sum(dim=-1) * step).sum(dim=-1) / mass
+    return positions.float() + torch.stack((dx, dy), dim=-1).clamp(-1, 1)
+
+
+def sample(descriptors: Tensor, keypoints: Tensor) -> Tensor:
+    """Unit descriptors at keypoints: (B, D, H/8, W/8), (B, K, 2) in padded-image pixels -> (B, K, D) float32.
+
+    Bilinear between cell centres, which lie at (8 i + 3.5) where pixel centres are whole numbers.
+    """
+    rows, columns = descriptors.shape[-2:]
+    size = torch.tensor([columns * CELL, rows * CELL], device=keypoints.device, dtype=torch.float32)
+    grid = ((keypoints + 0.5) / size * 2 - 1).unsqueeze(1)
+    unit = F.normalize(descriptors.float(), dim=1)
+    sampled = F.grid_sample(unit, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.normalize(sampled.squeeze(2), dim=1).transpose(1, 2)
+
+
+def decode(
+    logits: Tensor, descriptors: Tensor, size: tuple[int, int], settings: Decoding
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Network output -> keypoints (B, K, 2), scores (B, K) descending, descriptors (B, K, D), all float32.
+
+    `size` is (height, width) of the image before padding; nothing is found in the padding. Places with score 0 are
+    unused.
+    """
+    height, width = size
+    heat = heatmap(logits)[:, :height, :width].contiguous()
+    positions, scores = pick(heat, settings)
+    keypoints = refine(heat, positions) if settings.subpixel else positions.float()
+    return keypoints, scores, sample(descriptors, keypoints)

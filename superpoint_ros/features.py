@@ -1,0 +1,103 @@
+"""The values that everything hands on: Features, Matches, Homography."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Features:
+    """Keypoints of one image with scores and descriptors, best score first.
+
+    Attributes:
+        keypoints: (N, 2) float32, x right, y down, in pixels of the image; the centre of the top-left pixel is (0, 0).
+        scores: (N,) float32 detection probabilities, descending.
+        descriptors: (N, D) float32 of unit length.
+        image_size: (height, width) in pixels.
+        device_descriptors: the descriptors as the tensor that the network left on its device, where there is one;
+            matching uses it to save a transfer.
+    """
+
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
+    image_size: tuple[int, int]
+    device_descriptors: Any = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @staticmethod
+    def empty(image_size: tuple[int, int], descriptor_size: int = 256) -> Features:
+        """Features of an image without keypoints."""
+        return Features(
+            np.zeros((0, 2), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, descriptor_size), np.float32),
+            image_size,
+        )
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of keypoints with similar descriptors.
+
+    Attributes:
+        indices: (M, 2) int64 into the keypoints of the first and of the second image.
+        similarity: (M,) float32 cosine similarity of the descriptors.
+    """
+
+    indices: NDArray[np.int64]
+    similarity: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @staticmethod
+    def empty() -> Matches:
+        """No matches."""
+        return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
+
+
+class Status(enum.IntEnum):
+    """What became of a homography; the numbers are those of MatchedHomography.msg."""
+
+    OK = 0
+    FIRST_FRAME = 1
+    TOO_FEW_MATCHES = 2
+    NO_CONSENSUS = 3
+    TIME_JUMP = 4
+    IMAGE_CHANGED = 5
+
+
+@dataclass(frozen=True)
+class Homography:
+    """A homography with x_second ~ H x_first in pixels, and how far to trust it.
+
+    Attributes:
+        status: everything but `inliers` is zero unless this is OK.
+        matrix: (3, 3) float64 with h33 = 1.
+        inliers: (M,) bool, one for each match.
+        rmse: root mean square reprojection error of the inliers in the second image, in pixels.
+        covariance: (8, 8) float64 of (h11, h12, h13, h21, h22, h23, h31, h32).
+    """
+
+    status: Status
+    matrix: NDArray[np.float64]
+    inliers: NDArray[np.bool_]
+    rmse: float
+    covariance: NDArray[np.float64]
+
+    @property
+    def inlier_count(self) -> int:
+        return int(np.count_nonzero(self.inliers))
+
+    @staticmethod
+    def failed(status: Status, matches: int = 0) -> Homography:
+        """No homography, for the reason given."""
+        return Homography(status, np.zeros((3, 3)), np.zeros(matches, bool), 0.0, np.zeros((8, 8)))

@@ -1,0 +1,115 @@
+"""The SuperPoint network (DeTone et al., 2018, section 3), and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+CELL = 8
+"""Side in pixels of the cells that the heads see: three 2 x 2 poolings."""
+
+ENCODER = ("1a", "1b", "2a", "2b", "3a", "3b", "4a", "4b")
+HEADS = ("Pa", "Pb", "Da", "Db")
+
+Norm = Literal["none", "before_relu", "after_relu"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes that tell one SuperPoint network from another; the defaults are the paper's.
+
+    `norm` says where batch normalisation stands: nowhere (the paper's form), between convolution and ReLU
+    (training in this package, folded away on saving), or after the ReLU (rpautrat's port).
+    """
+
+    encoder: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 128)
+    detector: int = 256
+    descriptor: int = 256
+    descriptor_size: int = 256
+    norm: Norm = "none"
+
+
+class Layer(nn.Module):
+    """Convolution with optional batch normalisation and ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, norm: Norm, relu: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
+        self.norm = nn.BatchNorm2d(outputs, eps=1e-3) if norm != "none" else None
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+        self.norm_last = norm == "after_relu"
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.norm is None:
+            return self.relu(x)
+        return self.norm(self.relu(x)) if self.norm_last else self.relu(self.norm(x))
+
+
+class SuperPointNet(nn.Module):
+    """Shared encoder with a detector head and a descriptor head.
+
+    Input is (B, 1, H, W) grey in 0..1 with H and W multiples of 8.
+    """
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        self.architecture = a = architecture or Architecture()
+        inputs = 1
+        for name, outputs in zip(ENCODER, a.encoder, strict=True):
+            self.add_module(f"conv{name}", Layer(inputs, outputs, 3, a.norm, relu=True))
+            inputs = outputs
+        self.convPa = Layer(inputs, a.detector, 3, a.norm, relu=True)
+        self.convPb = Layer(a.detector, CELL * CELL + 1, 1, a.norm, relu=False)
+        self.convDa = Layer(inputs, a.descriptor, 3, a.norm, relu=True)
+        self.convDb = Layer(a.descriptor, a.descriptor_size, 1, a.norm, relu=False)
+        self.pool = nn.MaxPool2d(2)
+
+    def encode(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) image -> (B, C, H/8, W/8) features."""
+        x = image
+        for name in ENCODER:
+            x = self.get_submodule(f"conv{name}")(x)
+            if name in ("1b", "2b", "3b"):
+                x = self.pool(x)
+        return x
+
+    def detect(self, encoded: Tensor) -> Tensor:
+        """Encoded features -> (B, 65, H/8, W/8) logits; the last bin means "no keypoint in this cell" (section 3.2)."""
+        return self.convPb(self.convPa(encoded))
+
+    def describe(self, encoded: Tensor) -> Tensor:
+        """Encoded features -> (B, D, H/8, W/8) descriptors, not normalised (section 3.3)."""
+        return self.convDb(self.convDa(encoded))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) image -> logits (B, 65, H/8, W/8) and descriptors (B, D, H/8, W/8)."""
+        encoded = self.encode(image)
+        return self.detect(encoded), self.describe(encoded)
+
+
+def folded(network: SuperPointNet) -> SuperPointNet:
+    """A copy in the paper's form: batch normalisation before the ReLU folded into the convolutions.
+
+    Raises:
+        ValueError: if the normalisation stands after the ReLU, where zero padding makes folding inexact.
+    """
+    a = network.architecture
+    if a.norm == "after_relu":
+        raise ValueError("batch normalisation after the ReLU cannot be folded exactly, only before it")
+    plain = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size))
+    with torch.no_grad():
+        for name in ENCODER + HEADS:
+            source, target = network.get_submodule(f"conv{name}"), plain.get_submodule(f"conv{name}")
+            weight, bias = source.conv.weight.double(), source.conv.bias.double()
+            if source.norm is not None:
+                bn = source.norm
+                scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+                weight = weight * scale[:, None, None, None]
+                bias = (bias - bn.running_mean.double()) * scale + bn.bias.double()
+            target.conv.weight.copy_(weight)
+            target.conv.bias.copy_(bias)
+    return plain.eval()

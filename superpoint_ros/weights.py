@@ -1,0 +1,188 @@
+"""Weights files: the formats that can be read, the known files, and how this package writes its own.
+
+Nothing in a file is ever executed: safetensors holds numbers only, and PyTorch files are read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from superpoint_ros.network import ENCODER, HEADS, Architecture, Norm, SuperPointNet, folded
+
+_FOLDER = Path(__file__).with_name("weights")
+
+KNOWN = {
+    "default": (_FOLDER / "default.safetensors", "trained by this package, free for any use (model card beside it)"),
+}
+"""Known weights by name: their file and a line about them."""
+
+
+class WeightsError(ValueError):
+    """Weights are missing, unreadable or of the wrong shape; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network with its weights.
+
+    Attributes:
+        network: ready for inference.
+        name: the known name, or the file's name without its ending.
+        sha256: of the file, in hex.
+        path: the file that was read.
+        layout: whose naming of the tensors the file has.
+    """
+
+    network: SuperPointNet
+    name: str
+    sha256: str
+    path: Path
+    layout: str
+
+    @property
+    def label(self) -> str:
+        """Name and first 12 hex digits of the checksum, as messages carry it."""
+        return f"{self.name}:{self.sha256[:12]}"
+
+
+def load(name_or_path: str | Path) -> Weights:
+    """Read weights by known name or path.
+
+    The path is a file of this package (.safetensors), of Magic Leap's or rpautrat's PyTorch code (.pth), or a folder
+    that `transformers.SuperPointForKeypointDetection.save_pretrained` wrote.
+
+    Raises:
+        WeightsError: if there is no such file, or it holds no SuperPoint network.
+    """
+    path, name = _find(name_or_path)
+    state, layout = _canonical(_read(path), path)
+    network = SuperPointNet(_architecture(state, layout, path))
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        detail = re.sub(r"\s+", " ", str(error).split("\n", 1)[-1]).strip()
+        raise WeightsError(f"weights '{path}' do not fit the SuperPoint network: {detail}") from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
+        raise WeightsError(f"weights '{path}' hold values that are not finite")
+    return Weights(network.eval().float(), name, hashlib.sha256(path.read_bytes()).hexdigest(), path, layout)
+
+
+def save(network: SuperPointNet, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a network as float16 safetensors in the paper's form, batch normalisation folded where that is exact."""
+    if network.architecture.norm == "before_relu":
+        network = folded(network)
+    state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    partial = Path(path).with_suffix(".partial")
+    save_file(state, partial, {"format": "pt", **(metadata or {})})
+    partial.replace(path)
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """The text that was stored with a safetensors file."""
+    with safe_open(str(path), "pt") as file:
+        return dict(file.metadata() or {})
+
+
+def _find(name_or_path: str | Path) -> tuple[Path, str]:
+    if str(name_or_path) in KNOWN:
+        name = str(name_or_path)
+        path = KNOWN[name][0]
+        if not path.is_file():
+            raise WeightsError(f"weights '{name}' are missing from the installation, expected at '{path}'")
+        return path, name
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        for candidate in ("model.safetensors", "pytorch_model.bin"):
+            if (path / candidate).is_file():
+                return path / candidate, path.resolve().name
+        raise WeightsError(f"weights folder '{path}' holds neither model.safetensors nor pytorch_model.bin")
+    if not path.is_file():
+        raise WeightsError(f"weights '{name_or_path}' are neither a file nor one of {', '.join(KNOWN)}")
+    return path, path.stem
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(f"weights '{path}' cannot be read as tensors: {reason}") from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"weights '{path}' hold no table of tensors")
+    return state
+
+
+_TRANSFORMERS_HEADS = {
+    "keypoint_decoder.conv_score_a": "convPa",
+    "keypoint_decoder.conv_score_b": "convPb",
+    "descriptor_decoder.conv_descriptor_a": "convDa",
+    "descriptor_decoder.conv_descriptor_b": "convDb",
+}
+
+
+def _canonical(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], str]:
+    """Rename a file's tensors to this package's modules."""
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    if "conv1a.weight" in state:
+        return {_private(name): tensor for name, tensor in state.items()}, "superpoint"
+    if "encoder.conv_blocks.0.conv_a.weight" in state:
+        return {_from_transformers(name): tensor for name, tensor in state.items()}, "transformers"
+    if "backbone.0.0.conv.weight" in state:
+        return {_from_rpautrat(name): tensor for name, tensor in state.items()}, "rpautrat"
+    known = "conv1a.weight, encoder.conv_blocks.0.conv_a.weight or backbone.0.0.conv.weight"
+    raise WeightsError(f"weights '{path}' hold no SuperPoint network: none of {known} is in it")
+
+
+def _private(name: str) -> str:
+    layer, _, rest = name.partition(".")
+    return name if rest.startswith(("conv.", "norm.")) else f"{layer}.conv.{rest}"
+
+
+def _public(name: str) -> str:
+    return name.replace(".conv.", ".")
+
+
+def _from_transformers(name: str) -> str:
+    module, _, kind = name.rpartition(".")
+    if match := re.fullmatch(r"encoder\.conv_blocks\.(\d)\.conv_([ab])", module):
+        return f"conv{int(match[1]) + 1}{match[2]}.conv.{kind}"
+    return f"{_TRANSFORMERS_HEADS.get(module, module)}.conv.{kind}"
+
+
+def _from_rpautrat(name: str) -> str:
+    name = name.replace(".bn.", ".norm.")
+    if match := re.fullmatch(r"backbone\.(\d)\.([01])\.(.+)", name):
+        return f"conv{int(match[1]) + 1}{'ab'[int(match[2])]}.{match[3]}"
+    if match := re.fullmatch(r"(detector|descriptor)\.([01])\.(.+)", name):
+        return f"conv{'P' if match[1] == 'detector' else 'D'}{'ab'[int(match[2])]}.{match[3]}"
+    return name
+
+
+def _architecture(state: Mapping[str, Tensor], layout: str, path: Path) -> Architecture:
+    widths = {}
+    for layer in ENCODER + HEADS:
+        weight = state.get(f"conv{layer}.conv.weight")
+        if weight is None or weight.ndim != 4:
+            raise WeightsError(f"weights '{path}' lack the layer conv{layer}, so they are no SuperPoint network")
+        widths[layer] = weight.shape[0]
+    norm: Norm = "none"
+    if "conv1a.norm.weight" in state:
+        norm = "after_relu" if layout == "rpautrat" else "before_relu"
+    encoder = tuple(widths[layer] for layer in ENCODER)
+    return Architecture(encoder, widths["Pa"], widths["Da"], widths["Db"], norm)
