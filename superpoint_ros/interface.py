@@ -153,9 +153,7 @@ OUTPUTS = (
 PARAMETERS = (
     Parameter("weights", "default", "name of known weights, or path of a weights file or folder", read_only=True),
     Parameter("device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", read_only=True),
-    Parameter(
-        "runtime", "auto", "what executes the network", choices=("auto", "pytorch"), read_only=True
-    ),
+    Parameter("runtime", "auto", "what executes the network", choices=("auto", "pytorch"), read_only=True),
     Parameter(
         "precision",
         "auto",
@@ -176,9 +174,7 @@ PARAMETERS = (
         choices=("raw", "compressed"),
         read_only=True,
     ),
-    Parameter(
-        "descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")
-    ),
+    Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),
     Parameter("tracking", True, "give keypoints track ids that persist through matches"),
     Parameter("match.min_similarity", 0.5, "least cosine similarity of a match", -1.0, 1.0),
     Parameter(
@@ -213,10 +209,18 @@ def checked(values: Mapping[str, Any]) -> dict[str, Value]:
     Raises:
         ParameterError: for an unknown name, a wrong type or a value out of range.
     """
-    for name in values:
-        if name not in _BY_NAME:
-            raise ParameterError(f"parameter '{name}' is unknown, known are {', '.join(_BY_NAME)}")
-    return {name: _BY_NAME[name].check(value) for name, value in values.items()}
+    return {name: parameter(name).check(value) for name, value in values.items()}
+
+
+def parameter(name: str) -> Parameter:
+    """The parameter with this name.
+
+    Raises:
+        ParameterError: if there is none.
+    """
+    if name not in _BY_NAME:
+        raise ParameterError(f"parameter '{name}' is unknown, known are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
 
 
 def topic(key: str) -> Topic:

@@ -62,10 +62,12 @@ class SuperPointNet(nn.Module):
         for name, outputs in zip(ENCODER, a.encoder, strict=True):
             self.add_module(f"conv{name}", Layer(inputs, outputs, 3, a.norm, relu=True))
             inputs = outputs
+        # Normalised logits could only slowly learn that most cells hold no keypoint; rpautrat's port has them.
+        last: Norm = "none" if a.norm == "before_relu" else a.norm
         self.convPa = Layer(inputs, a.detector, 3, a.norm, relu=True)
-        self.convPb = Layer(a.detector, CELL * CELL + 1, 1, a.norm, relu=False)
+        self.convPb = Layer(a.detector, CELL * CELL + 1, 1, last, relu=False)
         self.convDa = Layer(inputs, a.descriptor, 3, a.norm, relu=True)
-        self.convDb = Layer(a.descriptor, a.descriptor_size, 1, a.norm, relu=False)
+        self.convDb = Layer(a.descriptor, a.descriptor_size, 1, last, relu=False)
         self.pool = nn.MaxPool2d(2)
 
     def encode(self, image: Tensor) -> Tensor:

@@ -16,41 +16,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 from superpoint_ros.training import photometric, shapes
 from superpoint_ros.training.homographies import HomographyRange, random_homography, warp_points
 
-PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-def pictures(folder: str | Path) -> list[Path]:
-    """Every picture below a folder, in order of its name.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
-    if not found:
-        raise ValueError(f"folder '{folder}' holds no picture ({', '.join(sorted(PICTURE_ENDINGS))})")
-    return found
-
 
 def held_out(path: Path, one_in: int = 40) -> bool:
     """Whether a picture is kept out of training, by a hash of its folder and name: the same on every machine."""
     digest = hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % one_in == 0
-
-
-def read_grey(path: Path, longer_side: int = 0) -> NDArray[np.uint8]:
-    """A picture as (H, W) uint8, its longer side brought to `longer_side` pixels (0: as it is).
-
-    Raises:
-        ValueError: if the file is no picture.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"file '{path}' cannot be read as a picture")
-    if longer_side and max(image.shape) != longer_side:
-        factor = longer_side / max(image.shape)
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=how)
-    return image
 
 
 def _rng(seed: int, start: int) -> np.random.Generator:

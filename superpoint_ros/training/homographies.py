@@ -41,7 +41,9 @@ def random_homography(
 
     shape = corners + rng.uniform(-ranges.perspective, ranges.perspective, (4, 2))
     shape = shape * aspect
-    shape = shape @ np.array([[1, rng.uniform(-ranges.shear, ranges.shear)], [rng.uniform(-ranges.shear, ranges.shear), 1]])
+    shape = shape @ np.array(
+        [[1, rng.uniform(-ranges.shear, ranges.shear)], [rng.uniform(-ranges.shear, ranges.shear), 1]]
+    )
     angle = np.deg2rad(rng.normal(0, ranges.rotation))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shape = shape @ rotation.T

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from superpoint_ros import decoding
 from superpoint_ros.network import CELL
-from superpoint_ros.training.data import pictures, read_grey
+from superpoint_ros.pictures import pictures, read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homography
 
 _log = logging.getLogger(__name__)

@@ -87,7 +87,12 @@ def run(
     step = state["step"]
     if step >= config.steps:
         return step
-    loader = DataLoader(dataset(step), batch_size=config.batch, num_workers=config.workers, prefetch_factor=None if not config.workers else 4)
+    loader = DataLoader(
+        dataset(step),
+        batch_size=config.batch,
+        num_workers=config.workers,
+        prefetch_factor=None if not config.workers else 4,
+    )
     saved = time.monotonic()
     model.train()
     bar = tqdm(total=config.steps, initial=step, unit="step", mininterval=5)

@@ -142,9 +142,7 @@ def star(rng: np.random.Generator, image: Image) -> Points:
     return np.vstack((centre, tips))
 
 
-def _projected_grid(
-    rng: np.random.Generator, image: Image, rows: int, columns: int, jitter: float
-) -> Points:
+def _projected_grid(rng: np.random.Generator, image: Image, rows: int, columns: int, jitter: float) -> Points:
     """Corners of a rows x columns grid under a random affinity and perspective: (rows + 1, columns + 1, 2)."""
     height, width = image.shape
     u, v = np.meshgrid(np.linspace(-1, 1, columns + 1), np.linspace(-1, 1, rows + 1))

@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from superpoint_ros import decoding
 from superpoint_ros.network import Architecture, SuperPointNet
+from superpoint_ros.pictures import pictures, read_grey
 from superpoint_ros.training import loop
-from superpoint_ros.training.data import PairsDataset, ShapesDataset, held_out, pictures, read_grey
+from superpoint_ros.training.data import PairsDataset, ShapesDataset, held_out
 from superpoint_ros.training.homographies import HomographyRange
 from superpoint_ros.training.labels import LabelConfig, label_folder, label_path
 from superpoint_ros.training.objectives import DetectorObjective, JointObjective
@@ -21,7 +22,10 @@ from superpoint_ros.training.objectives import DetectorObjective, JointObjective
 
 def new_network() -> SuperPointNet:
     """An untrained network with the batch normalisation without which training does not converge."""
-    return SuperPointNet(Architecture(norm="before_relu"))
+    network = SuperPointNet(Architecture(norm="before_relu"))
+    with torch.no_grad():
+        network.convPb.conv.bias[-1] = 5.0  # most cells hold no keypoint: begin with that
+    return network
 
 
 def read_checkpoint(checkpoint: Path) -> SuperPointNet:

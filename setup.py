@@ -1,0 +1,42 @@
+"""Installation without ROS 2: `pip install .`; in a ROS 2 workspace colcon uses CMakeLists.txt instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r"<version>(.+)</version>", (HERE / "package.xml").read_text(encoding="utf-8"))[1]
+SHARE = "share/superpoint_ros"
+DDS = ["cyclonedds>=0.10.5", "rosbags>=0.10"]
+
+setup(
+    name="superpoint_ros",
+    version=VERSION,
+    description="SuperPoint visual front end: keypoints, descriptors and homographies, with and without ROS 2",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["superpoint_ros", "superpoint_ros.*"]),
+    package_data={"superpoint_ros": ["weights/*", "py.typed"]},
+    data_files=[
+        (SHARE, ["package.xml"]),
+        *[
+            (f"{SHARE}/{folder}", [f"{folder}/{path.name}" for path in sorted((HERE / folder).iterdir()) if path.is_file()])
+            for folder in ("msg", "config", "launch")
+        ],
+    ],
+    install_requires=["numpy>=1.23", "opencv-python>=4.8", "pyyaml>=6", "rich>=13", "safetensors>=0.4", "torch>=2.1"],
+    extras_require={
+        "standalone": DDS,
+        "demo": [*DDS, "scikit-image>=0.22", "pooch>=1.6"],
+        "train": ["lightning>=2.2", "tqdm>=4.60"],
+        "test": ["pytest>=7,<9", "transformers>=4.50"],
+        "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
+    },
+    entry_points={"console_scripts": ["superpoint-ros = superpoint_ros.cli:main"]},
+    zip_safe=False,
+)

@@ -1,0 +1,7 @@
+"""`python -m superpoint_ros` is `superpoint-ros`."""
+
+import sys
+
+from superpoint_ros.cli import main
+
+sys.exit(main())

@@ -1,0 +1,56 @@
+"""`superpoint-ros`: one command, a module of `commands` for each of its verbs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from superpoint_ros import __version__
+
+COMMANDS = {
+    "detector": "run the detector as a ROS 2 node without a ROS 2 install",
+    "demo": "fly a simulated camera over a photograph and watch the detector live",
+    "extract": "write the features of pictures to files",
+    "train": "train the network",
+    "weights": "list, inspect and convert weights files",
+}
+
+
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only the module of `verb` is imported (all of them for None)."""
+    parser = argparse.ArgumentParser(prog="superpoint-ros", description="SuperPoint visual front end for robots")
+    parser.add_argument("--version", action="version", version=f"superpoint-ros {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        command = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        if verb in (None, name):
+            module = importlib.import_module(f"superpoint_ros.commands.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the result is the exit code: 0, 1 for a failure, 2 for misuse, 130 for Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = next((word for word in words if word in COMMANDS), "")
+    options = build_parser(verb).parse_args(words)
+    logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        return int(options.run(options) or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except (ValueError, OSError) as error:
+        print(f"superpoint-ros {options.verb}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(
+            f"superpoint-ros {options.verb}: Python package '{error.name}' is missing, install it with pip",
+            file=sys.stderr,
+        )
+        return 1

@@ -1,0 +1,1 @@
+"""The verbs of `superpoint-ros`: a module each, with `add_arguments(parser)` and `run(options)`."""

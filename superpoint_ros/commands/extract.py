@@ -1,0 +1,91 @@
+"""superpoint-ros extract"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from superpoint_ros import interface
+
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of pictures")
+    parser.add_argument("-o", "--out", default="features", help="folder for the .npz files (default: %(default)s)")
+    parser.add_argument("--overlay", action="store_true", help="draw the keypoints into a PNG beside each file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per picture on stdout")
+    for name in ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
+                 "border", "resize"):  # fmt: skip
+        parameter = interface.parameter(name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=parameter.type,
+            default=parameter.default,
+            help=f"{parameter.description} (default: %(default)s)",
+        )
+
+
+def run(options: argparse.Namespace) -> int:
+    import cv2
+    import numpy as np
+    from rich.progress import track
+
+    from superpoint_ros import SuperPoint, interface
+    from superpoint_ros.overlay import draw_features
+    from superpoint_ros.pictures import read_colour
+
+    names = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
+             "border", "resize")  # fmt: skip
+    superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in names}))  # type: ignore[arg-type]
+    out = Path(options.out)
+    paths = _pictures(options.images)
+    targets = _targets(paths, out)
+    failed = 0
+    for path in track(paths, description="extracting", disable=options.json or not sys.stderr.isatty()):
+        try:
+            image = read_colour(path)
+            features = superpoint.extract(image)
+        except ValueError as error:
+            failed += 1
+            _log.warning("%s: %s", path, error)
+            continue
+        target = targets[path]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        with open(partial, "wb") as file:
+            np.savez_compressed(
+                file,
+                keypoints=features.keypoints,
+                scores=features.scores,
+                descriptors=features.descriptors,
+                image_size=np.array(features.image_size),
+            )
+        os.replace(partial, target)
+        if options.overlay:
+            cv2.imwrite(str(target.with_suffix(".png")), draw_features(image, features))
+        if options.json:
+            print(json.dumps({"image": str(path), "features": str(target), "keypoints": len(features)}), flush=True)
+    if not options.json:
+        print(f"{len(paths) - failed} of {len(paths)} pictures, features in {out}")
+    return 1 if failed else 0
+
+
+def _pictures(arguments: list[str]) -> list[Path]:
+    from superpoint_ros.pictures import pictures
+
+    found: list[Path] = []
+    for argument in arguments:
+        path = Path(argument)
+        found += pictures(path) if path.is_dir() else [path]
+    return found
+
+
+def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
+    """A file for each picture; pictures of the same name in different folders must not overwrite each other."""
+    root = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    return {path: out / path.resolve().relative_to(root).with_name(path.name + ".npz") for path in paths}

@@ -1,0 +1,174 @@
+"""Matches -> a homography with inliers, uncertainty and a status."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.features import Features, Homography, Matches, Status
+
+METHODS = {
+    "magsac": cv2.USAC_MAGSAC,
+    "accurate": cv2.USAC_ACCURATE,
+    "fast": cv2.USAC_FAST,
+    "ransac": cv2.RANSAC,
+    "lmeds": cv2.LMEDS,
+}
+"""OpenCV's robust estimators by name; magsac is MAGSAC++ (Barath et al., 2020)."""
+
+Points = NDArray[np.floating]
+Matrix = NDArray[np.float64]
+
+
+def estimate_homography(
+    first: Features,
+    second: Features,
+    matches: Matches,
+    *,
+    method: str = "magsac",
+    threshold: float = 3.0,
+    min_inliers: int = 12,
+) -> Homography:
+    """The homography that most matches agree on, from pixels of the first image to pixels of the second.
+
+    The robust estimate is refined by least squares on the inliers' reprojection error in the second image. Few or
+    degenerate points give a status, never an exception.
+
+    Args:
+        method: one of `METHODS`.
+        threshold: greatest reprojection error of an inlier, in pixels.
+        min_inliers: fewest inliers of a valid homography, at least 4.
+
+    Raises:
+        ValueError: if the method is unknown.
+    """
+    return homography_from_points(
+        first.keypoints[matches.indices[:, 0]],
+        second.keypoints[matches.indices[:, 1]],
+        method=method,
+        threshold=threshold,
+        min_inliers=min_inliers,
+    )
+
+
+def homography_from_points(
+    source: Points, target: Points, *, method: str = "magsac", threshold: float = 3.0, min_inliers: int = 12
+) -> Homography:
+    """As `estimate_homography`, from (M, 2) corresponding points."""
+    if method not in METHODS:
+        raise ValueError(f"homography method '{method}' is unknown, allowed is one of {', '.join(METHODS)}")
+    count, fewest = len(source), max(4, min_inliers)
+    if count < fewest:
+        return Homography.failed(Status.TOO_FEW_MATCHES, count)
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    try:
+        estimate, _ = cv2.findHomography(source, target, METHODS[method], threshold, maxIters=2000, confidence=0.9999)
+    except cv2.error:
+        estimate = None
+    if estimate is None:
+        return Homography.failed(Status.NO_CONSENSUS, count)
+    refined = _refine_on_inliers(estimate, source, target, threshold, fewest)
+    if refined is None:
+        return Homography.failed(Status.NO_CONSENSUS, count)
+    matrix, inliers = refined
+    residuals, jacobian = _residuals(matrix, source[inliers], target[inliers])
+    covariance = _covariance(residuals, jacobian)
+    if covariance is None:
+        return Homography.failed(Status.NO_CONSENSUS, count)
+    rmse = float(np.sqrt((residuals**2).sum() / np.count_nonzero(inliers)))
+    return Homography(Status.OK, matrix, inliers, rmse, covariance)
+
+
+def reprojection_error(matrix: Matrix, source: Points, target: Points) -> NDArray[np.float64]:
+    """Distance in pixels of (M, 2) target points from the projections of their source points; inf behind infinity."""
+    xyw = np.column_stack((source, np.ones(len(source)))) @ matrix.T
+    # With h33 = 1 the image's origin has w = 1: a point with w of the other sign lies beyond the line at infinity.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.linalg.norm(xyw[:, :2] / xyw[:, 2:] - target, axis=1)
+    error[~(xyw[:, 2] * _sign(xyw[:, 2]) > 1e-9)] = np.inf
+    return error
+
+
+def _sign(w: NDArray[np.float64]) -> float:
+    return 1.0 if np.median(w) >= 0 else -1.0
+
+
+def _refine_on_inliers(
+    estimate: Matrix, source: Points, target: Points, threshold: float, fewest: int
+) -> tuple[Matrix, NDArray[np.bool_]] | None:
+    """Alternate inlier selection and least squares; None where no sound homography is left."""
+    matrix = _scaled(estimate)
+    if matrix is None:
+        return None
+    inliers = reprojection_error(matrix, source, target) <= threshold
+    for _ in range(3):
+        if np.count_nonzero(inliers) < fewest or _degenerate(source[inliers]) or _degenerate(target[inliers]):
+            return None
+        better = _least_squares(matrix, source[inliers], target[inliers])
+        if better is None:
+            break
+        again = reprojection_error(better, source, target) <= threshold
+        if np.count_nonzero(again) < np.count_nonzero(inliers) * 0.9:
+            break
+        same = bool(np.array_equal(again, inliers))
+        matrix, inliers = better, again
+        if same:
+            break
+    sound = np.count_nonzero(inliers) >= fewest and np.linalg.det(matrix) * _sign(np.ones(1)) != 0
+    return (matrix, inliers) if sound else None
+
+
+def _scaled(matrix: Matrix) -> Matrix | None:
+    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9 * np.abs(matrix).max():
+        return None
+    matrix = np.asarray(matrix / matrix[2, 2], np.float64)
+    return matrix if abs(np.linalg.det(matrix)) > 1e-9 else None
+
+
+def _degenerate(points: Points) -> bool:
+    """Whether points lie on a line to within half a pixel, so that they fix no homography."""
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return bool(spread[-1] < 0.5 * np.sqrt(len(points)))
+
+
+def _residuals(matrix: Matrix, source: Points, target: Points) -> tuple[Matrix, Matrix]:
+    """Reprojection residuals (2M,) and their Jacobian (2M, 8) by h11 ... h32."""
+    x, y = source[:, 0], source[:, 1]
+    w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
+    u = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
+    v = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
+    zero = np.zeros_like(x)
+    rows = np.empty((2 * len(source), 8))
+    rows[0::2] = np.column_stack((x / w, y / w, 1 / w, zero, zero, zero, -u * x / w, -u * y / w))
+    rows[1::2] = np.column_stack((zero, zero, zero, x / w, y / w, 1 / w, -v * x / w, -v * y / w))
+    residuals = np.empty(2 * len(source))
+    residuals[0::2], residuals[1::2] = u - target[:, 0], v - target[:, 1]
+    return residuals, rows
+
+
+def _least_squares(matrix: Matrix, source: Points, target: Points, iterations: int = 8) -> Matrix | None:
+    """Gauss-Newton on the reprojection error; the columns are scaled because h13 and h31 differ by many orders."""
+    for _ in range(iterations):
+        residuals, jacobian = _residuals(matrix, source, target)
+        scale = np.linalg.norm(jacobian, axis=0)
+        if not np.isfinite(jacobian).all() or not (scale > 0).all():
+            return None
+        step = np.linalg.lstsq(jacobian / scale, -residuals, rcond=None)[0] / scale
+        matrix = matrix + np.append(step, 0).reshape(3, 3)
+        if np.abs(step * scale).max() < 1e-6 * np.sqrt(len(source)):
+            break
+    return _scaled(matrix)
+
+
+def _covariance(residuals: Matrix, jacobian: Matrix) -> Matrix | None:
+    """Covariance of h11 ... h32: the residuals' variance times the inverse of J^T J."""
+    freedom = max(len(residuals) - 8, 1)
+    scale = np.linalg.norm(jacobian, axis=0)
+    if not (scale > 0).all():
+        return None
+    normal = (jacobian / scale).T @ (jacobian / scale)
+    if np.linalg.cond(normal) > 1e14:
+        return None
+    inverse = np.linalg.inv(normal) / np.outer(scale, scale)
+    return np.asarray((inverse + inverse.T) / 2 * float(residuals @ residuals) / freedom)

@@ -1,0 +1,61 @@
+"""Descriptors -> Matches: mutual nearest neighbours on cosine similarity."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from superpoint_ros.features import Features, Matches
+
+
+def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
+    """Pairs of keypoints that are each other's nearest neighbour.
+
+    The work is done on the device where the descriptors lie.
+
+    Args:
+        first, second: features with descriptors of equal size.
+        min_similarity: least cosine similarity, -1 to 1.
+        ratio: most ratio of the distances to the nearest and the second nearest descriptor (Lowe, 2004); 1 turns
+            this test off.
+
+    Raises:
+        ValueError: if the descriptors differ in size.
+    """
+    if first.descriptors.shape[1] != second.descriptors.shape[1]:
+        sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
+        raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
+    if not len(first) or not len(second):
+        return Matches.empty()
+    with torch.inference_mode():
+        a, b = _tensors(first, second)
+        indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
+        return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
+
+
+def _tensors(first: Features, second: Features) -> tuple[Tensor, Tensor]:
+    a, b = first.device_descriptors, second.device_descriptors
+    if a is not None and b is not None and a.device == b.device:
+        return a, b
+    return torch.from_numpy(_writable(first.descriptors)), torch.from_numpy(_writable(second.descriptors))
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    # torch.from_numpy warns on read-only arrays, such as those that lie over a received message.
+    return array if array.flags.writeable else array.copy()
+
+
+def mutual_nearest(a: Tensor, b: Tensor, min_similarity: float, ratio: float) -> tuple[Tensor, Tensor]:
+    """(N, D) and (M, D) unit descriptors -> indices (K, 2) int64 and cosine similarity (K,)."""
+    similarity = a @ b.T
+    best, forward = similarity.max(dim=1)
+    backward = similarity.argmax(dim=0)
+    index = torch.arange(len(a), device=a.device)
+    keep = (backward[forward] == index) & (best >= min_similarity)
+    if ratio < 1 and len(b) > 1:
+        second = similarity.topk(2, dim=1).values[:, 1]
+        # Distance of unit vectors: d^2 = 2 - 2 cos.
+        keep &= (1 - best).clamp_min(0) <= ratio**2 * (1 - second).clamp_min(0)
+    index = index[keep]
+    return torch.stack((index, forward[keep]), dim=1), best[keep].clamp(-1, 1)

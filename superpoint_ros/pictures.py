@@ -1,0 +1,55 @@
+"""Finding and reading picture files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def pictures(folder: str | Path) -> list[Path]:
+    """Every picture below a folder, in order of its name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in ENDINGS)
+    if not found:
+        raise ValueError(f"folder '{folder}' holds no picture ({', '.join(sorted(ENDINGS))})")
+    return found
+
+
+def read_colour(path: str | Path) -> NDArray[np.uint8]:
+    """A picture as (H, W, 3) BGR uint8.
+
+    Raises:
+        ValueError: if the file is missing or no picture.
+    """
+    return _read(path, cv2.IMREAD_COLOR)
+
+
+def read_grey(path: str | Path, longer_side: int = 0) -> NDArray[np.uint8]:
+    """A picture as (H, W) uint8, its longer side brought to `longer_side` pixels (0: as it is).
+
+    Raises:
+        ValueError: if the file is missing or no picture.
+    """
+    image = _read(path, cv2.IMREAD_GRAYSCALE)
+    if longer_side and max(image.shape) != longer_side:
+        factor = longer_side / max(image.shape)
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8)
+    return image
+
+
+def _read(path: str | Path, flags: int) -> NDArray[np.uint8]:
+    if not Path(path).is_file():
+        raise ValueError(f"picture '{path}' does not exist")
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise ValueError(f"file '{path}' cannot be read as a picture")
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,85 @@
+"""How the network is executed. A runtime turns uint8 images into logits and descriptor maps."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from superpoint_ros.network import SuperPointNet
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Runtime(Protocol):
+    """Executes one network on one device.
+
+    Attributes:
+        name: as the parameter `runtime` spells it.
+        device: where inputs are taken to and outputs are left.
+        precision: arithmetic of the convolutions, one of `PRECISIONS`.
+    """
+
+    name: str
+    device: torch.device
+    precision: str
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, H, W) uint8 on the processor, sides multiples of 8 -> logits and descriptors as the network's."""
+
+
+class RuntimeChoiceError(ValueError):
+    """A device, runtime or precision is unknown or not to be had here; one sentence for the user."""
+
+
+def create(network: SuperPointNet, device: str = "auto", runtime: str = "auto", precision: str = "auto") -> Runtime:
+    """The runtime for these choices; `auto` takes the fastest that this machine has.
+
+    Raises:
+        RuntimeChoiceError: if a choice is unknown or not available on this machine.
+    """
+    from superpoint_ros.runtimes.pytorch import PyTorchRuntime
+
+    if runtime not in ("auto", "pytorch"):
+        raise RuntimeChoiceError(f"runtime '{runtime}' is unknown, allowed is one of auto, pytorch")
+    return PyTorchRuntime(network, choose_device(device), precision)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called auto, cpu, cuda or cuda:N.
+
+    Raises:
+        RuntimeChoiceError: if it is none of these, or not in this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise RuntimeChoiceError(f"device '{name}' is unknown, allowed is auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise RuntimeChoiceError(f"device '{name}' is not in this machine, PyTorch sees {count} CUDA devices")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision called auto, float32, bfloat16 or float16; `auto` takes what the device computes natively."""
+    if name == "auto":
+        if device.type == "cuda":
+            return "float16"
+        return "bfloat16" if _native_bfloat16() else "float32"
+    if name not in PRECISIONS:
+        raise RuntimeChoiceError(f"precision '{name}' is unknown, allowed is one of auto, {', '.join(PRECISIONS)}")
+    if name == "float16" and device.type == "cpu":
+        raise RuntimeChoiceError("precision 'float16' needs a CUDA device, allowed on cpu is auto, float32 or bfloat16")
+    return name
+
+
+def _native_bfloat16() -> bool:
+    # Without native instructions PyTorch emulates bfloat16, which is slower than float32.
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)

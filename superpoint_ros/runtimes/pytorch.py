@@ -1,0 +1,29 @@
+"""The network in PyTorch: channels-last, in the precision chosen."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from superpoint_ros.network import SuperPointNet
+from superpoint_ros.runtimes import PRECISIONS, choose_precision
+
+
+class PyTorchRuntime:
+    """See `Runtime`."""
+
+    name = "pytorch"
+
+    def __init__(self, network: SuperPointNet, device: torch.device, precision: str = "auto") -> None:
+        self.device = device
+        self.precision = choose_precision(precision, device)
+        self._dtype = PRECISIONS[self.precision]
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._network = network.to(device, self._dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        batch = images.to(self.device, non_blocking=True).to(self._dtype).div_(255)
+        return self._network(batch.contiguous(memory_format=torch.channels_last))

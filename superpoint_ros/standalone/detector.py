@@ -1,0 +1,131 @@
+"""Host 2: the detector as a DDS participant that ROS 2 sees as a node."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from superpoint_ros import interface
+from superpoint_ros.detector import Detector
+from superpoint_ros.standalone import messages
+from superpoint_ros.standalone.names import parse_remappings
+from superpoint_ros.standalone.node import Node
+from superpoint_ros.standalone.parameters import load_file, overridden, parse_assignments, split
+
+_log = logging.getLogger(__name__)
+
+
+class StandaloneDetector:
+    """The node `superpoint_detector`; topics and parameters are those of `interface`.
+
+    Args:
+        params_files: ROS 2 parameters files; later ones win.
+        assignments: texts such as "max_keypoints:=500"; they win over files.
+        remappings: texts such as "image:=/camera/image_raw", `__ns:=/front` included.
+        environ: where the variables of ROS 2 are read.
+
+    Raises:
+        ValueError: in one sentence, if any of these is bad or a package is missing.
+    """
+
+    def __init__(
+        self,
+        params_files: Sequence[str | Path] = (),
+        assignments: Sequence[str] = (),
+        remappings: Sequence[str] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._node = Node(interface.NODE_NAME, environ=environ, remappings=parse_remappings(remappings))
+        try:
+            values: dict[str, Any] = {}
+            for path in params_files:
+                values.update(load_file(path, self._node.full_name))
+            values.update(parse_assignments(assignments, self._node.name))
+            own, self._overrides = split(values)
+            self._stop = threading.Event()
+            self._publishers: dict[str, Any] = {}
+            self._detector = Detector(own, self)
+            for topic in interface.OUTPUTS:
+                qos = self._qos(topic, "publisher")
+                self._publishers[topic.key] = self._node.create_publisher(topic.name, topic.type, qos)
+            self._subscribe()
+        except BaseException:
+            self.close()
+            raise
+        runtime = self._detector.front_end.superpoint.runtime
+        _log.info(
+            "%s: weights %s on %s (%s, %s), waiting for images on %s",
+            self._node.full_name,
+            self._detector.label,
+            runtime.device,
+            runtime.name,
+            runtime.precision,
+            self.input_name(),
+        )
+
+    # What the detector asks of its host
+
+    def listeners(self, key: str) -> int:
+        return int(self._publishers[key].subscription_count)
+
+    def publish(self, key: str, header: Any, fields: Mapping[str, Any]) -> None:
+        topic = interface.topic(key)
+        if key == "keypoints_cloud":
+            message = messages.cloud_message(header, fields["points"])
+        else:
+            message = messages.filled(topic.type, header, fields)
+        self._publishers[key].publish(message)
+
+    def now(self) -> int:
+        return time.time_ns()
+
+    def warn(self, text: str) -> None:
+        _log.warning("%s: %s", self._node.full_name, text)
+
+    def input_name(self) -> str:
+        return self._node.resolve(self._image_topic().name)
+
+    # Life
+
+    def spin(self) -> None:
+        """Publish diagnostics once a second until `stop`."""
+        while not self._stop.wait(1.0):
+            state = self._detector.diagnostics()
+            self._publishers["diagnostics"].publish(messages.diagnostics_message(self._node.full_name, state))
+
+    def stop(self) -> None:
+        """End `spin`; may be called from any thread or from a signal handler."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Finish the frame in work and leave the ROS graph. Safe to call again."""
+        if hasattr(self, "_detector"):
+            self._detector.close()
+        self._node.close()
+
+    def __enter__(self) -> StandaloneDetector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _image_topic(self) -> interface.Topic:
+        compressed = self._detector.values["image_transport"] == "compressed"
+        return interface.topic("image_compressed" if compressed else "image")
+
+    def _subscribe(self) -> None:
+        detector, topic = self._detector, self._image_topic()
+        submit = detector.submit_image if topic.key == "image" else detector.submit_compressed
+        for entry, callback in ((interface.topic("camera_info"), detector.set_camera_info), (topic, submit)):
+            self._node.create_subscription(entry.name, entry.type, self._qos(entry, "subscription"), callback)
+
+    def _qos(self, topic: interface.Topic, kind: str) -> interface.Qos:
+        return overridden(topic.qos, self._overrides, self._node.resolve(topic.name), kind)

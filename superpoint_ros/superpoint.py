@@ -1,0 +1,215 @@
+"""SuperPoint: image -> Features, the facade over weights, runtime and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from superpoint_ros import runtimes, weights
+from superpoint_ros.decoding import Decoding, decode
+from superpoint_ros.features import Features
+from superpoint_ros.network import CELL
+
+LEAST_SIDE = 16
+_LARGEST_BATCH = 16
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is one sentence for the user."""
+
+
+class Clock(Protocol):
+    """Measures stages: `with clock.stage("network"): ...`."""
+
+    def stage(self, name: str) -> AbstractContextManager[Any]: ...
+
+
+class _NoClock:
+    def stage(self, name: str) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Extraction(Decoding):
+    """How an image becomes features.
+
+    Attributes:
+        resize: longer side of the image given to the network, in pixels; 0 leaves it as it is. Keypoints are in the
+            original image's pixels; `nms_radius` and `border` count pixels of the resized one.
+    """
+
+    resize: int = 0
+
+
+class SuperPoint:
+    """The SuperPoint front end on images (DeTone et al., 2018).
+
+    Args:
+        weights: name of known weights, or path of a file or folder (see `superpoint_ros.weights.load`).
+        max_keypoints: most keypoints per image, the best by score.
+        nms_radius: no two keypoints lie this close to each other, in pixels (Chebyshev, before refinement).
+        detection_threshold: least probability of a keypoint.
+        border: width of the image border without keypoints, in pixels.
+        subpixel: refine keypoints to fractions of a pixel on the heat map.
+        resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
+        device: auto, cpu, cuda or cuda:N.
+        runtime: auto or pytorch.
+        precision: auto, float32, bfloat16 or float16. Coordinates are float32 whatever it is.
+
+    Raises:
+        ValueError: in one sentence, if weights, device, runtime, precision or a setting cannot be had.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = "default",
+        max_keypoints: int = 1000,
+        nms_radius: int = 4,
+        detection_threshold: float = 0.005,
+        border: int = 4,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        subpixel: bool = True,
+        resize: int = 0,
+    ) -> None:
+        self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize)
+        _check(self.settings)
+        self.weights = _load(weights)
+        self.runtime = runtimes.create(self.weights.network, device, runtime, precision)
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> SuperPoint:
+        """Load weights by name or path: this package's .safetensors, Magic Leap's .pth, rpautrat's .pth, or a folder
+        of `transformers.SuperPointForKeypointDetection`. `options` are those of the constructor."""
+        return cls(path_or_name, **options)
+
+    @property
+    def descriptor_size(self) -> int:
+        """D, the number of components of a descriptor."""
+        return self.weights.network.architecture.descriptor_size
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings between two images, all or none of them.
+
+        Raises:
+            ValueError: if a value is out of range.
+        """
+        settings = replace(self.settings, **changes)
+        _check(settings)
+        self.settings = settings
+
+    def extract(self, image: NDArray[np.uint8], clock: Clock | None = None) -> Features:
+        """Features of one image of (H, W) grey or (H, W, 3) BGR uint8, any size of at least 16 x 16.
+
+        `clock` measures the stages preprocess, network and decode features.
+
+        Raises:
+            ImageError: if the image is of another kind.
+        """
+        return self._extract_alike([image], clock or _NoClock())[0]
+
+    def extract_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Features]:
+        """Features of images of any sizes, in their order; images of equal size share a forward pass."""
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            _check_image(image)
+            by_shape.setdefault(image.shape[:2], []).append(index)
+        results: list[Features | None] = [None] * len(images)
+        for indices in by_shape.values():
+            for start in range(0, len(indices), _LARGEST_BATCH):
+                chunk = indices[start : start + _LARGEST_BATCH]
+                for index, found in zip(
+                    chunk, self._extract_alike([images[i] for i in chunk], _NoClock()), strict=True
+                ):
+                    results[index] = found
+        return [result for result in results if result is not None]
+
+    def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
+        settings = self.settings
+        with clock.stage("preprocess"):
+            batch, size = _preprocess(images, settings.resize)
+        with clock.stage("network"), torch.inference_mode():
+            logits, descriptors = self.runtime(batch)
+        with clock.stage("decode features"), torch.inference_mode():
+            decoded = decode(logits, descriptors, size, settings)
+            return list(_collect(decoded, [image.shape[:2] for image in images], size))
+
+
+def _load(name_or_path: str | Path) -> weights.Weights:
+    return weights.load(name_or_path)
+
+
+def _check(settings: Extraction) -> None:
+    limits = {"max_keypoints": 1, "nms_radius": 0, "detection_threshold": 0, "border": 0, "resize": 0}
+    for name, least in limits.items():
+        if not getattr(settings, name) >= least:
+            raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
+    if settings.resize and settings.resize < LEAST_SIDE:
+        raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {LEAST_SIDE}")
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f"the image is {kind}, allowed is a uint8 array")
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ImageError(f"the image has shape {image.shape}, allowed is (H, W) or (H, W, 3)")
+    if min(image.shape[:2]) < LEAST_SIDE:
+        height, width = image.shape[:2]
+        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+
+
+def _preprocess(images: Sequence[NDArray[np.uint8]], resize: int) -> tuple[Tensor, tuple[int, int]]:
+    """Grey, resized, padded to whole cells: (B, 1, H', W') uint8, and (height, width) before padding."""
+    padded: NDArray[np.uint8] | None = None
+    size = (0, 0)
+    for index, image in enumerate(images):
+        _check_image(image)
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
+        if resize and max(grey.shape) != resize:
+            factor = resize / max(grey.shape)
+            height, width = (max(LEAST_SIDE, round(side * factor)) for side in grey.shape)
+            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            grey = cv2.resize(grey, (width, height), interpolation=how)
+        if padded is None:
+            size = (grey.shape[0], grey.shape[1])
+            padded = np.empty((len(images), 1, *(-(-side // CELL) * CELL for side in size)), np.uint8)
+        # Repeating the last row and column puts no false corners along the picture's edge.
+        height, width = size
+        padded[index, 0, :height, :width] = grey
+        padded[index, 0, height:, :width] = grey[-1]
+        padded[index, 0, :, width:] = padded[index, 0, :, width - 1 : width]
+    assert padded is not None
+    return torch.from_numpy(padded), size
+
+
+def _collect(
+    decoded: tuple[Tensor, Tensor, Tensor], originals: Sequence[tuple[int, ...]], size: tuple[int, int]
+) -> Iterable[Features]:
+    """Fixed-size network results -> Features in the pixels of the original images."""
+    keypoints, scores, descriptors = decoded
+    on_host = [tensor.cpu().numpy() for tensor in decoded]
+    for index, (height, width) in enumerate(originals):
+        count = int(np.count_nonzero(on_host[1][index]))
+        points = on_host[0][index, :count]
+        if (height, width) != size:
+            ratio = np.array([width / size[1], height / size[0]], np.float32)
+            points = (points + np.float32(0.5)) * ratio - np.float32(0.5)
+        limits = np.array([width - 1, height - 1], np.float32)
+        yield Features(
+            np.clip(points, 0, limits).astype(np.float32, copy=False),
+            on_host[1][index, :count],
+            on_host[2][index, :count],
+            (height, width),
+            descriptors[index, :count] if descriptors.device.type != "cpu" else None,
+        )

@@ -1,0 +1,36 @@
+"""Running medians of how long each stage takes."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STAGES = ("decode", "preprocess", "network", "decode features", "match", "homography", "publish")
+
+
+class Stopwatch:
+    """Measures stages and keeps the last `window` durations of each; safe to read from any thread."""
+
+    def __init__(self, window: int = 101) -> None:
+        self._durations = {stage: deque[float](maxlen=window) for stage in STAGES}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the block as one run of a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            with self._lock:
+                self._durations[name].append(elapsed)
+
+    def medians(self) -> dict[str, float]:
+        """Median duration of each stage that ran, in seconds."""
+        with self._lock:
+            return {name: statistics.median(values) for name, values in self._durations.items() if values}
