@@ -11,22 +11,29 @@ __path__ = pkgutil.extend_path(__path__, __name__)
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "SuperPoint": "superpoint",
-    "ImageError": "superpoint",
-    "Features": "features",
-    "Matches": "features",
-    "Homography": "features",
-    "Status": "features",
-    "match": "matching",
-    "estimate_homography": "homography",
-    "FrontEnd": "frontend",
-    "FrontEndSettings": "frontend",
-    "Frame": "frontend",
-    "FrameResult": "frontend",
-}
+__all__ = [
+    "SuperPoint",
+    "ImageError",
+    "Features",
+    "Matches",
+    "Homography",
+    "Status",
+    "match",
+    "estimate_homography",
+    "FrontEnd",
+    "FrontEndSettings",
+    "Frame",
+    "FrameResult",
+    "__version__",
+]
 
-__all__ = ["__version__", *_EXPORTS]
+_MODULES = {
+    "features": ("Features", "Homography", "Matches", "Status"),
+    "frontend": ("Frame", "FrameResult", "FrontEnd", "FrontEndSettings"),
+    "homography": ("estimate_homography",),
+    "matching": ("match",),
+    "superpoint": ("ImageError", "SuperPoint"),
+}
 
 if TYPE_CHECKING:
     from superpoint_ros.features import Features, Homography, Matches, Status
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     # Importing the package for its messages alone must not cost the import of PyTorch.
-    if name not in _EXPORTS:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

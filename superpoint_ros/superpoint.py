@@ -197,7 +197,7 @@ def _collect(
     decoded: tuple[Tensor, Tensor, Tensor], originals: Sequence[tuple[int, ...]], size: tuple[int, int]
 ) -> Iterable[Features]:
     """Fixed-size network results -> Features in the pixels of the original images."""
-    keypoints, scores, descriptors = decoded
+    descriptors = decoded[2]
     on_host = [tensor.cpu().numpy() for tensor in decoded]
     for index, (height, width) in enumerate(originals):
         count = int(np.count_nonzero(on_host[1][index]))

@@ -1,0 +1,61 @@
+"""superpoint-ros demo"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source",
+        default="flight",
+        help="flight (a simulated camera over a photograph), a folder of pictures or in EuRoC layout, a video file, "
+        "or the number of a camera device (default: %(default)s)",
+    )
+    parser.add_argument("--rate", type=_positive, default=10.0, help="pictures per second (default: %(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=40.0, help="longest duration (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder (default: %(default)s)")
+    parser.add_argument(
+        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="parameter of the detector"
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
+    parser.add_argument("--role", choices=("all", "camera"), default="all", help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.role == "camera":
+        return _camera(options)
+    from rich.console import Console
+
+    from superpoint_ros.demo.run import DemoOptions, table
+    from superpoint_ros.demo.run import run as run_demo
+
+    demo = DemoOptions(options.source, options.rate, options.seconds, options.output, options.param, quiet=options.json)
+    summary = run_demo(demo)
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        counters = {name: str(summary[name]) for name in ("received", "processed", "dropped", "failed")}
+        Console().print(table(summary, f"{summary['frames']} frames of {options.source}", counters))
+        print(f"annotated video, contact sheet and summary.json are in {options.output}")
+    return 0
+
+
+def _camera(options: argparse.Namespace) -> int:
+    from superpoint_ros.demo.camera import publish
+    from superpoint_ros.demo.sources import open_source
+
+    frames = max(1, round(options.rate * options.seconds))
+    count = publish(open_source(options.source, options.rate, frames))
+    json.dump({"frames": count}, sys.stdout)
+    return 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not allowed, it must be positive")
+    return value

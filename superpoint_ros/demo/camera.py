@@ -1,0 +1,74 @@
+"""The demo's first process: publishes pictures, and the truth where it is known."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from superpoint_ros.demo.sources import Picture
+from superpoint_ros.interface import Qos
+from superpoint_ros.standalone import messages
+from superpoint_ros.standalone.node import Node
+
+IMAGE_TOPIC, TRUTH_TOPIC = "camera/image", "camera/true_homography"
+TRUTH_TYPE = "superpoint_ros/msg/MatchedHomography"
+# Nobody of the demo may miss the truth, while a late image is worth nothing.
+IMAGE_QOS, TRUTH_QOS = Qos(reliable=True, depth=4), Qos(reliable=True, depth=1000)
+
+
+def publish(pictures: Iterable[Picture], frame_id: str = "camera", wait: float = 30.0) -> int:
+    """Publish pictures in real time once subscribers are there; returns how many.
+
+    The truth goes out before its picture as a MatchedHomography with the picture's stamp: from a fixed plane to it.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    count = 0
+    with Node("camera") as node:
+        image_out = node.create_publisher(IMAGE_TOPIC, "sensor_msgs/msg/Image", IMAGE_QOS)
+        truth_out = node.create_publisher(TRUTH_TOPIC, TRUTH_TYPE, TRUTH_QOS)
+        _await_subscribers((image_out, truth_out), stopped, wait)
+        start = time.time_ns()
+        for picture in pictures:
+            due = start + round(picture.time * 1e9)
+            if stopped.wait(max(0.0, (due - time.time_ns()) * 1e-9)):
+                break
+            stamp = time.time_ns()
+            if picture.truth is not None:
+                header = messages.header_message(stamp, frame_id)
+                truth_out.publish(messages.filled(TRUTH_TYPE, header, _truth_fields(picture.truth)))
+            image_out.publish(messages.image_message(stamp, frame_id, picture.image))
+            count += 1
+        stopped.wait(1.0)  # let reliable transfers end before the writers go
+    return count
+
+
+def _await_subscribers(publishers: tuple[object, ...], stopped: threading.Event, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    while not all(publisher.subscription_count for publisher in publishers):  # type: ignore[attr-defined]
+        if stopped.wait(0.05) or time.monotonic() > deadline:
+            return
+    stopped.wait(0.5)
+
+
+def _truth_fields(matrix: np.ndarray) -> dict[str, object]:
+    none32, nonef = np.zeros(0, np.uint32), np.zeros(0, np.float32)
+    return {
+        "reference_stamp": 0,
+        "status": 0,
+        "reference_indices": none32,
+        "current_indices": none32,
+        "reference_points": nonef,
+        "current_points": nonef,
+        "similarity": nonef,
+        "inliers": np.zeros(0, bool),
+        "inlier_count": 0,
+        "homography": matrix.reshape(-1),
+        "rmse": 0.0,
+        "covariance": np.zeros(64),
+    }

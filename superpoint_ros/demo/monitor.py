@@ -1,0 +1,154 @@
+"""The demo's third process: subscribes to the detector's outputs and measures them."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros import interface
+from superpoint_ros.demo.camera import TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
+from superpoint_ros.demo.flight import corner_error
+from superpoint_ros.demo.recorder import Recorder
+from superpoint_ros.detector import stamp_to_ns
+from superpoint_ros.features import Status
+from superpoint_ros.standalone.node import Node
+
+Matrix = NDArray[np.float64]
+DETECTOR = f"/{interface.NODE_NAME}"
+
+
+@dataclass
+class Record:
+    """What arrived about one frame; None where it has not (yet)."""
+
+    keypoints: int | None = None
+    latency: float | None = None
+    matches: int | None = None
+    inliers: int | None = None
+    status: int | None = None
+    size: tuple[int, int] | None = None
+    reference: int | None = None
+    estimated: Matrix | None = field(default=None, repr=False)
+
+
+class Monitor:
+    """Collects the outputs of one detector, by stamp.
+
+    Args:
+        recorder: gets every annotated image.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._lock = threading.Lock()
+        self._records: dict[int, Record] = {}
+        self._truth: dict[int, Matrix] = {}
+        self._arrivals: deque[float] = deque(maxlen=50)
+        self._first_arrival = self._last_arrival = 0.0
+        self._recorder = recorder
+        self.annotated = 0
+        self.counters: dict[str, str] = {}
+        self._node = Node("monitor")
+        for key, callback in (
+            ("features", self._on_features),
+            ("matched_homography", self._on_homography),
+            ("image_annotated", self._on_image),
+            ("diagnostics", self._on_diagnostics),
+        ):
+            topic = interface.topic(key)
+            name = topic.name.replace("~", DETECTOR)
+            self._node.create_subscription(name, topic.type, topic.qos, callback)
+        self._node.create_subscription(TRUTH_TOPIC, TRUTH_TYPE, TRUTH_QOS, self._on_truth)
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._node.close()
+
+    def _on_features(self, message: Any) -> None:
+        now, stamp = time.time_ns(), stamp_to_ns(message.header.stamp)
+        with self._lock:
+            record = self._records.setdefault(stamp, Record())
+            record.keypoints = len(message.scores)
+            record.latency = (now - stamp) * 1e-9
+            record.size = (message.image_height, message.image_width)
+            self._first_arrival = self._first_arrival or now * 1e-9
+            self._last_arrival = now * 1e-9
+            self._arrivals.append(now * 1e-9)
+
+    def _on_homography(self, message: Any) -> None:
+        with self._lock:
+            record = self._records.setdefault(stamp_to_ns(message.header.stamp), Record())
+            record.matches, record.inliers = len(message.similarity), int(message.inlier_count)
+            record.status = int(message.status)
+            if message.status == Status.OK:
+                record.reference = stamp_to_ns(message.reference_stamp)
+                record.estimated = np.array(message.homography).reshape(3, 3)
+
+    def _on_truth(self, message: Any) -> None:
+        with self._lock:
+            self._truth[stamp_to_ns(message.header.stamp)] = np.array(message.homography).reshape(3, 3)
+
+    def _on_image(self, message: Any) -> None:
+        self.annotated += 1
+        self._recorder.add(np.asarray(message.data).reshape(message.height, message.width, 3))
+
+    def _on_diagnostics(self, message: Any) -> None:
+        for status in message.status:
+            if status.name.startswith(interface.NODE_NAME):
+                self.counters = {entry.key: entry.value for entry in status.values}
+
+    def count(self, name: str) -> int:
+        """A counter of the detector's last diagnostics, -1 before the first."""
+        return int(self.counters.get(name, -1))
+
+    def _corner_error(self, stamp: int, record: Record) -> float | None:
+        reference = self._truth.get(record.reference or 0)
+        current = self._truth.get(stamp)
+        if record.estimated is None or record.size is None or reference is None or current is None:
+            return None
+        return corner_error(record.estimated, current @ np.linalg.inv(reference), record.size)
+
+    def recent_rate(self) -> float:
+        """Features messages per second over the last ones."""
+        arrivals = list(self._arrivals)
+        return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-9) if len(arrivals) > 1 else 0.0
+
+    def summary(self, last: int | None = None) -> dict[str, Any]:
+        """Figures over all frames, or over the `last` ones; None where there is nothing to measure."""
+        with self._lock:
+            stamps = sorted(self._records)[-last:] if last else sorted(self._records)
+            records = [self._records[stamp] for stamp in stamps]
+            errors = [e for stamp in stamps if (e := self._corner_error(stamp, self._records[stamp])) is not None]
+            span = self._last_arrival - self._first_arrival
+        latencies = [record.latency * 1e3 for record in records if record.latency is not None]
+        pairs = [r for r in records if r.status not in (None, Status.FIRST_FRAME)]
+        ratios = [r.inliers / r.matches for r in pairs if r.matches and r.inliers is not None]
+        count = len(latencies)
+        return {
+            "features_messages": count,
+            "homography_messages": sum(record.status is not None for record in records),
+            "annotated_messages": self.annotated,
+            "features_hz": _rounded((count - 1) / span if span > 0 and not last else self.recent_rate()),
+            "latency_ms_median": _median(latencies),
+            "latency_ms_p95": _rounded(float(np.percentile(latencies, 95))) if latencies else None,
+            "keypoints_median": _median([r.keypoints for r in records if r.keypoints is not None]),
+            "matches_median": _median([r.matches for r in pairs if r.matches is not None]),
+            "inlier_ratio_median": _median(ratios, 4),
+            "status_ok_ratio": _rounded(sum(r.status == Status.OK for r in pairs) / len(pairs), 4) if pairs else None,
+            "corner_error_px_median": _median(errors, 4),
+            "corner_error_px_p95": _rounded(float(np.percentile(errors, 95)), 4) if errors else None,
+        }
+
+
+def _rounded(value: float, digits: int = 2) -> float:
+    return round(float(value), digits)
+
+
+def _median(values: list[Any], digits: int = 2) -> float | None:
+    return _rounded(statistics.median(values), digits) if values else None

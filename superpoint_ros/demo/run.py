@@ -1,0 +1,171 @@
+"""Starts the demo's processes, shows the live table and writes the summary."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from superpoint_ros.demo.camera import IMAGE_TOPIC
+from superpoint_ros.demo.monitor import Monitor
+from superpoint_ros.demo.recorder import Recorder
+
+_ROWS = {
+    "features_hz": "rate (Hz)",
+    "latency_ms_median": "latency, median (ms)",
+    "latency_ms_p95": "latency, 95 % (ms)",
+    "keypoints_median": "keypoints, median",
+    "matches_median": "matches, median",
+    "inlier_ratio_median": "inlier ratio, median",
+    "status_ok_ratio": "share of valid homographies",
+    "corner_error_px_median": "corner error, median (px)",
+    "corner_error_px_p95": "corner error, 95 % (px)",
+}
+_LEAST_SHARE = 0.95
+_RECENT = 30
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the demo shows: see `superpoint-ros demo --help`."""
+
+    source: str
+    rate: float
+    seconds: float
+    output: Path
+    assignments: Sequence[str] = ()
+    quiet: bool = False
+
+
+class DemoError(ValueError):
+    """The demo could not show what it promises; one sentence."""
+
+
+def run(options: DemoOptions) -> dict[str, Any]:
+    """Run the demo and return its summary, which is also written to summary.json.
+
+    Raises:
+        DemoError: if a process failed or outputs did not arrive.
+    """
+    options.output.mkdir(parents=True, exist_ok=True)
+    # Nothing that the demo sends leaves this machine.
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    recorder = Recorder(options.output, options.rate)
+    monitor = Monitor(recorder)
+    detector_log = options.output / "detector.log"
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        with open(detector_log, "w", encoding="utf-8") as log:
+            words = ["detector", "-r", f"image:={IMAGE_TOPIC}"]
+            for assignment in options.assignments:
+                words += ["-p", assignment]
+            processes.append(detector := _start(words, stderr=log))
+            _await_detector(detector, monitor, detector_log)
+            words = ["demo", "--role", "camera", "--source", options.source, "--rate", str(options.rate)]
+            words += ["--seconds", str(options.seconds)]
+            processes.append(camera := _start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            _watch(camera, detector, monitor, options.quiet)
+            published = _published(camera)
+            _await_rest(monitor, published)
+    finally:
+        for process in reversed(processes):
+            _stop(process)
+        monitor.close()
+        recorder.close()
+    summary = {"source": options.source, "frames": published, **_losses(monitor, published), **monitor.summary()}
+    path = options.output / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    _check(summary)
+    return summary
+
+
+def table(summary: dict[str, Any], title: str, counters: dict[str, str]) -> Table:
+    """The figures as a table for the terminal."""
+    result = Table(title=title, show_header=False)
+    result.add_column(style="bold")
+    result.add_column(justify="right")
+    for key, label in _ROWS.items():
+        value = summary.get(key)
+        result.add_row(label, "-" if value is None else f"{value:g}")
+    for name in ("received", "processed", "dropped", "failed"):
+        result.add_row(name, counters.get(name, "-"))
+    return result
+
+
+def _start(words: Sequence[str], **streams: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-m", "superpoint_ros", *words], text=True, **streams)
+
+
+def _await_detector(detector: subprocess.Popen[str], monitor: Monitor, log: Path, timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not monitor.counters:
+        if detector.poll() is not None:
+            raise DemoError(f"the detector stopped: {_last_line(log.read_text(encoding='utf-8'))}")
+        if time.monotonic() > deadline:
+            raise DemoError(f"the detector did not answer within {timeout:g} s, see '{log}'")
+        time.sleep(0.1)
+
+
+def _watch(camera: subprocess.Popen[str], detector: subprocess.Popen[str], monitor: Monitor, quiet: bool) -> None:
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while camera.poll() is None and detector.poll() is None:
+            time.sleep(0.5)
+            if console.is_terminal and not quiet:
+                live.update(table(monitor.summary(_RECENT), "SuperPoint live", monitor.counters), refresh=True)
+    if detector.poll() is not None:
+        raise DemoError(f"the detector stopped with exit code {detector.returncode}")
+
+
+def _published(camera: subprocess.Popen[str]) -> int:
+    out, errors = camera.communicate(timeout=10)
+    if camera.returncode != 0:
+        raise DemoError(f"the camera stopped: {_last_line(errors)}")
+    return int(json.loads(out)["frames"])
+
+
+def _await_rest(monitor: Monitor, published: int, timeout: float = 10.0) -> None:
+    """Wait for the last results, and for diagnostics that count them."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        counted = sum(max(monitor.count(name), 0) for name in ("processed", "dropped", "failed"))
+        if counted >= published and monitor.summary()["homography_messages"] >= monitor.count("processed"):
+            return
+        time.sleep(0.1)
+
+
+def _losses(monitor: Monitor, published: int) -> dict[str, int]:
+    counts = {name: monitor.count(name) for name in ("received", "processed", "dropped", "failed")}
+    return {**counts, "lost": published - counts["received"]}
+
+
+def _check(summary: dict[str, Any]) -> None:
+    processed = summary["processed"]
+    for name in ("features_messages", "homography_messages", "annotated_messages"):
+        if summary[name] < max(1, _LEAST_SHARE * processed):
+            raise DemoError(f"only {summary[name]} {name.replace('_', ' ')} arrived of {processed} processed frames")
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,108 @@
+"""Where the demo's pictures come from: the simulated flight, or a recording or camera of the user's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.demo.flight import Flight, Matrix
+from superpoint_ros.pictures import pictures, read_colour
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a source.
+
+    Attributes:
+        image: (H, W) or (H, W, 3) uint8.
+        time: seconds since the source's first picture.
+        truth: the true homography from a fixed plane to this picture, where it is known.
+    """
+
+    image: Image
+    time: float
+    truth: Matrix | None = None
+
+
+def open_source(name: str, rate: float, frames: int) -> Iterator[Picture]:
+    """Pictures of a source: "flight", a folder, a video file, the number of a camera device, or a EuRoC sequence.
+
+    Args:
+        rate: pictures per second, for sources that state none.
+        frames: most pictures.
+
+    Raises:
+        ValueError: in one sentence, if there is no such source.
+    """
+    path = Path(name)
+    if name == "flight":
+        source = _flight(rate)
+    elif name.isdigit():
+        source = _video(int(name), rate)
+    elif euroc := next((folder for folder in (path, path / "cam0", path / "mav0" / "cam0") if _is_euroc(folder)), None):
+        source = _euroc(euroc)
+    elif path.is_dir():
+        paths = pictures(path)
+        source = (Picture(read_colour(picture), i / rate) for i, picture in enumerate(paths))
+    elif path.is_file():
+        source = _video(name, rate)
+    else:
+        raise ValueError(
+            f"source '{name}' is unknown, allowed is flight, a folder of pictures or in EuRoC layout, a video file "
+            f"or the number of a camera device"
+        )
+    return islice(source, frames)
+
+
+def photograph() -> Image:
+    """The photograph under the flight: the astronaut Eileen Collins, public domain (NASA), as scikit-image ships it."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[..., ::-1])
+
+
+def _flight(rate: float) -> Iterator[Picture]:
+    flight = Flight(photograph())
+    index = 0
+    while True:
+        yield Picture(flight.frame(index / rate), index / rate, flight.homography(index / rate))
+        index += 1
+
+
+def _video(name: str | int, rate: float) -> Iterator[Picture]:
+    capture = cv2.VideoCapture(name)
+    if not capture.isOpened():
+        what = f"camera device {name}" if isinstance(name, int) else f"video '{name}'"
+        raise ValueError(f"{what} cannot be opened")
+    try:
+        rate = capture.get(cv2.CAP_PROP_FPS) or rate
+        index = 0
+        while True:
+            good, image = capture.read()
+            if not good:
+                return
+            yield Picture(np.asarray(image, np.uint8), index / rate)
+            index += 1
+    finally:
+        capture.release()
+
+
+def _is_euroc(folder: Path) -> bool:
+    return (folder / "data.csv").is_file() and (folder / "data").is_dir()
+
+
+def _euroc(folder: Path) -> Iterator[Picture]:
+    with open(folder / "data.csv", encoding="utf-8", newline="") as file:
+        rows = [(int(row[0]), row[1].strip()) for row in csv.reader(file) if row and not row[0].startswith("#")]
+    for stamp, name in rows:
+        if (folder / "data" / name).is_file():
+            yield Picture(read_colour(folder / "data" / name), (stamp - rows[0][0]) * 1e-9)
