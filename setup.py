@@ -29,12 +29,13 @@ setup(
             for folder in ("msg", "config", "launch")
         ],
     ],
-    install_requires=["numpy>=1.23", "opencv-python>=4.8", "pyyaml>=6", "rich>=13", "safetensors>=0.4", "torch>=2.1"],
+    install_requires=["numpy>=1.23", "opencv-python-headless>=4.8", "pyyaml>=6", "rich>=13", "safetensors>=0.4", "torch>=2.1"],
     extras_require={
         "standalone": DDS,
-        "demo": [*DDS, "scikit-image>=0.22", "pooch>=1.6"],
+        "demo": [*DDS, "scikit-image>=0.22"],
         "train": ["lightning>=2.2", "tqdm>=4.60"],
-        "test": ["pytest>=7,<9", "transformers>=4.50"],
+        # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
+        "test": ["lark", "packaging", "psutil", "pytest>=7,<9", "transformers>=4.50"],
         "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["superpoint-ros = superpoint_ros.cli:main"]},

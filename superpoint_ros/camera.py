@@ -36,7 +36,7 @@ class Camera:
         Raises:
             ValueError: if the distortion model is unknown.
         """
-        matrix = np.asarray(message.k, np.float64).reshape(3, 3)
+        matrix = np.array(message.k, np.float64).reshape(3, 3)  # a copy: the message's own may be read-only
         if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
             return None
         model = message.distortion_model

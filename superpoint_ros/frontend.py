@@ -199,7 +199,9 @@ class FrontEnd:
     def reset(self, camera: str = "image") -> None:
         """Forget a camera's previous frame: the next one gets the status FIRST_FRAME."""
         with self._change:
-            self._cameras.pop(camera, None)
+            if camera in self._cameras:
+                # The tracks stay, so that no id is given twice.
+                self._cameras[camera] = _Camera(tracks=self._cameras[camera].tracks)
 
     def process(self, frame: Frame) -> FrameResult | None:
         """Handle one frame now, in this thread; None if it had to be left out, which `on_problem` is told."""

@@ -104,7 +104,10 @@ def grey_from_compressed(message: Any) -> Grey:
         ImageError: if the data cannot be decoded.
     """
     data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        image = None
     if image is None:
         what = message.format or "without a format"
         raise ImageError(f"the compressed image ({what}, {data.size} bytes) cannot be decoded")
@@ -125,7 +128,7 @@ def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:
     if step < width * pixel or step % dtype.itemsize:
         raise ImageError(
             f"the image's step is {step} bytes, allowed for {width} pixels of {message.encoding} is {width * pixel} or more"
-            f"{' in multiples of 2' if dtype.itemsize > 1 else ''}"
+            f"{f' in multiples of {dtype.itemsize}' if dtype.itemsize > 1 else ''}"
         )
     if len(message.data) < (height - 1) * step + width * pixel:
         raise ImageError(

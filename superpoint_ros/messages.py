@@ -69,21 +69,21 @@ def features_from_message(message: Any) -> Features:
     Raises:
         ValueError: if the lengths of the fields contradict each other.
     """
-    keypoints = _floats(message.keypoints).reshape(-1, 2)
+    keypoints = _floats(message.keypoints)
     scores = _floats(message.scores)
     dtype = _DTYPES.get(int(message.descriptor_type))
     if dtype is None:
         raise ValueError(f"descriptor_type is {message.descriptor_type}, allowed is 0 (float32) or 1 (float16)")
     size, count = int(message.descriptor_size), len(scores)
     descriptors = np.frombuffer(message.descriptors, np.uint8)
-    if len(keypoints) != count or descriptors.size != count * size * dtype.itemsize:
+    if keypoints.size != 2 * count or descriptors.size != count * size * dtype.itemsize:
         raise ValueError(
-            f"the message holds {count} scores, {len(keypoints)} keypoints and {descriptors.size} bytes of descriptors, "
+            f"the message holds {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of descriptors, "
             f"which contradict each other"
         )
     table = descriptors.view(dtype).reshape(count, size)
     image_size = (int(message.image_height), int(message.image_width))
-    return Features(keypoints, scores, table.astype(np.float32, copy=False), image_size)
+    return Features(keypoints.reshape(count, 2), scores, table.astype(np.float32, copy=False), image_size)
 
 
 def _floats(values: Any) -> NDArray[np.float32]:

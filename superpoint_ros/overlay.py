@@ -50,10 +50,12 @@ def _caption(result: FrameResult) -> str:
 
 
 def _write(canvas: NDArray[np.uint8], text: str) -> None:
-    scale = max(canvas.shape[1] / 1200, 0.35)
-    where = (6, round(12 + 18 * scale))
-    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, where, cv2.FONT_HERSHEY_SIMPLEX, scale, _TEXT, 1, cv2.LINE_AA)
+    """A line of text on a dark bar in the top left corner."""
+    scale = max(canvas.shape[1] / 1000, 0.4)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    bar = canvas[: height + below + 8, : width + 12]
+    bar[:] = bar // 4
+    cv2.putText(canvas, text, (6, height + 4), cv2.FONT_HERSHEY_SIMPLEX, scale, _TEXT, 1, cv2.LINE_AA)
 
 
 def _fixed(points: NDArray[np.floating]) -> NDArray[np.int32]:

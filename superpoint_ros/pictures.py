@@ -49,7 +49,10 @@ def read_grey(path: str | Path, longer_side: int = 0) -> NDArray[np.uint8]:
 def _read(path: str | Path, flags: int) -> NDArray[np.uint8]:
     if not Path(path).is_file():
         raise ValueError(f"picture '{path}' does not exist")
-    image = cv2.imread(str(path), flags)
+    try:
+        image = cv2.imread(str(path), flags)
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        image = None
     if image is None:
         raise ValueError(f"file '{path}' cannot be read as a picture")
     return np.asarray(image, np.uint8)

@@ -13,6 +13,7 @@ from cv_bridge import CvBridge, CvBridgeError
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -49,8 +50,7 @@ class SuperPointDetector(Node):
     def __init__(self, **node_options: Any) -> None:
         super().__init__(interface.NODE_NAME, **node_options)
         self._bridge = CvBridge()
-        self._detector: Detector | None = None
-        self.detector = Detector(self._declare_parameters(), self, self._to_mono8)
+        self.detector = Detector(self._declare_parameters(), self, self._to_mono8 if self._bridge_works() else None)
         self._outputs = {topic.key: self._create_publisher(topic) for topic in interface.OUTPUTS}
         self._input = self._create_inputs()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -131,6 +131,15 @@ class SuperPointDetector(Node):
             raise ImageError(f"cv_bridge cannot convert image encoding '{message.encoding}': {error}") from error
         return grey
 
+    def _bridge_works(self) -> bool:
+        """Whether cv_bridge's compiled part loads: it does not where it was built for another NumPy."""
+        try:
+            self._to_mono8(Image(height=2, width=2, encoding="bgr8", step=6, data=bytes(12)))
+        except (ImportError, AttributeError, SystemError) as error:
+            self.get_logger().warning(f"cv_bridge does not work here, images are converted without it: {error}")
+            return False
+        return True
+
     def _publish_diagnostics(self) -> None:
         state = self.detector.diagnostics()
         status = DiagnosticStatus(
@@ -203,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 node.destroy_node()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except ValueError as error:
+    except (ValueError, InvalidParameterTypeException, ParameterException) as error:
         print(f"{interface.NODE_NAME}: {error}", file=sys.stderr)
         return 1
     finally:

@@ -6,9 +6,7 @@ Nothing in a file is ever executed: safetensors holds numbers only, and PyTorch 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +65,7 @@ def load(name_or_path: str | Path) -> Weights:
     """
     path, name = _find(name_or_path)
     state, layout = _canonical(_read(path), path)
-    network = SuperPointNet(_architecture(state, layout, path))
+    network = SuperPointNet(_architecture(state, path))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -117,13 +115,18 @@ def _read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, OSError) as error:
+    except (SafetensorError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise WeightsError(f"weights '{path}' cannot be read as tensors: {reason}") from error
+    except Exception as error:
+        # PyTorch raises whatever the bytes lead it to, and its text advises to execute what is in the file.
+        raise WeightsError(
+            f"weights '{path}' cannot be read as tensors: the file is damaged, no PyTorch file, or holds more than numbers"
+        ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise WeightsError(f"weights '{path}' hold no table of tensors")
     return state
 
@@ -174,7 +177,7 @@ def _from_rpautrat(name: str) -> str:
     return name
 
 
-def _architecture(state: Mapping[str, Tensor], layout: str, path: Path) -> Architecture:
+def _architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
     widths = {}
     for layer in ENCODER + HEADS:
         weight = state.get(f"conv{layer}.conv.weight")
@@ -183,6 +186,7 @@ def _architecture(state: Mapping[str, Tensor], layout: str, path: Path) -> Archi
         widths[layer] = weight.shape[0]
     norm: Norm = "none"
     if "conv1a.norm.weight" in state:
-        norm = "after_relu" if layout == "rpautrat" else "before_relu"
+        # Only rpautrat's form normalises the heads' last layers too; this package's own files may hold either.
+        norm = "after_relu" if "convPb.norm.weight" in state else "before_relu"
     encoder = tuple(widths[layer] for layer in ENCODER)
     return Architecture(encoder, widths["Pa"], widths["Da"], widths["Db"], norm)

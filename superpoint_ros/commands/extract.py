@@ -87,5 +87,7 @@ def _pictures(arguments: list[str]) -> list[Path]:
 
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
     """A file for each picture; pictures of the same name in different folders must not overwrite each other."""
-    root = Path(os.path.commonpath([path.resolve().parent for path in paths]))
-    return {path: out / path.resolve().relative_to(root).with_name(path.name + ".npz") for path in paths}
+    # Links are not followed: two of the same name may lead to one folder.
+    absolute = {path: Path(os.path.abspath(path)) for path in paths}
+    root = Path(os.path.commonpath([path.parent for path in absolute.values()]))
+    return {path: out / full.relative_to(root).with_name(full.name + ".npz") for path, full in absolute.items()}

@@ -1,0 +1,49 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROS_SETUP := $(lastword $(sort $(wildcard /opt/ros/*/setup.bash)))
+ROS_WS := .ros_ws
+# Whatever runs here talks to this machine alone.
+export ROS_AUTOMATIC_DISCOVERY_RANGE = LOCALHOST
+
+.PHONY: help venv demo test test-ros lint format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.ready ## set up .venv with everything that demo and tests need
+
+$(VENV)/.ready: setup.py constraints.txt package.xml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[standalone,demo,train,test]'
+	touch $@
+
+demo: venv ## run the whole front end live on the embedded camera; results in demo_output/
+	$(BIN)/superpoint-ros demo $(ARGS)
+
+test: venv ## run the tests that need no ROS 2 install
+	$(BIN)/python -m pytest -m "not ros" $(ARGS)
+
+test-ros: venv ## build with colcon and run the tests on a real ROS 2, where one is installed
+ifeq ($(ROS_SETUP),)
+	@echo "test-ros skipped: no ROS 2 install found (/opt/ros/*/setup.bash)"
+else
+	source $(ROS_SETUP) && colcon --log-base $(ROS_WS)/log build --base-paths . --packages-select superpoint_ros \
+	  --build-base $(ROS_WS)/build --install-base $(ROS_WS)/install --symlink-install
+	source $(ROS_SETUP) && source $(ROS_WS)/install/setup.bash && export PATH="$(CURDIR)/$(BIN):$$PATH" && \
+	  for rmw in $$(ros2 pkg list | grep -xE 'rmw_(cyclonedds|fastrtps)_cpp'); do \
+	    echo "== $$rmw" && RMW_IMPLEMENTATION=$$rmw python -m pytest -m ros test/ros $(ARGS) || exit 1; done
+endif
+
+lint: venv ## check format, lint and types
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+format: venv ## format the code
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) $(ROS_WS) demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,168 @@
+"""Host 1 as people start it: the launch file, real topics, live parameters, a clean end."""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
+
+import launch
+import launch_testing.actions
+import launch_testing.asserts
+import numpy as np
+import rclpy
+from ament_index_python.packages import get_package_share_directory
+from camera import Listener
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo
+from sensor_msgs_py import point_cloud2
+from superpoint_ros.msg import MatchedHomography
+
+from superpoint_ros import interface
+from superpoint_ros.messages import features_from_message
+
+NODE = "/front/superpoint_detector"
+
+
+@pytest.mark.ros
+@pytest.mark.launch_test
+def generate_test_description():
+    file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
+    # On a loaded machine pictures lie farther apart than a camera's: that is not what is tested here.
+    parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
+    parameters.write_text("/front/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
+    arguments = {"image": "/camera/image", "namespace": "front", "params_file": str(parameters), "log_level": "info"}
+    detector = launch.actions.IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(file)), launch_arguments=arguments.items()
+    )
+    return launch.LaunchDescription([detector, launch_testing.actions.ReadyToTest()])
+
+
+class TestDetector(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.context = rclpy.Context()
+        rclpy.init(context=cls.context)
+
+    @classmethod
+    def tearDownClass(cls):
+        rclpy.shutdown(context=cls.context)
+
+    def setUp(self):
+        self.listener = Listener(self.context, "/camera/image", NODE)
+        self.listener.connect()
+
+    def tearDown(self):
+        self.listener.close()
+
+    def call(self, kind, service, request):
+        client = self.listener.node.create_client(kind, f"{NODE}/{service}")
+        self.assertTrue(client.wait_for_service(20))
+        future = client.call_async(request)
+        self.listener.spin_until(future.done, 20)
+        return future.result()
+
+    def set_parameters(self, **values):
+        parameters = [Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()]
+        return self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=parameters)).results
+
+    def test_every_picture_gives_features_and_a_homography_of_the_same_stamp(self):
+        for _ in range(5):
+            features, homography = self.listener.exchange()
+            self.assertEqual(features.header, homography.header)
+            self.assertEqual(features.header.frame_id, "camera_optical")
+        self.assertEqual((features.image_height, features.image_width), (240, 320))
+        decoded = features_from_message(features)
+        self.assertGreater(len(decoded), 50)
+        np.testing.assert_allclose(np.linalg.norm(decoded.descriptors, axis=1), 1, atol=1e-4)
+        self.assertEqual(len(features.track_ids), len(decoded))
+        self.assertEqual(homography.status, MatchedHomography.OK)
+        self.assertEqual(sum(homography.inliers), homography.inlier_count)
+        self.assertEqual(homography.homography[8], 1.0)
+        current = decoded.keypoints[np.array(homography.current_indices)]
+        np.testing.assert_array_equal(current.reshape(-1), np.array(homography.current_points, np.float32))
+
+    def test_an_empty_picture_gives_empty_messages(self):
+        features, homography = self.listener.exchange(image=np.zeros((240, 320), np.uint8))
+        self.assertLess(len(features.scores), 5)
+        self.assertIn(homography.status, (MatchedHomography.FIRST_FRAME, MatchedHomography.TOO_FEW_MATCHES))
+        self.assertEqual(list(homography.homography), [0.0] * 9)
+
+    def test_bad_pictures_are_left_out_and_the_next_one_is_processed(self):
+        good = np.full((240, 320), 90, np.uint8)
+        self.listener.send(image=good, encoding="unheard_of")
+        self.listener.send(image=good, step=3)
+        self.listener.send(image=good, height=480)
+        self.listener.send(image=np.zeros((8, 8), np.uint8))
+        features, _ = self.listener.exchange()
+        self.assertGreater(len(features.scores), 50)
+        self.listener.received["diagnostics"].clear()
+
+        def failures_counted():
+            values = {v.key: v.value for m in self.listener.received["diagnostics"] for s in m.status for v in s.values}
+            return int(values.get("failed", 0)) >= 1
+
+        self.assertTrue(self.listener.spin_until(failures_counted, 10))
+
+    def test_parameters_change_live_and_bad_values_are_refused_whole(self):
+        self.assertTrue(all(result.successful for result in self.set_parameters(max_keypoints=20)))
+        features, _ = self.listener.exchange()
+        self.assertLessEqual(len(features.scores), 20)
+        result = self.set_parameters(max_keypoints=0)[0]
+        self.assertFalse(result.successful)
+        self.assertIn("max_keypoints", result.reason)
+        result = self.set_parameters(homography__method="guess")[0]
+        self.assertFalse(result.successful)
+        self.assertIn("magsac", result.reason)
+        self.assertFalse(self.set_parameters(weights="other")[0].successful)
+        self.assertTrue(all(result.successful for result in self.set_parameters(max_keypoints=1000)))
+
+    def test_every_parameter_is_described(self):
+        names = [parameter.name for parameter in interface.PARAMETERS]
+        answer = self.call(DescribeParameters, "describe_parameters", DescribeParameters.Request(names=names))
+        for parameter, descriptor in zip(interface.PARAMETERS, answer.descriptors, strict=True):
+            self.assertIn(parameter.description, descriptor.description)
+            self.assertEqual(descriptor.read_only, parameter.read_only)
+            ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
+            self.assertEqual(len(ranges), int(parameter.minimum is not None))
+
+    def test_the_annotated_image_and_the_cloud_are_there_for_rviz(self):
+        features, _ = self.listener.exchange()
+        images, clouds = self.listener.received["image_annotated"], self.listener.received["keypoints_cloud"]
+        self.assertTrue(self.listener.spin_until(lambda: images and clouds, 10))
+        self.assertEqual((images[-1].encoding, images[-1].height, images[-1].width), ("bgr8", 240, 320))
+        points = point_cloud2.read_points_numpy(clouds[-1], ("x", "y", "z", "score"))
+        self.assertEqual(len(points), len(features.scores))
+        self.assertTrue((points[:, 2] == 0).all())
+
+    def test_with_camera_info_the_cloud_holds_viewing_rays(self):
+        info = CameraInfo(height=240, width=320, distortion_model="plumb_bob", d=[0.0] * 5)
+        info.k = [200.0, 0.0, 159.5, 0.0, 200.0, 119.5, 0.0, 0.0, 1.0]
+        self.assertTrue(self.listener.spin_until(self.listener.info.get_subscription_count, 20))
+        self.listener.info.publish(info)
+
+        def rays_arrive():
+            self.listener.received["keypoints_cloud"].clear()
+            features, _ = self.listener.exchange()
+            self.listener.spin_until(lambda: self.listener.received["keypoints_cloud"], 5)
+            clouds = self.listener.received["keypoints_cloud"]
+            points = point_cloud2.read_points_numpy(clouds[-1], ("x", "y", "z", "score")) if clouds else None
+            if points is None or not len(points) or not (points[:, 2] == 1).all():
+                return False
+            pixels = np.array(features.keypoints).reshape(-1, 2)
+            np.testing.assert_allclose(points[:, :2] * 200 + [159.5, 119.5], pixels, atol=1e-2)
+            return True
+
+        self.assertTrue(self.listener.spin_until(rays_arrive, 20))
+
+
+@launch_testing.post_shutdown_test()
+class TestAfterwards(unittest.TestCase):
+    def test_the_node_ends_cleanly_on_ctrl_c(self, proc_info):
+        launch_testing.asserts.assertExitCodes(proc_info)

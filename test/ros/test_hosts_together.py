@@ -1,0 +1,135 @@
+"""Host 1, host 2 and the ROS 2 command line in one graph."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
+
+from camera import Listener  # noqa: E402
+
+pytestmark = pytest.mark.ros
+IMAGE = "/camera/image"
+
+
+@pytest.fixture
+def context():
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    yield context
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def start():
+    processes = []
+
+    def start(*words, **options):
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def ros2(*words: str, attempts: int = 5, wanted: str = "") -> str:
+    """Output of a ros2 command, asked again until `wanted` is in it: discovery takes its time."""
+    for _ in range(attempts):
+        done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=60)
+        if wanted in done.stdout:
+            return done.stdout
+        time.sleep(1)
+    raise AssertionError(f"ros2 {' '.join(words)} does not show {wanted!r}: {done.stdout} {done.stderr}")
+
+
+def standalone(start, *words):
+    return start(sys.executable, "-m", "superpoint_ros", "detector", "-r", f"image:={IMAGE}", "-p", "max_gap:=600.0", *words)
+
+
+def test_the_standalone_detector_serves_ros_subscribers(context, start):
+    standalone(start)
+    listener = Listener(context, IMAGE, "/superpoint_detector")
+    try:
+        listener.connect()
+        for _ in range(3):
+            features, homography = listener.exchange()
+        assert len(features.scores) > 50
+        assert homography.status == homography.OK
+        assert listener.spin_until(lambda: listener.received["image_annotated"], 10)
+        assert listener.spin_until(lambda: listener.received["keypoints_cloud"], 10)
+        assert listener.spin_until(lambda: listener.received["diagnostics"], 10)
+    finally:
+        listener.close()
+
+
+def test_the_standalone_detector_looks_like_a_node_to_the_command_line(start):
+    standalone(start, "-r", "__ns:=/front")
+    ros2("node", "list", "--no-daemon", "--spin-time", "3", wanted="/front/superpoint_detector")
+    ros2("topic", "list", "-t", "--no-daemon", "--spin-time", "3",
+         wanted="/front/superpoint_detector/features [superpoint_ros/msg/Features]")  # fmt: skip
+    info = ros2("topic", "info", "-v", "--no-daemon", "--spin-time", "3", "/front/superpoint_detector/features",
+                wanted="Publisher count: 1")  # fmt: skip
+    assert "Node name: superpoint_detector" in info
+    assert "Reliability: RELIABLE" in info
+    assert "RIHS01_" in info
+
+
+def test_the_ros_node_serves_standalone_subscribers(context, start, monkeypatch):
+    from superpoint_ros import interface
+    from superpoint_ros.standalone.node import Node
+
+    start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}")
+    listener = Listener(context, IMAGE, "/superpoint_detector")
+    received = []
+    topic = interface.topic("features")
+    try:
+        with Node("reader") as reader:
+            reader.create_subscription("/superpoint_detector/features", topic.type, topic.qos, received.append)
+            listener.connect()
+            for _ in range(3):
+                features, _ = listener.exchange()
+            assert listener.spin_until(lambda: len(received) >= 3, 10)
+            assert received[-1].scores.tolist() == list(features.scores)
+            assert bytes(received[-1].descriptors) == bytes(features.descriptors)
+    finally:
+        listener.close()
+
+
+def test_an_unknown_key_in_the_parameters_file_ends_the_node_with_one_sentence(start, tmp_path):
+    file = tmp_path / "parameters.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    max_keypoint: 500\n")
+    node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "--params-file", str(file))
+    _, errors = node.communicate(timeout=60)
+    assert node.returncode == 1
+    assert "parameter 'max_keypoint' is unknown" in errors
+    assert "Traceback" not in errors
+
+
+def test_missing_weights_end_the_node_with_one_sentence(start):
+    node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-p", "weights:=/nowhere.pth")
+    _, errors = node.communicate(timeout=60)
+    assert node.returncode == 1
+    assert "weights '/nowhere.pth'" in errors
+    assert "Traceback" not in errors
+
+
+def test_the_node_ends_cleanly_on_ctrl_c(start):
+    node = start("ros2", "run", "superpoint_ros", "detector", preexec_fn=os.setsid)
+    ros2("node", "list", "--no-daemon", "--spin-time", "2", wanted="/superpoint_detector")
+    os.killpg(node.pid, signal.SIGINT)
+    _, errors = node.communicate(timeout=30)
+    assert "Traceback" not in errors
+    assert node.returncode in (0, -signal.SIGINT, 130)
