@@ -45,7 +45,6 @@ def generate_launch_description() -> LaunchDescription:
         parameters=[LaunchConfiguration("params_file")],
         remappings=[
             ("image", image),
-            ("image/compressed", [image, "/compressed"]),
             ("camera_info", _sibling(image, "camera_info")),
         ],
         arguments=["--ros-args", "--log-level", ["superpoint_detector:=", LaunchConfiguration("log_level")]],

@@ -241,10 +241,13 @@ class FrontEnd:
         return result
 
     def _leave_out(self, frame: Frame, reason: str, **counts: int) -> None:
+        try:
+            self._on_problem(frame.camera, reason)
+        except Exception:
+            _log.exception("%s: a problem could not be reported", frame.camera)
         with self._change:
             self._count(**counts)
             self._change.notify_all()
-        self._on_problem(frame.camera, reason)
 
     def _result(self, frame: Frame, camera: _Camera) -> FrameResult:
         clock, settings = self.stopwatch, self.settings

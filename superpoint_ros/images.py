@@ -126,9 +126,10 @@ def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:
     dtype = np.dtype(encoding.dtype)
     pixel = dtype.itemsize * encoding.channels
     if step < width * pixel or step % dtype.itemsize:
+        multiples = f" in multiples of {dtype.itemsize}" if dtype.itemsize > 1 else ""
+        least = f"{width * pixel} or more{multiples}"
         raise ImageError(
-            f"the image's step is {step} bytes, allowed for {width} pixels of {message.encoding} is {width * pixel} or more"
-            f"{f' in multiples of {dtype.itemsize}' if dtype.itemsize > 1 else ''}"
+            f"the image's step is {step} bytes, allowed for {width} pixels of {message.encoding} is {least}"
         )
     if len(message.data) < (height - 1) * step + width * pixel:
         raise ImageError(

@@ -223,6 +223,12 @@ def parameter(name: str) -> Parameter:
     return _BY_NAME[name]
 
 
+def transported(topic: Topic, image: str) -> str:
+    """Name of an image input whose base topic `image` resolves to this: the transport is a suffix of the remapped
+    name, as image_transport has it."""
+    return image + topic.name.removeprefix("image")
+
+
 def topic(key: str) -> Topic:
     """The topic with this key, as in `topic("features")`."""
     return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)

@@ -78,8 +78,8 @@ def features_from_message(message: Any) -> Features:
     descriptors = np.frombuffer(message.descriptors, np.uint8)
     if keypoints.size != 2 * count or descriptors.size != count * size * dtype.itemsize:
         raise ValueError(
-            f"the message holds {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of descriptors, "
-            f"which contradict each other"
+            f"the message holds {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of "
+            f"descriptors, which contradict each other"
         )
     table = descriptors.view(dtype).reshape(count, size)
     image_size = (int(message.image_height), int(message.image_width))

@@ -98,18 +98,16 @@ class SuperPointDetector(Node):
 
     def _create_inputs(self) -> Any:
         compressed = self.detector.values["image_transport"] == "compressed"
-        self._create_subscription(interface.topic("camera_info"), self.detector.set_camera_info)
-        if compressed:
-            return self._create_subscription(interface.topic("image_compressed"), self.detector.submit_compressed)
-        return self._create_subscription(interface.topic("image"), self.detector.submit_image)
+        topic = interface.topic("image_compressed" if compressed else "image")
+        submit = self.detector.submit_compressed if compressed else self.detector.submit_image
+        info = interface.topic("camera_info")
+        self._create_subscription(info, info.name, self.detector.set_camera_info)
+        return self._create_subscription(topic, interface.transported(topic, self.resolve_topic_name("image")), submit)
 
-    def _create_subscription(self, topic: interface.Topic, callback: Any) -> Any:
+    def _create_subscription(self, topic: interface.Topic, name: str, callback: Any) -> Any:
+        options = QoSOverridingOptions.with_default_policies()
         return self.create_subscription(
-            _TYPES[topic.type],
-            topic.name,
-            callback,
-            _qos(topic),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            _TYPES[topic.type], name, callback, _qos(topic), qos_overriding_options=options
         )
 
     def _create_publisher(self, topic: interface.Topic) -> Any:

@@ -69,7 +69,7 @@ def load(name_or_path: str | Path) -> Weights:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        detail = re.sub(r"\s+", " ", str(error).split("\n", 1)[-1]).strip()
+        detail = re.sub(r"\s+", " ", str(error).split("\n", 1)[-1]).strip(" .").replace(". ", "; ")
         raise WeightsError(f"weights '{path}' do not fit the SuperPoint network: {detail}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"weights '{path}' hold values that are not finite")
@@ -121,7 +121,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # PyTorch raises whatever the bytes lead it to, and its text advises to execute what is in the file.
         raise WeightsError(
-            f"weights '{path}' cannot be read as tensors: the file is damaged, no PyTorch file, or holds more than numbers"
+            f"weights '{path}' cannot be read as tensors: the file is damaged, no PyTorch file, or holds more than "
+            "numbers"
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):

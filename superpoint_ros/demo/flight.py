@@ -67,11 +67,3 @@ class Flight:
         exposure = np.exp(0.25 * np.sin(7 * t))
         noise = self._rng.standard_normal(view.shape, dtype=np.float32) * 3.0
         return np.clip(view * exposure + noise, 0, 255).astype(np.uint8)
-
-
-def corner_error(estimated: Matrix, true: Matrix, size: tuple[int, int]) -> float:
-    """Mean distance in pixels between the image's four corners under two homographies (paper, section 7.3)."""
-    height, width = size
-    corners = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]], float)
-    first, second = corners @ estimated.T, corners @ true.T
-    return float(np.linalg.norm(first[:, :2] / first[:, 2:] - second[:, :2] / second[:, 2:], axis=1).mean())

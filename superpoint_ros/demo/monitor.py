@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from superpoint_ros import interface
 from superpoint_ros.demo.camera import TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
-from superpoint_ros.demo.flight import corner_error
 from superpoint_ros.demo.recorder import Recorder
 from superpoint_ros.detector import stamp_to_ns
+from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.features import Status
 from superpoint_ros.standalone.node import Node
 

@@ -52,7 +52,7 @@ class StandaloneDetector:
             self._publishers: dict[str, Any] = {}
             self._detector = Detector(own, self)
             for topic in interface.OUTPUTS:
-                qos = self._qos(topic, "publisher")
+                qos = self._qos(topic, topic.name, "publisher")
                 self._publishers[topic.key] = self._node.create_publisher(topic.name, topic.type, qos)
             self._subscribe()
         except BaseException:
@@ -89,7 +89,7 @@ class StandaloneDetector:
         _log.warning("%s: %s", self._node.full_name, text)
 
     def input_name(self) -> str:
-        return self._node.resolve(self._image_topic().name)
+        return self._node.resolve(interface.transported(self._image_topic(), self._node.resolve("image")))
 
     # Life
 
@@ -122,10 +122,11 @@ class StandaloneDetector:
         return interface.topic("image_compressed" if compressed else "image")
 
     def _subscribe(self) -> None:
-        detector, topic = self._detector, self._image_topic()
+        detector, topic, info = self._detector, self._image_topic(), interface.topic("camera_info")
         submit = detector.submit_image if topic.key == "image" else detector.submit_compressed
-        for entry, callback in ((interface.topic("camera_info"), detector.set_camera_info), (topic, submit)):
-            self._node.create_subscription(entry.name, entry.type, self._qos(entry, "subscription"), callback)
+        names = {info: (info.name, detector.set_camera_info), topic: (self.input_name(), submit)}
+        for entry, (name, callback) in names.items():
+            self._node.create_subscription(name, entry.type, self._qos(entry, name, "subscription"), callback)
 
-    def _qos(self, topic: interface.Topic, kind: str) -> interface.Qos:
-        return overridden(topic.qos, self._overrides, self._node.resolve(topic.name), kind)
+    def _qos(self, topic: interface.Topic, name: str, kind: str) -> interface.Qos:
+        return overridden(topic.qos, self._overrides, self._node.resolve(name), kind)

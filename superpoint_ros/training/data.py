@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from superpoint_ros.geometry import inside, project
 from superpoint_ros.training import photometric, shapes
-from superpoint_ros.training.homographies import HomographyRange, random_homography, warp_points
+from superpoint_ros.training.homographies import HomographyRange, random_homography
 
 
 def held_out(path: Path, one_in: int = 40) -> bool:
@@ -90,8 +91,8 @@ class PairsDataset(IterableDataset):
         to_picture = random_homography(rng, image.shape, self.size, self.ranges)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         view = cv2.warpPerspective(image, to_picture, self.size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        points = warp_points(np.linalg.inv(to_picture), labels)
-        points = points[_inside(points, self.size)]
+        points = project(np.linalg.inv(to_picture), labels)
+        points = points[inside(points, self.size)]
         rng.shuffle(points)
         return photometric.augment(rng, view), points, to_picture
 
@@ -103,10 +104,10 @@ class PairsDataset(IterableDataset):
         across = np.linalg.inv(second_map) @ first_map
         height, width = self.size
         spread = rng.uniform(0, [width - 1, height - 1], (6 * self.correspondences, 2))
-        seen = _inside(warp_points(across, first_points), self.size)
+        seen = inside(project(across, first_points), self.size)
         candidates = np.vstack((first_points[seen][: self.correspondences // 2], spread))
-        target = warp_points(across, candidates)
-        keep = np.flatnonzero(_inside(target, self.size))[: self.correspondences]
+        target = project(across, candidates)
+        keep = np.flatnonzero(inside(target, self.size))[: self.correspondences]
         matched_first, valid = _padded(candidates[keep], self.correspondences)
         matched_second, _ = _padded(target[keep], self.correspondences)
         points = [_padded(p, self.max_points) for p in (first_points, second_points)]
@@ -117,9 +118,3 @@ class PairsDataset(IterableDataset):
             "matches": torch.stack((matched_first, matched_second)),
             "matched": valid,
         }
-
-
-def _inside(points: NDArray[np.floating], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which finite (N, 2) points lie inside a picture of (height, width) `size`."""
-    with np.errstate(invalid="ignore"):
-        return ((points >= 0) & (points <= [size[1] - 1, size[0] - 1])).all(axis=1)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.geometry import homography_from_corners
+
 
 @dataclass(frozen=True)
 class HomographyRange:
@@ -59,20 +61,3 @@ def random_homography(
 
     patch = (corners + 1) / 2 * np.array([target_w - 1, target_h - 1])
     return homography_from_corners(patch, quad)
-
-
-def homography_from_corners(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The homography that maps four (x, y) source points to four target points, with h33 = 1."""
-    rows = []
-    for (x, y), (u, v) in zip(source, target, strict=True):
-        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y])
-        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y])
-    h = np.linalg.solve(np.array(rows), np.asarray(target, float).reshape(-1))
-    return np.append(h, 1).reshape(3, 3)
-
-
-def warp_points(homography: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Map (N, 2) points through a homography; points at infinity become non-finite."""
-    xyw = np.column_stack((points, np.ones(len(points)))) @ homography.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return xyw[:, :2] / xyw[:, 2:]

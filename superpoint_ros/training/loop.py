@@ -91,7 +91,9 @@ def run(
         dataset(step),
         batch_size=config.batch,
         num_workers=config.workers,
-        prefetch_factor=None if not config.workers else 4,
+        prefetch_factor=4 if config.workers else None,
+        # A forked worker hangs where the parent's OpenCV has threads already.
+        multiprocessing_context="spawn" if config.workers else None,
     )
     saved = time.monotonic()
     model.train()

@@ -241,3 +241,19 @@ def draw(rng: np.random.Generator, size: tuple[int, int], name: str | None = Non
     corners = CLASSES[name](rng, image)
     inside = ((corners >= 0) & (corners <= [size[1] - 1, size[0] - 1])).all(axis=1)
     return image, corners[inside]
+
+
+def preview(seed: int = 0, columns: int = 6, zoom: int = 2) -> NDArray[np.uint8]:
+    """A picture of every class in a row of its own, BGR, with the labels as green circles."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for name in CLASSES:
+        tiles = []
+        for _ in range(columns):
+            image, corners = draw(rng, (120, 160), name)
+            tile = cv2.cvtColor(cv2.resize(image, None, fx=zoom, fy=zoom), cv2.COLOR_GRAY2BGR)
+            for x, y in np.round((corners + 0.5) * zoom - 0.5).astype(int).tolist():
+                cv2.circle(tile, (x, y), 4, (0, 255, 0), 1, cv2.LINE_AA)
+            tiles.append(tile)
+        rows.append(np.hstack(tiles))
+    return np.asarray(np.vstack(rows), np.uint8)

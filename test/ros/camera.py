@@ -92,7 +92,9 @@ class Listener:
                 found[name] = [m for m in self.received[name] if m.header.stamp == stamp]
             return all(found.values())
 
-        assert self.spin_until(arrived, timeout), f"no answer to a picture, got {({k: len(v) for k, v in found.items()})}"
+        assert self.spin_until(arrived, timeout), (
+            f"no answer to a picture, got { ({k: len(v) for k, v in found.items()}) }"
+        )
         return found["features"][0], found["matched_homography"][0]
 
     def connect(self, timeout: float = 60.0) -> None:

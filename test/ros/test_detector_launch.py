@@ -69,7 +69,9 @@ class TestDetector(unittest.TestCase):
         return future.result()
 
     def set_parameters(self, **values):
-        parameters = [Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()]
+        parameters = [
+            Parameter(name.replace("__", "."), value=value).to_parameter_msg() for name, value in values.items()
+        ]
         return self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=parameters)).results
 
     def test_every_picture_gives_features_and_a_homography_of_the_same_stamp(self):

@@ -56,7 +56,9 @@ def ros2(*words: str, attempts: int = 5, wanted: str = "") -> str:
 
 
 def standalone(start, *words):
-    return start(sys.executable, "-m", "superpoint_ros", "detector", "-r", f"image:={IMAGE}", "-p", "max_gap:=600.0", *words)
+    return start(
+        sys.executable, "-m", "superpoint_ros", "detector", "-r", f"image:={IMAGE}", "-p", "max_gap:=600.0", *words
+    )
 
 
 def test_the_standalone_detector_serves_ros_subscribers(context, start):

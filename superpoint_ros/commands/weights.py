@@ -1,0 +1,83 @@
+"""superpoint-ros weights"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="known weights by name")
+    info = actions.add_parser("info", help="what a weights file holds")
+    info.add_argument("weights", help="known name, file or folder")
+    convert = actions.add_parser("convert", help="write any readable weights as this package's safetensors")
+    convert.add_argument("weights", help="known name, file or folder")
+    convert.add_argument("out", type=Path, help="safetensors file")
+    fetch = actions.add_parser("fetch", help="download a weights file and check it before it is kept")
+    fetch.add_argument("url", help="address of the file")
+    fetch.add_argument("out", type=Path, help="file to write")
+    fetch.add_argument("--sha256", required=True, help="checksum that the file must have, 64 hex digits")
+    for action in (listing, info, convert, fetch):
+        action.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def run(options: argparse.Namespace) -> int:
+    result = {"list": _list, "info": _info, "convert": _convert, "fetch": _fetch}[options.action](options)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key + ':':14} {value}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> dict[str, Any]:
+    from superpoint_ros.weights import KNOWN
+
+    return {name: text if path.is_file() else f"{text}; not installed" for name, (path, text) in KNOWN.items()}
+
+
+def _info(options: argparse.Namespace) -> dict[str, Any]:
+    from superpoint_ros import weights
+
+    found = weights.load(options.weights)
+    architecture = found.network.architecture
+    result = {
+        "name": found.name,
+        "path": str(found.path),
+        "sha256": found.sha256,
+        "layout": found.layout,
+        "encoder": "-".join(map(str, architecture.encoder)),
+        "descriptor": architecture.descriptor_size,
+        "normalisation": architecture.norm,
+        "parameters": sum(parameter.numel() for parameter in found.network.parameters()),
+    }
+    if found.path.suffix == ".safetensors":
+        result.update({key: value for key, value in weights.metadata(found.path).items() if value})
+    return result
+
+
+def _convert(options: argparse.Namespace) -> dict[str, Any]:
+    from superpoint_ros import weights
+
+    if options.out.suffix != ".safetensors":
+        raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
+    weights.save(weights.load(options.weights).network, options.out)
+    return {"weights": str(options.out), "sha256": weights.load(options.out).sha256}
+
+
+def _fetch(options: argparse.Namespace) -> dict[str, Any]:
+    import pooch
+
+    from superpoint_ros import weights
+
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", options.sha256):
+        raise ValueError(f"sha256 '{options.sha256}' is not allowed, it must be 64 hex digits")
+    path = pooch.retrieve(
+        options.url, f"sha256:{options.sha256.lower()}", fname=options.out.name, path=options.out.resolve().parent
+    )
+    return {"weights": path, "layout": weights.load(path).layout, "sha256": options.sha256.lower()}

@@ -1,0 +1,132 @@
+"""What the tests share: real pictures, small networks and weights files, and ways to build frames and messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from superpoint_ros import Features, SuperPoint, weights
+from superpoint_ros.network import Architecture, SuperPointNet
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+TINY = Architecture((8, 8, 8, 8, 16, 16, 16, 16), detector=32, descriptor=16, descriptor_size=24)
+"""Sizes of a network that is quick on any machine; all that is promised holds for it too."""
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device"))
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The project's root, with msg/, config/ and README.md."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Pictures and sequences that are too large for the project."""
+    folder = PROJECT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the data beside the project is absent (expected at {folder})")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photograph() -> np.ndarray:
+    """A photograph, (512, 512, 3) BGR uint8; tests must not write into it."""
+    data = pytest.importorskip("skimage.data", reason="scikit-image, which holds the photograph, is not installed")
+    image = np.ascontiguousarray(data.astronaut()[..., ::-1])
+    image.flags.writeable = False
+    return image
+
+
+@pytest.fixture(scope="session")
+def grey(photograph) -> np.ndarray:
+    """The photograph as (512, 512) grey."""
+    image = cv2.cvtColor(photograph, cv2.COLOR_BGR2GRAY)
+    image.flags.writeable = False
+    return image
+
+
+@pytest.fixture(scope="session")
+def randomised():
+    """Fill a module with random convolutions that keep activations alive, and batch norms as after training."""
+
+    def fill(module: nn.Module, seed: int = 0) -> nn.Module:
+        random = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for part in module.modules():
+                if isinstance(part, nn.Conv2d):
+                    part.weight.normal_(0, (2 / part.weight[0].numel()) ** 0.5, generator=random)
+                    part.bias.normal_(0, 0.05, generator=random)
+                elif isinstance(part, nn.BatchNorm2d):
+                    part.running_mean.normal_(0, 0.2, generator=random)
+                    part.running_var.uniform_(0.5, 2, generator=random)
+                    part.weight.uniform_(0.5, 1.5, generator=random)
+                    part.bias.normal_(0, 0.2, generator=random)
+        return module.eval()
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def tiny_network(randomised) -> SuperPointNet:
+    """A small random network with pronounced peaks in its heat maps; tests must not change it."""
+    network = randomised(SuperPointNet(TINY), seed=3)
+    with torch.no_grad():
+        network.convPb.conv.weight.mul_(4)
+    return network
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_network, tmp_path_factory) -> Path:
+    """The small random network's file."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    weights.save(tiny_network, path)
+    return path
+
+
+@pytest.fixture
+def superpoint(tiny_weights) -> SuperPoint:
+    """An extractor of its own for each test: the small random network in float32 on the processor."""
+    return SuperPoint(tiny_weights, device="cpu", precision="float32")
+
+
+@pytest.fixture(scope="session")
+def make_features():
+    """Features at given places; the descriptors are random unit vectors unless given."""
+
+    def make(keypoints, descriptors=None, image_size=(480, 640), size=24, seed=0) -> Features:
+        keypoints = np.asarray(keypoints, np.float32).reshape(-1, 2)
+        if descriptors is None:
+            descriptors = np.random.default_rng(seed).normal(size=(len(keypoints), size))
+        descriptors = np.asarray(descriptors, np.float32)
+        norm = np.linalg.norm(descriptors, axis=1, keepdims=True)
+        scores = np.linspace(0.9, 0.1, len(keypoints), dtype=np.float32)
+        return Features(keypoints, scores, (descriptors / norm).astype(np.float32), image_size)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def typestore():
+    """rosbags' types of ROS 2 Jazzy and of this package's msg/ folder."""
+    pytest.importorskip("rosbags", reason="rosbags, which writes ROS messages without ROS, is not installed")
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for path in sorted((PROJECT / "msg").glob("*.msg")):
+        name = f"superpoint_ros/msg/{path.stem}"
+        store.register(get_types_from_msg(path.read_text(encoding="utf-8"), name))
+    return store

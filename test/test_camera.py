@@ -1,0 +1,131 @@
+"""Calibrations: viewing rays that project back to the pixels they came from."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from superpoint_ros.camera import Camera, flat_cloud
+
+# The left camera of EuRoC's rig, and a fisheye lens of 160 degrees.
+EUROC = {"k": [458.654, 0, 367.215, 0, 457.296, 248.375, 0, 0, 1], "width": 752, "height": 480,
+         "d": [-0.28340811, 0.07395907, 0.00019359, 1.76187114e-05], "distortion_model": "plumb_bob"}  # fmt: skip
+FISHEYE = {"k": [286.0, 0, 424, 0, 287.0, 400, 0, 0, 1], "width": 848, "height": 800,
+           "d": [-0.006, 0.04, -0.037, 0.006], "distortion_model": "equidistant"}  # fmt: skip
+RATIONAL = {**EUROC, "d": [0.5, -0.2, 1e-4, -2e-4, 0.01, 0.6, -0.1, 0.02], "distortion_model": "rational_polynomial"}
+PINHOLE = {**EUROC, "d": []}
+
+
+def info(**fields):
+    """sensor_msgs/CameraInfo with its arrays read-only, as they lie over received bytes."""
+    roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    message = SimpleNamespace(**{"binning_x": 0, "binning_y": 0, "roi": roi, **fields})
+    message.k, message.d = np.array(message.k, np.float64), np.array(message.d, np.float64)
+    message.k.flags.writeable = message.d.flags.writeable = False
+    return message
+
+
+def project(rays, k, d, model):
+    """Rays -> pixels by the models' textbook formulas."""
+    x, y = (rays[:, :2] / rays[:, 2:]).astype(np.float64).T
+    r2 = x * x + y * y
+    if model == "equidistant":
+        r = np.sqrt(r2)
+        theta = np.arctan(r)
+        factor = theta * (1 + sum(c * theta ** (2 * i + 2) for i, c in enumerate(d))) / np.where(r > 0, r, 1)
+        x, y = np.where(r > 0, x * factor, x), np.where(r > 0, y * factor, y)
+    else:
+        k1, k2, p1, p2, k3, k4, k5, k6 = [*d, *[0.0] * (8 - len(d))]
+        radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        x, y = (
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        )
+    return np.column_stack((k[0] * x + k[2], k[4] * y + k[5]))
+
+
+def grid(width, height):
+    return np.mgrid[0:width:24, 0:height:24].reshape(2, -1).T.astype(np.float32)
+
+
+@pytest.mark.parametrize("lens", [PINHOLE, EUROC, RATIONAL, FISHEYE], ids=["pinhole", "euroc", "rational", "fisheye"])
+def test_rays_project_back_to_their_pixels_all_over_the_image(lens):
+    camera = Camera.from_message(info(**lens))
+    pixels = grid(lens["width"], lens["height"])
+    rays = camera.rays(pixels)
+    assert rays.shape == (len(pixels), 3) and rays.dtype == np.float32 and (rays[:, 2] == 1).all()
+    assert camera.image_size == (lens["height"], lens["width"])
+    found = project(rays, lens["k"], lens["d"], lens["distortion_model"])
+    np.testing.assert_allclose(found, pixels, atol=0.1)
+
+
+def test_the_principal_point_looks_straight_ahead_x_is_right_and_y_is_down():
+    camera = Camera.from_message(info(**PINHOLE))
+    points = np.array([[367.215, 248.375], [500, 248.375], [367.215, 400]], np.float32)
+    rays = camera.rays(points)
+    np.testing.assert_allclose(rays[0], [0, 0, 1], atol=1e-6)
+    assert rays[1, 0] > 0 and abs(rays[1, 1]) < 1e-6 and rays[2, 1] > 0
+
+
+def test_a_calibration_over_received_bytes_is_not_written_into():
+    message = info(**EUROC)
+    message.roi.x_offset, message.binning_x = 10, 2
+    before = message.k.copy()
+    Camera.from_message(message)
+    np.testing.assert_array_equal(message.k, before)
+
+
+def test_a_cropped_and_binned_image_has_the_rays_of_the_full_one():
+    full, message = Camera.from_message(info(**PINHOLE)), info(**PINHOLE)
+    message.roi = SimpleNamespace(x_offset=100, y_offset=60, width=400, height=300, do_rectify=False)
+    message.binning_x = message.binning_y = 2
+    part = Camera.from_message(message)
+    assert part.image_size == (150, 200)
+    pixels = np.array([[0, 0], [40, 75], [199, 149]], np.float32)
+    np.testing.assert_allclose(part.rays(pixels), full.rays(pixels * 2 + np.float32([100, 60])), atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["", "plumb_bob", "equidistant"])
+def test_a_camera_without_distortion_is_a_pinhole_or_an_ideal_fisheye(model):
+    for distortion in ([], [0.0] * 4):
+        camera = Camera.from_message(info(**{**PINHOLE, "d": distortion, "distortion_model": model}))
+        ray = camera.rays(np.array([[367.215 + 45.8654, 248.375]], np.float32))[0]
+        assert ray[0] == pytest.approx(np.tan(0.1) if model == "equidistant" else 0.1, abs=1e-5)
+
+
+def test_an_uncalibrated_camera_has_no_calibration():
+    assert Camera.from_message(info(**{**EUROC, "k": [0.0] * 9})) is None
+
+
+def test_an_unknown_distortion_model_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'kannala' is unknown, allowed is one of plumb_bob, .*equidistant"):
+        Camera.from_message(info(**{**EUROC, "distortion_model": "kannala"}))
+
+
+def test_no_keypoints_give_no_points():
+    nothing = np.zeros((0, 2), np.float32)
+    for lens in (EUROC, FISHEYE):
+        assert Camera.from_message(info(**lens)).rays(nothing).shape == (0, 3)
+    assert flat_cloud(nothing).shape == (0, 3)
+
+
+def test_without_a_calibration_the_cloud_is_the_image_plane():
+    points = flat_cloud(np.array([[3.5, 4.25]], np.float32))
+    assert points.dtype == np.float32 and points.tolist() == [[3.5, 4.25, 0.0]]
+
+
+def test_camera_info_of_rosbags_is_understood(typestore):
+    types = typestore.types
+    header = types["std_msgs/msg/Header"](stamp=types["builtin_interfaces/msg/Time"](sec=0, nanosec=0), frame_id="")
+    roi = types["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    message = types["sensor_msgs/msg/CameraInfo"](
+        header=header, height=480, width=752, distortion_model="plumb_bob", d=np.array(EUROC["d"]),
+        k=np.array(EUROC["k"], np.float64), r=np.eye(3).reshape(-1), p=np.zeros(12), binning_x=0, binning_y=0, roi=roi,
+    )  # fmt: skip
+    data = bytes(typestore.serialize_cdr(message, "sensor_msgs/msg/CameraInfo"))
+    camera = Camera.from_message(typestore.deserialize_cdr(data, "sensor_msgs/msg/CameraInfo"))
+    expected = Camera.from_message(info(**EUROC))
+    pixels = grid(752, 480)
+    np.testing.assert_array_equal(camera.rays(pixels), expected.rays(pixels))

@@ -1,0 +1,79 @@
+"""The weights that ship with the package: what the model card says of them holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from superpoint_ros import Frame, FrontEnd, Status, SuperPoint, weights
+from superpoint_ros.demo.flight import Flight
+from superpoint_ros.evaluation import pairs, planar
+from superpoint_ros.evaluation.metrics import corner_error
+
+
+@pytest.fixture(scope="module")
+def superpoint():
+    return SuperPoint()
+
+
+def method(superpoint):
+    def run(image):
+        features = superpoint.extract(image)
+        return features.keypoints, features.descriptors
+
+    return run
+
+
+def test_the_default_file_is_small_has_the_paper_s_form_and_states_its_licence():
+    found = weights.load("default")
+    assert found.path.stat().st_size < 3_500_000
+    assert found.network.architecture.norm == "none"
+    assert found.network.architecture.descriptor_size == 256
+    assert weights.metadata(found.path)["license"] == "Apache-2.0"
+    assert found.path.with_suffix(".md").is_file()
+
+
+def test_the_default_weights_follow_a_flight_over_a_photograph(superpoint, photograph):
+    flight = Flight(photograph)
+    front_end = FrontEnd(superpoint)
+    errors, ratios = [], []
+    for i in range(12):
+        result = front_end.process(Frame(round(i * 1e8), lambda t=i * 0.1: flight.frame(t)))
+        if i:
+            truth = flight.homography(i * 0.1) @ np.linalg.inv(flight.homography((i - 1) * 0.1))
+            assert result.homography.status == Status.OK
+            errors.append(corner_error(result.homography.matrix, truth, flight.size))
+            ratios.append(result.homography.inlier_count / len(result.matches))
+    assert np.median(errors) <= 1.5
+    assert np.median(ratios) >= 0.6
+
+
+def test_bfloat16_finds_the_keypoints_of_float32(photograph):
+    first, second = (SuperPoint(precision=name, device="cpu") for name in ("float32", "bfloat16"))
+    a, b = first.extract(photograph), second.extract(photograph)
+    distance = np.abs(a.keypoints[:, None] - b.keypoints[None]).max(axis=2)
+    assert (distance.min(axis=1) <= 1).mean() > 0.9
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_default_weights_hold_their_level_on_hpatches(superpoint, shared_data):
+    scores = planar.evaluate(method(superpoint), pairs.hpatches(shared_data / "eval" / "hpatches", longer_side=480))
+    assert scores.pairs == 10
+    assert scores.repeatability > 0.4
+    assert scores.matching_accuracy > 0.5
+    assert scores.homography[2] >= 0.5
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_every_frame_of_euroc_yields_results_and_nearly_every_pair_a_homography(superpoint, shared_data):
+    from superpoint_ros.demo.sources import open_source
+
+    front_end = FrontEnd(superpoint)
+    source = open_source(str(shared_data / "sequences" / "euroc_v1_01"), 20, 95)
+    results = [front_end.process(Frame(round(p.time * 1e9), lambda image=p.image: image)) for p in source]
+    assert len(results) == 95
+    assert all(result is not None for result in results)
+    good = [result.homography.status == Status.OK for result in results[1:]]
+    assert np.mean(good) >= 0.95

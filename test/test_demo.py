@@ -1,0 +1,80 @@
+"""The demo, shortened: three processes over DDS, files, and honest failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+for package in ("cyclonedds", "rosbags", "skimage"):
+    pytest.importorskip(package, reason=f"the demo needs the Python package {package}")
+
+from superpoint_ros.demo.flight import Flight
+from superpoint_ros.evaluation.metrics import corner_error
+
+
+def demo(folder, *words):
+    environ = {**os.environ, "ROS_DOMAIN_ID": str(10 + (os.getpid() + 45) % 90)}
+    command = [sys.executable, "-m", "superpoint_ros", "demo", "--output", str(folder), *words]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+
+
+def test_the_flight_s_homographies_are_those_of_its_frames(photograph):
+    flight = Flight(photograph, seed=1)
+    first, second = flight.frame(0.0), flight.frame(0.2)
+    across = flight.homography(0.2) @ np.linalg.inv(flight.homography(0.0))
+    warped = cv2.warpPerspective(first, across, (640, 480)).astype(float)
+    inside = cv2.warpPerspective(np.ones((480, 640), np.uint8), across, (640, 480)) > 0
+    right = np.abs(warped - second)[inside].mean()
+    off = np.abs(np.roll(warped, 3, axis=1) - second)[inside].mean()
+    assert right < off / 1.5
+
+
+def test_the_corner_error_of_a_shift_is_its_length():
+    shift = np.array([[1.0, 0, 3], [0, 1, 4], [0, 0, 1]])
+    assert corner_error(np.eye(3), np.eye(3), (480, 640)) == 0
+    assert corner_error(shift, np.eye(3), (480, 640)) == pytest.approx(5)
+
+
+@pytest.mark.slow
+def test_the_demo_flies_and_measures_itself(tmp_path):
+    done = demo(tmp_path / "out", "--seconds", "10", "--rate", "4", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary == json.loads(done.stdout)
+    assert summary["frames"] == 40
+    assert summary["lost"] == 0
+    assert summary["frames"] == summary["processed"] + summary["dropped"] + summary["failed"]
+    assert summary["features_messages"] == summary["homography_messages"] == summary["processed"] > 10
+    assert summary["corner_error_px_median"] <= 2.5
+    assert summary["inlier_ratio_median"] >= 0.6
+    for name in ("features_hz", "latency_ms_median", "latency_ms_p95", "keypoints_median"):
+        assert summary[name] > 0
+    sheet = cv2.imread(str(tmp_path / "out" / "contact_sheet.png"))
+    assert sheet is not None
+    assert sheet.std() > 10
+    video = cv2.VideoCapture(str(tmp_path / "out" / "annotated.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == summary["annotated_messages"]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_the_demo_plays_a_sequence_in_euroc_layout(tmp_path, shared_data):
+    source = shared_data / "sequences" / "euroc_v1_01"
+    done = demo(tmp_path / "out", "--source", str(source), "--seconds", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["corner_error_px_median"] is None
+    assert summary["status_ok_ratio"] >= 0.9
+
+
+def test_an_unknown_source_is_named_in_one_sentence(tmp_path):
+    done = demo(tmp_path / "out", "--source", "nowhere")
+    assert done.returncode == 1
+    assert "source 'nowhere' is unknown" in done.stderr
+    assert "Traceback" not in done.stderr

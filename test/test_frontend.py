@@ -1,0 +1,230 @@
+"""The front end on frames one by one: what each of them becomes, and what is remembered between them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status
+from superpoint_ros.frontend import Counters
+from superpoint_ros.timing import STAGES
+
+MS = 1_000_000
+SETTINGS = FrontEndSettings.from_parameters({"max_keypoints": 300})
+
+
+@pytest.fixture
+def problems():
+    return []
+
+
+@pytest.fixture
+def front_end(superpoint, problems):
+    """A front end on the small network that notes what it is told of left-out frames."""
+    return FrontEnd(superpoint, SETTINGS, on_problem=lambda camera, reason: problems.append((camera, reason)))
+
+
+@pytest.fixture
+def view(grey):
+    """A window of the photograph, moved by whole network cells so that any weights find the same points again."""
+
+    def cut(step=0, size=(160, 208)):
+        y, x = 100 + 8 * step, 120 + 16 * step
+        return np.ascontiguousarray(grey[y : y + size[0], x : x + size[1]])
+
+    return cut
+
+
+@pytest.fixture
+def frame(view):
+    def make(stamp, step=0, camera="image", size=(160, 208), context=None):
+        return Frame(stamp * MS, lambda: view(step, size), camera, context)
+
+    return make
+
+
+def broken(message="the picture is damaged"):
+    def decode():
+        raise ValueError(message)
+
+    return decode
+
+
+def test_the_first_frame_has_features_and_nothing_to_be_matched_with(front_end, frame, view):
+    result = front_end.process(frame(40, context="header"))
+    assert result.homography.status == Status.FIRST_FRAME
+    assert result.reference is None and result.reference_stamp == 0 and len(result.matches) == 0
+    assert len(result.features) > 50 and len(result.track_ids) == len(result.features)
+    assert result.frame.context == "header" and result.frame.stamp == 40 * MS
+    np.testing.assert_array_equal(result.image, view())
+
+
+def test_the_second_frame_has_the_homography_from_the_first(front_end, frame):
+    first = front_end.process(frame(40, 0))
+    second = front_end.process(frame(80, 1))
+    assert second.homography.status == Status.OK
+    assert second.reference is first.features and second.reference_stamp == 40 * MS
+    expected = np.array([[1, 0, -16], [0, 1, -8], [0, 0, 1]])
+    corners = np.array([[0, 0, 1], [207, 0, 1], [0, 159, 1], [207, 159, 1]]).T
+    moved = second.homography.matrix @ corners
+    np.testing.assert_allclose((moved / moved[2])[:2], (expected @ corners)[:2], atol=0.3)
+    assert second.homography.inliers.shape == (len(second.matches),)
+
+
+def test_a_track_id_follows_its_keypoint_through_matches(front_end, frame):
+    first, second, third = (front_end.process(frame(40 * step, step)) for step in (1, 2, 3))
+    for before, after in ((first, second), (second, third)):
+        i, j = after.matches.indices.T
+        assert len(i) > 20
+        np.testing.assert_array_equal(after.track_ids[j], before.track_ids[i])
+        fresh = np.delete(after.track_ids, j)
+        assert not np.isin(fresh, before.track_ids).any()
+    assert len(set(first.track_ids) & set(second.track_ids) & set(third.track_ids)) > 10
+
+
+def test_track_ids_are_never_given_twice_whatever_breaks_the_sequence(front_end, frame):
+    seen = set(front_end.process(frame(1000)).track_ids.tolist())
+    assert seen
+    for breaks in (
+        lambda: front_end.process(frame(500)),  # time goes back
+        lambda: front_end.process(frame(9000)),  # a gap
+        lambda: front_end.process(frame(9040, size=(128, 128))),  # another size
+        lambda: (front_end.reset(), front_end.process(frame(9080, size=(128, 128))))[1],
+    ):
+        result = breaks()
+        ids = set(result.track_ids.tolist())
+        assert len(ids) == len(result.features) > 0 and not ids & seen
+        seen |= ids
+
+
+def test_tracking_can_be_turned_off(superpoint, frame):
+    front_end = FrontEnd(superpoint, replace(SETTINGS, tracking=False))
+    assert [front_end.process(frame(40 * step, step)).track_ids.shape for step in (1, 2)] == [(0,), (0,)]
+
+
+@pytest.mark.parametrize(
+    ("stamp", "status"),
+    [(960, Status.TIME_JUMP), (2001, Status.TIME_JUMP), (2000, Status.OK), (1001, Status.OK), (1, Status.TIME_JUMP)],
+)
+def test_a_stamp_that_goes_back_or_leaves_a_gap_is_a_time_jump(front_end, frame, stamp, status):
+    front_end.process(frame(1000))
+    result = front_end.process(frame(stamp, 1))
+    assert result.homography.status == status
+    assert (result.reference is None) == (status == Status.TIME_JUMP)
+    # From there the sequence goes on.
+    assert front_end.process(frame(stamp + 40, 2)).homography.status == Status.OK
+
+
+def test_the_gap_allowed_is_max_gap(superpoint, frame):
+    front_end = FrontEnd(superpoint, replace(SETTINGS, max_gap=0.1))
+    front_end.process(frame(0))
+    assert front_end.process(frame(100, 1)).homography.status == Status.OK
+    assert front_end.process(frame(201, 2)).homography.status == Status.TIME_JUMP
+
+
+def test_another_image_size_is_image_changed_once(front_end, frame):
+    front_end.process(frame(0))
+    changed = front_end.process(frame(40, size=(128, 192)))
+    assert changed.homography.status == Status.IMAGE_CHANGED and changed.reference is None
+    assert front_end.process(frame(80, 1, size=(128, 192))).homography.status == Status.OK
+
+
+def test_a_repeated_stamp_is_dropped_unread_with_a_reason(front_end, frame, problems):
+    front_end.process(frame(40))
+    assert front_end.process(Frame(40 * MS, broken("decoded in vain"))) is None
+    assert [camera for camera, _ in problems] == ["image"] and "stamp repeats" in problems[0][1]
+    assert front_end.counters == Counters(received=2, processed=1, dropped=1, failed=0)
+    assert front_end.process(frame(80, 1)).homography.status == Status.OK
+
+
+def test_a_frame_that_cannot_be_decoded_fails_and_the_next_is_matched_with_the_one_before(front_end, frame, problems):
+    first = front_end.process(frame(40))
+    assert front_end.process(Frame(80 * MS, broken())) is None
+    assert problems == [("image", "the picture is damaged")]
+    result = front_end.process(frame(120, 1))
+    assert result.homography.status == Status.OK and result.reference is first.features
+    assert front_end.counters == Counters(received=3, processed=2, dropped=0, failed=1)
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((40, 40), np.float32), None])
+def test_a_picture_that_cannot_be_used_fails_with_its_sentence(front_end, problems, image):
+    assert front_end.process(Frame(1, lambda: image)) is None
+    assert front_end.counters.failed == 1 and "the image" in problems[0][1]
+
+
+def test_an_unforeseen_exception_fails_the_frame_and_not_the_front_end(front_end, frame, problems, caplog):
+    def decode():
+        raise KeyError("surprise")
+
+    assert front_end.process(Frame(1, decode)) is None
+    assert problems == [("image", "KeyError: 'surprise'")] and "Traceback" in caplog.text
+    assert front_end.process(frame(40)).homography.status == Status.FIRST_FRAME
+
+
+def test_a_black_picture_is_processed_and_matches_nothing_dangerous(front_end, frame):
+    front_end.process(frame(0))
+    result = front_end.process(Frame(40 * MS, lambda: np.zeros((160, 208), np.uint8)))
+    assert result.homography.status in (Status.TOO_FEW_MATCHES, Status.NO_CONSENSUS)
+
+
+def test_without_keypoints_there_are_too_few_matches_and_the_sequence_goes_on(superpoint, frame):
+    front_end = FrontEnd(superpoint, SETTINGS)
+    front_end.process(frame(0))
+    front_end.configure(replace(SETTINGS, extraction={**SETTINGS.extraction, "detection_threshold": 1.0}))
+    result = front_end.process(frame(40, 1))
+    assert len(result.features) == 0 and len(result.track_ids) == 0
+    assert result.homography.status == Status.TOO_FEW_MATCHES
+    front_end.configure(SETTINGS)
+    assert front_end.process(frame(80, 2)).homography.status == Status.TOO_FEW_MATCHES
+    assert front_end.process(frame(120, 3)).homography.status == Status.OK
+
+
+def test_cameras_do_not_know_of_each_other(front_end, frame):
+    statuses = [
+        front_end.process(frame(stamp, step, camera, size)).homography.status
+        for stamp, step, camera, size in [
+            (40, 0, "left", (160, 208)),
+            (40, 0, "right", (128, 192)),
+            (80, 1, "left", (160, 208)),
+            (80, 1, "right", (128, 192)),
+        ]
+    ]
+    assert statuses == [Status.FIRST_FRAME, Status.FIRST_FRAME, Status.OK, Status.OK]
+
+
+def test_after_a_reset_a_camera_starts_anew_and_others_go_on(front_end, frame):
+    for camera in ("left", "right"):
+        front_end.process(frame(40, camera=camera))
+    front_end.reset("left")
+    front_end.reset("never seen")
+    assert front_end.process(frame(80, 1, "left")).homography.status == Status.FIRST_FRAME
+    assert front_end.process(frame(80, 1, "right")).homography.status == Status.OK
+
+
+def test_the_median_of_every_stage_is_known_after_two_frames(front_end, frame):
+    assert front_end.stopwatch.medians() == {}
+    front_end.process(frame(0))
+    assert set(front_end.stopwatch.medians()) == set(STAGES) - {"match", "homography"}
+    front_end.process(frame(40, 1))
+    medians = front_end.stopwatch.medians()
+    assert set(medians) == set(STAGES) and all(0 < seconds < 60 for seconds in medians.values())
+
+
+def test_a_bad_setting_is_refused_and_the_old_ones_stay(front_end, superpoint):
+    before = superpoint.settings
+    with pytest.raises(ValueError, match="nms_radius"):
+        front_end.configure(replace(SETTINGS, ratio=0.5, extraction={**SETTINGS.extraction, "nms_radius": -2}))
+    assert front_end.settings is SETTINGS and superpoint.settings == before
+
+
+@pytest.mark.data
+def test_a_real_recording_runs_through_without_a_break(front_end, shared_data, problems):
+    paths = sorted((shared_data / "sequences/euroc_v1_01/mav0/cam0/data").glob("*.png"))[:4]
+    assert len(paths) == 4
+    results = [front_end.process(Frame(int(p.stem), lambda p=p: cv2.imread(str(p), cv2.IMREAD_COLOR))) for p in paths]
+    assert not problems and front_end.counters.processed == 4
+    assert [r.homography.status for r in results] == [Status.FIRST_FRAME] + [Status.OK] * 3
+    assert all(r.features.image_size == (480, 752) for r in results)

@@ -1,0 +1,220 @@
+"""Image messages -> grey: every encoding against values computed by hand, and a sentence for every bad message."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from superpoint_ros import ImageError
+from superpoint_ros.images import ENCODINGS, grey_from_compressed, grey_from_image
+
+HEIGHT, WIDTH = 18, 24
+FIELDS = "height width encoding step is_bigendian data"
+
+
+def message(pixels, encoding, bigendian=False, padding=0):
+    """sensor_msgs/Image over an array of (H, W) or (H, W, C), its rows padded with bytes of 0xAB."""
+    pixels = pixels.astype(pixels.dtype.newbyteorder(">" if bigendian else "<"))
+    rows = np.frombuffer(pixels.tobytes(), np.uint8).reshape(len(pixels), -1)
+    rows = np.hstack([rows, np.full((len(rows), padding), 0xAB, np.uint8)])
+    values = (*pixels.shape[:2], encoding, rows.shape[1], int(bigendian), rows.tobytes())
+    return SimpleNamespace(**dict(zip(FIELDS.split(), values, strict=True)))
+
+
+def noise(*shape, dtype=np.uint8):
+    return np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, shape, dtype)
+
+
+def luma(red, green, blue):
+    """Grey as ITU-R BT.601 and OpenCV define it."""
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def mosaic(pattern, red, green, blue, dtype):
+    """A Bayer mosaic of one colour; the pattern names the first two pixels of the first and of the second row."""
+    colour = {"r": red, "g": green, "b": blue}
+    tile = np.array([colour[letter] for letter in pattern], dtype).reshape(2, 2)
+    return np.tile(tile, (HEIGHT // 2, WIDTH // 2))
+
+
+def example(encoding):
+    """Pixels of a message with this encoding, and the grey that they mean as floats."""
+    name, bits = encoding.rstrip("0123456789"), 16 if encoding.endswith("16") else 8
+    dtype, scale = (np.uint8, 1.0) if bits == 8 else (np.uint16, 255 / 65535)
+    if encoding == "32FC1":
+        pixels = np.random.default_rng(2).random((HEIGHT, WIDTH), np.float32)
+        return pixels, pixels.astype(float) * 255
+    if encoding in ("8UC1", "16UC1") or name == "mono":
+        dtype, scale = (np.uint16, 255 / 65535) if "16" in encoding else (np.uint8, 1.0)
+        pixels = noise(HEIGHT, WIDTH, dtype=dtype)
+        return pixels, pixels * scale
+    if name.startswith("bayer_"):
+        red, green, blue = (np.array([250, 30, 110]) * (257 if bits == 16 else 1)).tolist()
+        grey = np.full((HEIGHT, WIDTH), luma(red, green, blue) * scale)
+        return mosaic(name.removeprefix("bayer_"), red, green, blue, dtype), grey
+    if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv"):
+        pixels = noise(HEIGHT, WIDTH, 2)
+        return pixels, pixels[..., 1 if encoding in ("yuv422", "uyvy") else 0].astype(float)
+    channels = {"8UC3": "bgr", "8UC4": "bgra"}.get(encoding, name)
+    pixels = noise(HEIGHT, WIDTH, len(channels), dtype=dtype)
+    values = {letter: pixels[..., channels.index(letter)].astype(float) for letter in "rgb"}
+    return pixels, luma(values["r"], values["g"], values["b"]) * scale
+
+
+def test_the_encodings_are_those_that_users_were_promised():
+    colours = [f"{name}{bits}" for name in ("bgr", "rgb", "bgra", "rgba") for bits in (8, 16)]
+    bayer = [f"bayer_{name}{bits}" for name in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)]
+    others = ["mono8", "mono16", "yuv422", "yuv422_yuy2", "uyvy", "yuyv", "8UC1", "8UC3", "8UC4", "16UC1", "32FC1"]
+    assert sorted(ENCODINGS) == sorted(colours + bayer + others)
+
+
+@pytest.mark.parametrize("padding", [0, 8])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_becomes_the_grey_that_it_means(encoding, padding):
+    pixels, expected = example(encoding)
+    found = grey_from_image(message(pixels, encoding, padding=padding))
+    assert found.dtype == np.uint8 and found.shape == (HEIGHT, WIDTH) and found.flags.c_contiguous
+    assert expected.shape == found.shape
+    np.testing.assert_allclose(found, expected, atol=1.01)
+
+
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if "16" in name or "32" in name])
+def test_big_endian_images_are_read_alike(encoding):
+    pixels, _ = example(encoding)
+    little, big = (message(pixels, encoding, bigendian, padding=4) for bigendian in (False, True))
+    assert little.data != big.data
+    np.testing.assert_array_equal(grey_from_image(big), grey_from_image(little))
+
+
+def test_eight_bit_images_have_no_byte_order():
+    pixels, _ = example("bgr8")
+    little, big = (grey_from_image(message(pixels, "bgr8", bigendian)) for bigendian in (False, True))
+    np.testing.assert_array_equal(big, little)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)])
+def test_data_may_lie_in_whatever_a_ros_library_uses(kind):
+    pixels, _ = example("mono8")
+    image = message(pixels, "mono8", padding=3)
+    image.data = kind(image.data)
+    np.testing.assert_array_equal(grey_from_image(image), pixels)
+
+
+def test_the_last_row_needs_no_padding():
+    pixels, _ = example("mono16")
+    image = message(pixels, "mono16", padding=6)
+    image.data = image.data[:-6]
+    np.testing.assert_allclose(grey_from_image(image), pixels / 257, atol=0.51)
+
+
+def test_black_and_white_stay_black_and_white():
+    for encoding, white in (("mono8", 255), ("mono16", 65535), ("16UC1", 65535), ("32FC1", 1.0), ("bgr16", 65535)):
+        dtype = np.dtype(ENCODINGS[encoding].dtype)
+        pixels = np.zeros((HEIGHT, WIDTH, ENCODINGS[encoding].channels), dtype)
+        pixels[9:] = white
+        found = grey_from_image(message(pixels, encoding))
+        assert found.min() == 0 and found.max() == 255 and (found[9:] == 255).all()
+
+
+def test_cv_bridge_is_asked_only_for_what_it_knows():
+    asked = []
+
+    def to_mono8(image):
+        asked.append(image.encoding)
+        return np.zeros((HEIGHT, WIDTH), np.uint8)
+
+    for encoding in ENCODINGS:
+        grey_from_image(message(example(encoding)[0], encoding), to_mono8)
+        if "16" in encoding:
+            grey_from_image(message(example(encoding)[0], encoding, bigendian=True), to_mono8)
+    assert asked == [name for name, entry in ENCODINGS.items() if entry.in_cv_bridge]
+    assert {"bgr8", "mono16", "bayer_rggb8", "yuv422"} <= set(asked)
+    assert not {"uyvy", "8UC3", "16UC1", "32FC1"} & set(asked)
+
+
+def test_cv_bridge_never_gets_a_message_whose_fields_contradict_each_other():
+    image = message(example("bgr8")[0], "bgr8")
+    image.data = image.data[:100]
+    with pytest.raises(ImageError):
+        grey_from_image(image, lambda _: pytest.fail("cv_bridge was asked"))
+
+
+def with_value(value):
+    pixels = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+    pixels[3, 4] = value
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("pixels", "encoding", "changes", "words"),
+    [
+        (noise(18, 24), "jpeg2000", {}, ["'jpeg2000'", "mono8"]),
+        (noise(18, 24), "", {}, ["''", "mono8"]),
+        (noise(18, 24), "64FC1", {}, ["64FC1"]),
+        (noise(18, 24), "mono8", {"height": 0}, ["24x0"]),
+        (noise(18, 24), "mono8", {"width": 0}, ["0x18"]),
+        (noise(15, 24), "mono8", {}, ["24x15", "16x16"]),
+        (noise(18, 24), "mono8", {"step": 23}, ["23 bytes", "24 or more"]),
+        (noise(18, 24), "mono8", {"step": 0}, ["0 bytes"]),
+        (noise(18, 24, 3), "bgr8", {"step": 71}, ["71 bytes", "72 or more"]),
+        (noise(18, 24, dtype=np.uint16), "mono16", {"step": 49}, ["49 bytes", "48 or more in multiples of 2"]),
+        (with_value(0.5), "32FC1", {"step": 98}, ["98 bytes", "96 or more in multiples of 4"]),
+        (noise(18, 24), "mono8", {"data": bytes(100)}, ["100 bytes", "432"]),
+        (noise(18, 24), "mono8", {"data": b""}, ["0 bytes", "432"]),
+        (noise(18, 24), "mono8", {"height": 4_000_000_000}, ["432 bytes", "4000000000 rows"]),
+        (noise(18, 23, 2), "yuv422", {}, ["23 pixels wide", "even"]),
+        (with_value(np.nan), "32FC1", {}, ["not finite"]),
+        (with_value(np.inf), "32FC1", {}, ["not finite"]),
+        (with_value(255), "32FC1", {}, ["255", "0 to 1"]),
+        (with_value(-0.5), "32FC1", {}, ["-0.5", "0 to 1"]),
+    ],
+)
+def test_a_bad_message_gives_a_sentence_that_names_the_value(pixels, encoding, changes, words):
+    image = message(pixels, encoding)
+    vars(image).update(changes)
+    with pytest.raises(ImageError) as caught:
+        grey_from_image(image)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def compressed(data, name="jpeg"):
+    return SimpleNamespace(format=name, data=data)
+
+
+@pytest.mark.parametrize(("ending", "tolerance"), [(".jpg", 12), (".png", 1)])
+def test_compressed_photographs_are_decoded_to_grey(photograph, ending, tolerance):
+    data = cv2.imencode(ending, photograph)[1]
+    expected = cv2.cvtColor(photograph, cv2.COLOR_BGR2GRAY)
+    for kind in (data, data.tobytes()):
+        found = grey_from_compressed(compressed(kind))
+        assert found.dtype == np.uint8 and found.shape == expected.shape
+        assert np.abs(found.astype(int) - expected).mean() < tolerance / 4
+        assert np.quantile(np.abs(found.astype(int) - expected), 0.99) <= tolerance
+
+
+def png(width, height):
+    """A PNG whose header claims this size and which holds next to nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+
+
+GIANT = png(2**18, 2**18)  # more than OpenCV agrees to reserve
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"no picture at all", bytes(1000), GIANT])
+def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_size(data):
+    for name, words in (("jpeg", "jpeg"), ("", "without a format")):
+        with pytest.raises(ImageError) as caught:
+            grey_from_compressed(compressed(data, name))
+        assert words in str(caught.value) and f"{len(data)} bytes" in str(caught.value)
+        assert "\n" not in str(caught.value)

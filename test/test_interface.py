@@ -1,0 +1,197 @@
+"""One table of parameters and topics, and everything that must agree with it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from superpoint_ros import FrontEnd, SuperPoint, estimate_homography, interface, match
+from superpoint_ros.homography import METHODS, homography_from_points
+from superpoint_ros.interface import PARAMETERS, ParameterError, parameter
+from superpoint_ros.messages import DESCRIPTOR_TYPES
+from superpoint_ros.runtimes import PRECISIONS
+
+NAMES = [entry.name for entry in PARAMETERS]
+RANGED = [entry for entry in PARAMETERS if entry.minimum is not None]
+PROMISED = {
+    "weights": "default", "device": "auto", "runtime": "auto", "precision": "auto", "max_keypoints": 1000,
+    "nms_radius": 4, "detection_threshold": 0.005, "border": 4, "subpixel": True, "resize": 0,
+    "image_transport": "raw", "descriptor_type": "float32", "homography.threshold": 3.0, "max_gap": 1.0,
+}  # fmt: skip
+TOPICS = {
+    "image": "sensor_msgs/msg/Image",
+    "image/compressed": "sensor_msgs/msg/CompressedImage",
+    "camera_info": "sensor_msgs/msg/CameraInfo",
+    "~/features": "superpoint_ros/msg/Features",
+    "~/matched_homography": "superpoint_ros/msg/MatchedHomography",
+    "~/image_annotated": "sensor_msgs/msg/Image",
+    "~/keypoints_cloud": "sensor_msgs/msg/PointCloud2",
+    "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+}
+
+
+def flat(tree, prefix=""):
+    """{"a": {"b": 1}} -> {"a.b": 1}, as ROS 2 reads a parameters file."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def typed(values):
+    return {name: (type(value), value) for name, value in values.items()}
+
+
+def test_the_parameters_promised_exist_with_their_defaults():
+    defaults = interface.defaults()
+    assert typed({name: defaults[name] for name in PROMISED}) == typed(PROMISED)
+    assert {"match.min_similarity", "match.ratio", "homography.method", "homography.min_inliers"} <= set(defaults)
+    fixed = {entry.name for entry in PARAMETERS if entry.read_only}
+    assert fixed == {"weights", "device", "runtime", "precision", "image_transport"}
+
+
+def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project):
+    text = (project / "config" / "detector.yaml").read_text(encoding="utf-8")
+    found = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
+    assert typed(found) == typed(interface.defaults())
+
+
+def test_the_configuration_file_describes_every_parameter(project):
+    text = (project / "config" / "detector.yaml").read_text(encoding="utf-8")
+    for entry in PARAMETERS:
+        assert entry.description in text and (not entry.choices or ", ".join(entry.choices) in text)
+
+
+def test_names_are_unique_and_descriptions_say_something():
+    assert len(set(NAMES)) == len(NAMES)
+    keys = [topic.key for topic in interface.INPUTS + interface.OUTPUTS]
+    assert len(set(keys)) == len(keys)
+    for entry in (*PARAMETERS, *interface.INPUTS, *interface.OUTPUTS):
+        assert len(entry.description.split()) >= 3 and not entry.description.endswith(".")
+
+
+def test_numbers_have_ranges_and_defaults_pass_their_own_checks():
+    for entry in PARAMETERS:
+        assert typed({"": entry.check(entry.default)}) == typed({"": entry.default})
+        assert (entry.minimum is not None and entry.maximum is not None) == (entry.type in (int, float))
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (SuperPoint.__init__, ["weights", "device", "runtime", "precision", "max_keypoints", "nms_radius",
+                               "detection_threshold", "border", "subpixel", "resize"]),
+        (match, ["match.min_similarity", "match.ratio"]),
+        (estimate_homography, ["homography.method", "homography.threshold", "homography.min_inliers"]),
+        (homography_from_points, ["homography.method", "homography.threshold", "homography.min_inliers"]),
+    ],
+    ids=["SuperPoint", "match", "estimate_homography", "homography_from_points"],
+)  # fmt: skip
+def test_defaults_in_python_are_those_of_the_node(function, names):
+    keywords = {name: value.default for name, value in inspect.signature(function).parameters.items()}
+    defaults = interface.defaults()
+    assert typed({name: keywords[name.split(".")[-1]] for name in names}) == typed({n: defaults[n] for n in names})
+
+
+def test_a_front_end_without_settings_has_the_nodes_defaults(superpoint):
+    settings, defaults = FrontEnd(superpoint).settings, interface.defaults()
+    assert {**settings.extraction} == {name: defaults[name] for name in settings.extraction}
+    assert len(settings.extraction) == 6 and superpoint.settings.max_keypoints == defaults["max_keypoints"]
+    assert (settings.min_similarity, settings.ratio) == (defaults["match.min_similarity"], defaults["match.ratio"])
+    others = (settings.method, settings.threshold, settings.min_inliers, settings.max_gap, settings.tracking)
+    names = ("homography.method", "homography.threshold", "homography.min_inliers", "max_gap", "tracking")
+    assert others == tuple(defaults[name] for name in names)
+
+
+def test_choices_are_exactly_what_the_code_has():
+    assert set(parameter("homography.method").choices) == set(METHODS)
+    assert set(parameter("precision").choices) == {"auto", *PRECISIONS}
+    assert set(parameter("descriptor_type").choices) == set(DESCRIPTOR_TYPES)
+
+
+@pytest.mark.parametrize("entry", RANGED, ids=lambda entry: entry.name)
+def test_both_bounds_are_accepted_and_what_lies_outside_is_refused_with_the_range(entry):
+    assert entry.minimum <= entry.default <= entry.maximum
+    beyond = 1 if entry.type is int else 1e-6
+    for bound in (entry.minimum, entry.maximum):
+        assert entry.check(entry.type(bound)) == bound
+    for value in (entry.type(entry.minimum) - beyond, entry.type(entry.maximum) + beyond):
+        with pytest.raises(ParameterError) as caught:
+            entry.check(value)
+        sentence = f"parameter '{entry.name}' is {value!r}, allowed is"
+        assert str(caught.value).startswith(sentence)
+        assert f"from {entry.minimum:g} to {entry.maximum:g}" in str(caught.value)
+
+
+WRONG = {
+    int: [1.0, "5", True, None, [5]],
+    float: ["0.5", True, None, float("nan"), float("inf"), [0.5]],
+    bool: [0, 1, "true", None],
+    str: ["", 3, True, None, b"auto"],
+}
+
+
+@pytest.mark.parametrize("entry", PARAMETERS, ids=lambda entry: entry.name)
+def test_a_value_of_the_wrong_type_is_refused_by_name(entry):
+    for value in WRONG[entry.type]:
+        with pytest.raises(ParameterError, match=f"'{re.escape(entry.name)}' is .*allowed is "):
+            entry.check(value)
+
+
+@pytest.mark.parametrize("entry", [e for e in PARAMETERS if e.choices], ids=lambda entry: entry.name)
+def test_only_the_choices_are_accepted_and_named(entry):
+    assert [entry.check(choice) for choice in entry.choices] == list(entry.choices)
+    with pytest.raises(ParameterError, match=re.escape(", ".join(entry.choices))):
+        entry.check("something else")
+
+
+def test_a_whole_number_is_accepted_where_a_number_is_wanted():
+    value = parameter("homography.threshold").check(2)
+    assert value == 2.0 and type(value) is float
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones():
+    for call in (lambda: parameter("max_keypoint"), lambda: interface.checked({"max_keypoint": 3})):
+        with pytest.raises(ParameterError, match=r"'max_keypoint' is unknown.*max_keypoints"):
+            call()
+    assert typed(interface.checked({"max_gap": 2, "border": 0})) == typed({"max_gap": 2.0, "border": 0})
+
+
+def test_the_topics_and_their_quality_of_service_are_those_promised():
+    assert {topic.name: topic.type for topic in interface.INPUTS + interface.OUTPUTS} == TOPICS
+    assert {(topic.qos.reliable, topic.qos.depth) for topic in interface.INPUTS} == {(False, 1)}
+    assert {(topic.qos.reliable, topic.qos.depth) for topic in interface.OUTPUTS} == {(True, 5)}
+    assert interface.topic("features").name == "~/features" and interface.NODE_NAME == "superpoint_detector"
+
+
+def test_reading_the_table_costs_no_import_of_pytorch(project):
+    code = "import sys; import superpoint_ros, superpoint_ros.interface; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=project, timeout=120, check=False).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def rows(project):
+    """The README's table rows as lists of cells, without backticks."""
+    path = project / "README.md"
+    if not path.is_file():
+        pytest.skip("README.md does not exist yet")
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [[cell.strip().replace("`", "") for cell in line.strip().strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("entry", PARAMETERS, ids=lambda entry: entry.name)
+def test_the_readmes_table_has_every_parameter_with_its_default(rows, entry):
+    default = str(entry.default).lower() if entry.type is bool else str(entry.default)
+    assert [row for row in rows if row[0] == entry.name and default in row[1:]]
+
+
+def test_the_readmes_table_has_every_topic_with_its_type(rows):
+    for name, kind in TOPICS.items():
+        short = kind.replace("/msg/", "/")
+        assert [row for row in rows if row[0] == name and {kind, short} & set(row[1:])], name

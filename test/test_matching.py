@@ -1,0 +1,108 @@
+"""Matching: against a loop over all pairs, and on what is unusual."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from superpoint_ros import match
+
+
+def by_loops(first, second, min_similarity, ratio):
+    """Mutual nearest neighbours as the definition says, {(i, j): similarity}."""
+    table = first.descriptors.astype(np.float64) @ second.descriptors.astype(np.float64).T
+    found = {}
+    for i, row in enumerate(table):
+        order = np.argsort(-row)
+        j = int(order[0])
+        if int(np.argmax(table[:, j])) != i or row[j] < min_similarity:
+            continue
+        distances = np.sqrt(np.maximum(2 - 2 * row[order], 0))
+        if ratio < 1 and len(order) > 1 and distances[0] > ratio * distances[1]:
+            continue
+        found[i, j] = row[j]
+    return found
+
+
+@pytest.fixture
+def pair(make_features):
+    """Two views of 80 things of which 50 are common, with noise on the descriptors."""
+    random = np.random.default_rng(4)
+    common = random.normal(size=(50, 24))
+    first = np.vstack([common, random.normal(size=(30, 24))])
+    second = np.vstack([random.normal(size=(30, 24)), common[::-1]]) + random.normal(scale=0.45, size=(80, 24))
+    places = random.uniform(0, 400, (2, 80, 2))
+    return make_features(places[0], first), make_features(places[1], second)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.9, 0.7])
+@pytest.mark.parametrize("min_similarity", [-1.0, 0.5, 0.9])
+def test_matches_are_those_of_a_loop_over_all_pairs(pair, min_similarity, ratio):
+    expected = by_loops(*pair, min_similarity, ratio)
+    found = match(*pair, min_similarity=min_similarity, ratio=ratio)
+    assert {(int(i), int(j)) for i, j in found.indices} == set(expected)
+    assert found.indices.dtype == np.int64 and found.similarity.dtype == np.float32
+    np.testing.assert_allclose(found.similarity, [expected[i, j] for i, j in found.indices.tolist()], atol=1e-5)
+
+
+def test_stricter_settings_give_fewer_matches(pair):
+    counts = [len(match(*pair, min_similarity=s, ratio=r)) for s, r in [(-1, 1), (0.8, 1), (0.8, 0.8), (0.95, 0.8)]]
+    assert counts[0] > counts[1] > counts[2] > counts[3]
+
+
+def test_matching_is_symmetric_without_the_ratio_test(pair):
+    forward, backward = match(*pair), match(*pair[::-1])
+    assert len(forward) > 20
+    assert {tuple(p) for p in forward.indices.tolist()} == {tuple(p[::-1]) for p in backward.indices.tolist()}
+
+
+def test_features_match_themselves_completely(pair):
+    found = match(pair[0], pair[0], min_similarity=0.999)
+    assert (found.indices[:, 0] == found.indices[:, 1]).all() and len(found) == 80
+    assert (found.similarity <= 1).all()
+
+
+def test_no_keypoint_is_matched_twice_even_among_equal_descriptors(make_features):
+    random = np.random.default_rng(0)
+    words = random.normal(size=(5, 24))
+    first = make_features(random.uniform(0, 99, (40, 2)), words[random.integers(0, 5, 40)])
+    second = make_features(random.uniform(0, 99, (30, 2)), words[random.integers(0, 5, 30)])
+    found = match(first, second)
+    assert 0 < len(found) <= 5
+    assert all(len(np.unique(column)) == len(found) for column in found.indices.T)
+
+
+@pytest.mark.parametrize("counts", [(0, 5), (5, 0), (0, 0)])
+def test_without_keypoints_there_are_no_matches(make_features, counts):
+    found = match(*(make_features(np.ones((count, 2)), size=16) for count in counts))
+    assert found.indices.shape == (0, 2) and found.similarity.shape == (0,)
+
+
+def test_the_ratio_test_needs_a_runner_up(make_features):
+    one = make_features([[1, 1]])
+    assert len(match(one, one, ratio=0.1)) == 1
+
+
+@pytest.mark.parametrize("counts", [(3, 3), (0, 3)])
+def test_descriptors_of_different_sizes_are_refused_with_both_sizes(make_features, counts):
+    first, second = make_features(np.ones((counts[0], 2)), size=16), make_features(np.ones((counts[1], 2)), size=32)
+    with pytest.raises(ValueError, match="16 and 32"):
+        match(first, second)
+
+
+def test_descriptors_over_a_received_message_can_be_matched(pair):
+    table = np.frombuffer(pair[0].descriptors.tobytes(), np.float32).reshape(80, 24)
+    assert not table.flags.writeable
+    expected = match(*pair)
+    np.testing.assert_array_equal(match(replace(pair[0], descriptors=table), pair[1]).indices, expected.indices)
+
+
+def test_descriptors_on_the_device_are_used_where_both_images_have_them(pair):
+    on_device = [replace(f, device_descriptors=torch.from_numpy(f.descriptors)) for f in pair]
+    on_device = [replace(f, descriptors=np.zeros_like(f.descriptors)) for f in on_device]
+    np.testing.assert_array_equal(match(*on_device).indices, match(*pair).indices)
+    mixed = replace(on_device[0], descriptors=pair[0].descriptors), pair[1]
+    np.testing.assert_array_equal(match(*mixed).indices, match(*pair).indices)

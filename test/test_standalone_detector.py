@@ -1,0 +1,240 @@
+"""Host 2 live: the real command in its own process, over real DDS."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cyclonedds", reason="needs the Python package cyclonedds")
+pytest.importorskip("rosbags", reason="needs the Python package rosbags")
+
+from superpoint_ros import interface
+from superpoint_ros.demo.flight import Flight
+from superpoint_ros.detector import stamp_to_ns
+from superpoint_ros.messages import features_from_message
+from superpoint_ros.standalone.messages import filled, header_message, image_message
+from superpoint_ros.standalone.node import Node
+
+DETECTOR = "/front/superpoint_detector"
+RELIABLE = interface.Qos(reliable=True, depth=50)
+
+
+@pytest.fixture
+def environ():
+    domain = str(10 + os.getpid() % 90)
+    return {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+class Graph:
+    """A camera and a subscriber around a running detector."""
+
+    def __init__(self, environ, process):
+        self.process = process
+        self.node = Node("test", environ=environ)
+        self.changed = threading.Condition()
+        self.received = {topic.key: [] for topic in interface.OUTPUTS}
+        self.image = self.node.create_publisher("/camera/image", "sensor_msgs/msg/Image", RELIABLE)
+        self.compressed = self.node.create_publisher(
+            "/camera/image/compressed", "sensor_msgs/msg/CompressedImage", RELIABLE
+        )
+        for topic in interface.OUTPUTS:
+            if topic.key != "image_annotated":
+                name = topic.name.replace("~", DETECTOR)
+                self.node.create_subscription(name, topic.type, RELIABLE, self._keeper(topic.key))
+
+    def _keeper(self, key):
+        def keep(message):
+            with self.changed:
+                self.received[key].append(message)
+                self.changed.notify_all()
+
+        return keep
+
+    def wait(self, done, timeout=60.0):
+        with self.changed:
+            assert self.changed.wait_for(done, timeout), {key: len(found) for key, found in self.received.items()}
+
+    def ready(self):
+        self.wait(lambda: self.received["diagnostics"])
+        deadline = time.monotonic() + 20
+        while not (self.image.subscription_count or self.compressed.subscription_count):
+            assert time.monotonic() < deadline, "the detector does not subscribe"
+            time.sleep(0.02)
+        return self
+
+    def exchange(self, picture, stamp=None, publisher=None):
+        """Publish a picture or a whole message; its features and homography."""
+        stamp = stamp or time.time_ns()
+        message = picture if hasattr(picture, "header") else image_message(stamp, "camera_optical", picture)
+        (publisher or self.image).publish(message)
+        stamp = stamp_to_ns(message.header.stamp)
+        found = {}
+
+        def arrived():
+            for key in ("features", "matched_homography"):
+                found[key] = [m for m in self.received[key] if stamp_to_ns(m.header.stamp) == stamp]
+            return all(found.values())
+
+        self.wait(arrived)
+        return found["features"][0], found["matched_homography"][0]
+
+    def counters(self):
+        """Counters of the next diagnostics."""
+        count = len(self.received["diagnostics"])
+        self.wait(lambda: len(self.received["diagnostics"]) > count)
+        values = self.received["diagnostics"][-1].status[0].values
+        return {v.key: int(v.value) for v in values if v.key in ("received", "processed", "dropped", "failed")}
+
+
+@pytest.fixture
+def start(environ):
+    processes, graphs = [], []
+
+    def start(*words):
+        command = [sys.executable, "-m", "superpoint_ros", "detector", "-r", "image:=/camera/image"]
+        command += ["-r", "__ns:=/front", "-p", "max_gap:=600.0", *words]
+        process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+        processes.append(process)
+        return process
+
+    def graph(*words):
+        graphs.append(Graph(environ, start(*words)))
+        return graphs[-1].ready()
+
+    yield SimpleNamespace(process=start, graph=graph)
+    for one in graphs:
+        one.node.close()
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def flight(photograph):
+    return Flight(photograph, size=(240, 320))
+
+
+def test_every_picture_gives_both_messages_with_its_header(start, flight):
+    graph = start.graph()
+    for i in range(6):
+        features, homography = graph.exchange(flight.frame(i * 0.1))
+        assert features.header.frame_id == homography.header.frame_id == "camera_optical"
+    found = features_from_message(features)
+    assert found.image_size == (240, 320)
+    assert len(found) == len(features.track_ids) > 20
+    np.testing.assert_allclose(np.linalg.norm(found.descriptors, axis=1), 1, atol=1e-4)
+    np.testing.assert_array_equal(homography.current_points.reshape(-1, 2), found.keypoints[homography.current_indices])
+    assert len(homography.inliers) == len(homography.similarity)
+    counters = graph.counters()
+    assert counters == {"received": 6, "processed": 6, "dropped": 0, "failed": 0}
+
+
+def test_bad_pictures_are_counted_and_the_next_one_is_processed(start, flight):
+    graph = start.graph()
+    good = flight.frame(0)
+    for fields in ({"encoding": "unheard_of"}, {"step": 3}, {"height": 4800}, {"height": 0, "width": 0}):
+        message = image_message(time.time_ns(), "camera", good)
+        for name, value in fields.items():
+            setattr(message, name, value)
+        graph.image.publish(message)
+        deadline = time.monotonic() + 10
+        failed = graph.counters()["failed"]
+        while failed < 1 and time.monotonic() < deadline:
+            failed = graph.counters()["failed"]
+    features, _ = graph.exchange(flight.frame(0.1))
+    assert features.image_height == 240
+    counters = graph.counters()
+    assert counters["failed"] + counters["dropped"] == 4
+    assert counters["processed"] == 1
+    graph.process.send_signal(signal.SIGINT)
+    _, errors = graph.process.communicate(timeout=20)
+    assert "/camera/image: frame left out: image encoding 'unheard_of' is not supported" in errors
+
+
+def test_a_size_that_changes_gives_the_status_image_changed(start, flight, photograph):
+    graph = start.graph()
+    graph.exchange(flight.frame(0))
+    _, homography = graph.exchange(photograph)
+    assert homography.status == 5
+    assert not homography.homography.any()
+
+
+def test_compressed_pictures_are_taken_where_the_parameter_says_so(start, flight):
+    import cv2
+
+    graph = start.graph("-p", "image_transport:=compressed")
+    data = cv2.imencode(".jpg", flight.frame(0))[1].reshape(-1)
+    header = header_message(time.time_ns(), "camera")
+    fields = {"format": "bgr8; jpeg compressed bgr8", "data": data}
+    message = filled("sensor_msgs/msg/CompressedImage", header, fields)
+    features, _ = graph.exchange(message, publisher=graph.compressed)
+    assert (features.image_height, features.image_width) == (240, 320)
+
+
+def test_a_parameters_file_and_assignments_are_obeyed(start, flight, tmp_path):
+    file = tmp_path / "parameters.yaml"
+    file.write_text(
+        "/front/*:\n  ros__parameters:\n    max_keypoints: 7\n    descriptor_type: float16\n"
+        "/elsewhere/*:\n  ros__parameters:\n    max_keypoints: 900\n"
+    )
+    graph = start.graph("--params-file", str(file), "-p", "nms_radius:=10")
+    features, _ = graph.exchange(flight.frame(0))
+    assert len(features.scores) <= 7
+    assert features.descriptor_type == 1
+    assert len(features.descriptors) == 2 * features.descriptor_size * len(features.scores)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-p", "max_keypoint:=5"), "parameter 'max_keypoint' is unknown"),
+        (("-p", "max_keypoints:=0"), "parameter 'max_keypoints' is 0, allowed is an integer from 1 to 20000"),
+        (("-p", "weights:=nowhere.pth"), "weights 'nowhere.pth' are neither a file nor one of"),
+        (("--params-file", "nowhere.yaml"), "parameters file 'nowhere.yaml' cannot be read"),
+        (("-p", "device:=cuda:99"), "device 'cuda:99' is not in this machine"),
+    ],
+)
+def test_a_mistake_of_the_user_ends_the_program_with_one_sentence(start, words, sentence):
+    process = start.process(*words)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert len(errors.strip().splitlines()) == 1
+    assert sentence in errors
+
+
+def test_ctrl_c_ends_the_program_cleanly_within_seconds(start, flight):
+    graph = start.graph()
+    graph.exchange(flight.frame(0))
+    graph.process.send_signal(signal.SIGINT)
+    assert graph.process.wait(20) == 0
+
+
+def test_a_slow_detector_works_on_fresh_frames_and_counts_the_dropped_ones(start, flight):
+    """A camera far faster than the network: ages stay under two processing times, nothing queues up."""
+    graph = start.graph("-p", "precision:=float32", "-p", "resize:=960")
+    graph.exchange(flight.frame(0))
+    pictures = [flight.frame(i / 30) for i in range(60)]
+    stop, ages = time.monotonic() + 8, []
+    seen = len(graph.received["features"])
+    count = 1
+    while time.monotonic() < stop:
+        graph.image.publish(image_message(time.time_ns(), "camera", pictures[count % 60]))
+        count += 1
+        time.sleep(1 / 30)
+        with graph.changed:
+            new, seen = graph.received["features"][seen:], len(graph.received["features"])
+        ages += [(time.time_ns() - stamp_to_ns(m.header.stamp)) * 1e-9 for m in new]
+    time.sleep(2)
+    counters = graph.counters()
+    processing = 8 / max(counters["processed"] - 2, 1)
+    assert counters["dropped"] > counters["processed"]
+    assert counters["received"] == counters["processed"] + counters["dropped"] + counters["failed"]
+    assert np.median(ages) < 2 * processing
