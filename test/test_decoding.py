@@ -193,7 +193,7 @@ def test_refinement_finds_the_centre_of_a_gaussian_blob_to_a_tenth_of_a_pixel(si
         for y in (20.0, 19.7, 20.45):
             heat = blob(x, y, sigma)
             positions, _ = pick(heat, Decoding(max_keypoints=1))
-            found = refine(heat, positions)[0, 0]
+            found = refine(heat, positions)[0, 0].numpy()
             errors.append(np.hypot(found[0] - x, found[1] - y))
     assert max(errors) < 0.1
 

@@ -14,7 +14,7 @@ from cyclonedds.idl import IdlStruct, make_idl_struct
 from cyclonedds.idl.types import uint8
 from cyclonedds.internal import InvalidSample
 from cyclonedds.pub import DataWriter
-from cyclonedds.qos import Policy
+from cyclonedds.qos import BasePolicy, Policy
 from cyclonedds.qos import Qos as DdsQos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Sample, Topic
@@ -26,7 +26,11 @@ from superpoint_ros.standalone.participant import Participant, delete, gid
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 100_000_000  # nanoseconds in which a full history may hold up publish()
+_LONGEST_WAIT = 100_000_000  # nanoseconds for which a full history may hold up publish()
+
+# A reader that lost part of a message asks for it again, also after a newer one. When it is gone by then, the writer
+# says so, and Fast DDS (2.14 to 3.6) cannot bear that for a message it has in part: the reader spins for ever.
+_LEAST_RELIABLE_HISTORY = 16
 _ANY_STATE = SampleState.Any | ViewState.Any | InstanceState.Any
 
 
@@ -49,7 +53,7 @@ class _Encoded(IdlStruct):
 
 
 @functools.cache
-def _carrier(type_name: str) -> type[_Encoded]:
+def _carrier(type_name: str) -> type[IdlStruct]:
     """The DDS type of a ROS message type.
 
     Cyclone DDS checks incoming bytes against the fields declared here, so there is one byte only. ROS 2 announces no
@@ -60,7 +64,7 @@ def _carrier(type_name: str) -> type[_Encoded]:
 
 
 class Endpoint:
-    """What publishers and subscriptions share: names, quality of service and identity."""
+    """What publishers and subscriptions share: the topic, the type and the identity."""
 
     def __init__(self, participant: Participant, dds_topic: str, type_name: str) -> None:
         typesystem.check_type(type_name)
@@ -75,31 +79,25 @@ class Endpoint:
         return gid(self._entity)
 
 
-def dds_qos(qos: Qos, type_name: str, *, keep_for_late_joiners: bool = False) -> DdsQos:
-    """The quality of service in DDS, with the type's hash as ROS 2 announces it.
-
-    Raises:
-        StandaloneError: if the depth is less than 1.
-    """
-    if qos.depth < 1:
-        raise StandaloneError(f"history depth is {qos.depth}, allowed is an integer from 1")
-    policies = [
+def _policies(qos: Qos, type_name: str) -> list[BasePolicy]:
+    """What ROS 2 sets for readers and writers alike, with the type's hash as it announces it."""
+    return [
         Policy.Reliability.Reliable(max_blocking_time=_LONGEST_WAIT) if qos.reliable else Policy.Reliability.BestEffort,
-        Policy.History.KeepLast(qos.depth),
-        Policy.Durability.TransientLocal if keep_for_late_joiners else Policy.Durability.Volatile,
-        Policy.WriterDataLifecycle(autodispose=False),
         Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False),
         Policy.Userdata(f"typehash={typesystem.type_hash(type_name)};".encode()),
     ]
-    if keep_for_late_joiners:
-        policies.append(
-            Policy.DurabilityService(0, Policy.History.KeepLast(qos.depth), -1, -1, -1),
-        )
-    return DdsQos(*policies)
+
+
+def _check(qos: Qos) -> None:
+    if qos.depth < 1:
+        raise StandaloneError(f"history depth is {qos.depth}, allowed is an integer from 1")
 
 
 class Publisher(Endpoint):
-    """Publishes messages of one type. `publish` may be called from any thread."""
+    """Publishes messages of one type. `publish` may be called from any thread.
+
+    With `keep_for_late_joiners`, readers that come later get the last `qos.depth` messages ("transient local").
+    """
 
     def __init__(
         self,
@@ -111,13 +109,20 @@ class Publisher(Endpoint):
         keep_for_late_joiners: bool = False,
         on_close: Callable[[Publisher], None] | None = None,
     ) -> None:
+        _check(qos)
         super().__init__(participant, dds_topic, type_name)
-        self._entity: DataWriter[Any] = DataWriter(
-            participant.entity, self._topic, dds_qos(qos, type_name, keep_for_late_joiners=keep_for_late_joiners)
-        )
-        # The package's own write() keeps the interpreter lock, so a full history would stop all threads.
-        library = DataWriter._dll_handle
-        self._write = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)(("dds_write", library))
+        policies = [*_policies(qos, type_name), Policy.WriterDataLifecycle(autodispose=False)]
+        if keep_for_late_joiners:
+            history = Policy.History.KeepLast(qos.depth)
+            policies += [Policy.Durability.TransientLocal, Policy.DurabilityService(0, history, -1, -1, -1), history]
+        else:
+            policies.append(
+                Policy.History.KeepLast(max(qos.depth, _LEAST_RELIABLE_HISTORY) if qos.reliable else qos.depth)
+            )
+        self._entity: DataWriter[Any] = DataWriter(participant.entity, self._topic, DdsQos(*policies))
+        # The package's own write() keeps the interpreter lock, so one that has to wait would stop all threads.
+        write = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+        self._write = write(("dds_write", DataWriter._dll_handle))
         self._on_close = on_close
         self._closed = False
         self.timeouts = 0
@@ -157,6 +162,7 @@ class Publisher(Endpoint):
             if self._on_close:
                 self._on_close(self)
             delete(self._entity)
+            delete(self._topic)
 
 
 class Subscription(Endpoint):
@@ -175,9 +181,11 @@ class Subscription(Endpoint):
         *,
         on_close: Callable[[Subscription], None] | None = None,
     ) -> None:
+        _check(qos)
         super().__init__(participant, dds_topic, type_name)
         self._callback = callback
-        self._entity: DataReader[Any] = DataReader(participant.entity, self._topic, dds_qos(qos, type_name))
+        policies = [*_policies(qos, type_name), Policy.History.KeepLast(qos.depth)]
+        self._entity: DataReader[Any] = DataReader(participant.entity, self._topic, DdsQos(*policies))
         self._stop = GuardCondition(participant.entity)
         self._waitset = WaitSet(participant.entity)
         self._waitset.attach(ReadCondition(self._entity, _ANY_STATE))
@@ -201,7 +209,8 @@ class Subscription(Endpoint):
             self._stop.set(True)
             if threading.current_thread() is not self._thread:
                 self._thread.join()
-            delete(self._entity)
+            for entity in (self._waitset, self._stop, self._entity, self._topic):
+                delete(entity)
 
     def _run(self) -> None:
         infinity = 2**63 - 1

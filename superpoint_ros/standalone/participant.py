@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 from cyclonedds.core import DDSException, Entity
 from cyclonedds.domain import Domain, DomainParticipant
@@ -11,6 +13,11 @@ from cyclonedds.qos import Policy, Qos
 
 from superpoint_ros.standalone.discovery import Discovery
 from superpoint_ros.standalone.errors import StandaloneError
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max")
+_ADVISED_RECEIVE_BUFFER = 4_194_304  # bytes, a few messages of 1 MB
 
 
 @dataclass
@@ -55,7 +62,7 @@ class Participant:
 
 def delete(entity: Entity) -> None:
     """Delete a DDS entity and all that it contains now, not when Python collects the object."""
-    entity._delete(entity._ref)
+    entity.__del__()
 
 
 def gid(entity: Entity) -> bytes:
@@ -75,6 +82,7 @@ def _acquire(discovery: Discovery) -> None:
                     f"{discovery.cyclonedds_uri!r}, ROS_STATIC_PEERS {';'.join(discovery.static_peers)!r}): {error}"
                 ) from error
             _open_domains[discovery.domain_id] = _OpenDomain(domain, discovery)
+            _check_receive_buffer()
         elif opened.discovery == discovery:
             opened.users += 1
         else:
@@ -91,3 +99,17 @@ def _release(domain_id: int) -> None:
         if not opened.users:
             del _open_domains[domain_id]
             delete(opened.domain)
+
+
+def _check_receive_buffer() -> None:
+    try:
+        size = int(_LARGEST_RECEIVE_BUFFER.read_text())
+    except (OSError, ValueError):
+        return  # not Linux
+    if size < _ADVISED_RECEIVE_BUFFER:
+        logger.warning(
+            "the system's receive buffers end at %d bytes, so best-effort images may arrive incomplete and be dropped; "
+            "advised is: sudo sysctl -w net.core.rmem_max=%d",
+            size,
+            _ADVISED_RECEIVE_BUFFER,
+        )

@@ -21,7 +21,7 @@ def typestore() -> Typestore:
     """The message types of ROS 2 Jazzy and of this package.
 
     Raises:
-        StandaloneError: if rosbags is not installed.
+        StandaloneError: if rosbags is not installed, or this package without its messages.
     """
     try:
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -31,7 +31,11 @@ def typestore() -> Typestore:
         ) from error
     store = get_typestore(Stores.ROS2_JAZZY)
     definitions = {}
-    for path in sorted((share_directory() / "msg").glob("*.msg")):
+    try:
+        folder = share_directory() / "msg"
+    except FileNotFoundError as error:
+        raise StandaloneError(str(error)) from error
+    for path in sorted(folder.glob("*.msg")):
         definitions.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{PACKAGE}/msg/{path.stem}"))
     if definitions:
         store.register(definitions)

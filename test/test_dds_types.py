@@ -1,0 +1,99 @@
+"""Messages of the standalone host: their classes, their bytes, their names and hashes in DDS."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
+
+from superpoint_ros.standalone import typesystem
+from superpoint_ros.standalone.errors import StandaloneError
+from superpoint_ros.standalone.typesystem import message_class
+
+FEATURES = "superpoint_ros/msg/Features"
+STRING = "std_msgs/msg/String"
+
+
+def header(frame_id="camera"):
+    stamp = message_class("builtin_interfaces/msg/Time")(sec=12, nanosec=345)
+    return message_class("std_msgs/msg/Header")(stamp=stamp, frame_id=frame_id)
+
+
+def features(count, size=256):
+    random = np.random.default_rng(count)
+    return message_class(FEATURES)(
+        header=header(),
+        image_height=480,
+        image_width=640,
+        weights="default:0123456789ab",
+        keypoints=random.random(2 * count, np.float32),
+        scores=random.random(count, np.float32),
+        track_ids=np.arange(count, dtype=np.int64),
+        descriptor_size=size,
+        descriptor_type=message_class(FEATURES).FLOAT32,
+        descriptors=random.random(count * size, np.float32).view(np.uint8),
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000])
+def test_features_survive_the_way_through_bytes(count):
+    sent = features(count)
+    received = typesystem.deserialize(typesystem.serialize(sent, FEATURES), FEATURES)
+    assert received.header == sent.header
+    assert (received.image_height, received.image_width, received.weights) == (480, 640, "default:0123456789ab")
+    for name in ("keypoints", "scores", "track_ids", "descriptors"):
+        assert getattr(received, name).dtype == getattr(sent, name).dtype
+        np.testing.assert_array_equal(getattr(received, name), getattr(sent, name))
+
+
+def test_the_bytes_are_little_endian_xcdr1_in_words_of_four():
+    data = typesystem.serialize(message_class(STRING)(data="hello"), STRING)
+    assert data == b"\x00\x01\x00\x00" + b"\x06\x00\x00\x00" + b"hello\x00" + b"\x00\x00"
+
+
+def test_a_message_of_one_megabyte_costs_no_more_than_two_milliseconds():
+    message, durations = features(1000), []
+    for _ in range(20):
+        start = time.perf_counter()
+        typesystem.deserialize(typesystem.serialize(message, FEATURES), FEATURES)
+        durations.append(time.perf_counter() - start)
+    assert statistics.median(durations) < 2e-3
+
+
+def test_names_in_dds_are_those_of_ros():
+    assert typesystem.dds_type_name("sensor_msgs/msg/Image") == "sensor_msgs::msg::dds_::Image_"
+    assert typesystem.dds_topic_name("/camera/image") == "rt/camera/image"
+
+
+def test_the_type_hash_is_the_one_that_ros_jazzy_announces():
+    expected = "RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47"
+    assert typesystem.type_hash("sensor_msgs/msg/Image") == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["sensor_msgs/msg/Nonsense", "sensor_msgs/Image", "Image", "", "sensor_msgs/srv/Image"]
+)
+def test_an_unknown_type_is_refused_by_name(name):
+    with pytest.raises(StandaloneError, match="message type .* is (unknown|invalid), allowed are") as error:
+        message_class(name)
+    assert repr(name) in str(error.value)
+
+
+def test_a_message_of_another_type_is_refused():
+    with pytest.raises(StandaloneError, match="message is of type std_msgs/msg/Header, allowed is std_msgs/msg/String"):
+        typesystem.serialize(header(), STRING)
+
+
+def test_a_field_that_does_not_fit_is_refused():
+    with pytest.raises(StandaloneError, match="message does not fit superpoint_ros/msg/Features"):
+        typesystem.serialize(message_class(FEATURES)(**{**vars(features(3)), "keypoints": [1.0, 2.0]}), FEATURES)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00\x01\x00\x00", b"\x00\x01\x00\x00\xff\xff\xff\x7f", bytes(64)])
+def test_bytes_that_are_no_such_message_are_refused(data):
+    with pytest.raises(StandaloneError, match=f"{len(data)} bytes received are not a message of type"):
+        typesystem.deserialize(data, FEATURES)
