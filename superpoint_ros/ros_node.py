@@ -106,9 +106,7 @@ class SuperPointDetector(Node):
 
     def _create_subscription(self, topic: interface.Topic, name: str, callback: Any) -> Any:
         options = QoSOverridingOptions.with_default_policies()
-        return self.create_subscription(
-            _TYPES[topic.type], name, callback, _qos(topic), qos_overriding_options=options
-        )
+        return self.create_subscription(_TYPES[topic.type], name, callback, _qos(topic), qos_overriding_options=options)
 
     def _create_publisher(self, topic: interface.Topic) -> Any:
         options = QoSOverridingOptions.with_default_policies()

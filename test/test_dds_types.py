@@ -78,7 +78,7 @@ def test_the_type_hash_is_the_one_that_ros_jazzy_announces():
     "name", ["sensor_msgs/msg/Nonsense", "sensor_msgs/Image", "Image", "", "sensor_msgs/srv/Image"]
 )
 def test_an_unknown_type_is_refused_by_name(name):
-    with pytest.raises(StandaloneError, match="message type .* is (unknown|invalid), allowed are") as error:
+    with pytest.raises(StandaloneError, match=r"message type .* is (unknown|invalid), allowed are") as error:
         message_class(name)
     assert repr(name) in str(error.value)
 

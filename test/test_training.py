@@ -43,7 +43,7 @@ def test_shape_labels_lie_on_the_corners_that_opencv_refines_to(name):
             refined = cv2.cornerSubPix(image, start.copy(), (3, 3), (-1, -1), criteria)
             shifts += np.linalg.norm(refined - start, axis=2).ravel().tolist()
     assert len(shifts) > 40
-    assert np.median(shifts) < 0.6
+    assert np.median(shifts) < 0.35
 
 
 def test_augmentation_of_strength_zero_changes_nothing_and_of_one_keeps_the_shape():
@@ -106,12 +106,10 @@ def test_dual_softmax_prefers_right_matches_ignores_invalid_ones_and_stays_finit
 
 
 def _corner_heatmap(images):
-    """A stand-in for a trained detector: smoothed Harris corners as probabilities."""
-    maps = []
-    for image in images[:, 0].numpy():
-        harris = np.maximum(cv2.cornerHarris((image * 255).astype(np.float32), 3, 3, 0.04), 0)
-        maps.append(harris / (harris.max() + 1e-9))
-    return torch.from_numpy(np.stack(maps))
+    """A stand-in for a trained detector: the strength of corners, squashed into probabilities."""
+    maps = [cv2.cornerMinEigenVal(image, 3, 3) for image in images[:, 0].numpy()]
+    strength = torch.from_numpy(np.stack(maps))
+    return strength / (strength + 1e-3)
 
 
 def test_adaptation_averages_the_warped_back_heat_maps():

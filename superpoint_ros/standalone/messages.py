@@ -73,4 +73,6 @@ def diagnostics_message(node_name: str, state: Diagnostics) -> Any:
         hardware_id=state.hardware_id,
         values=[key_value(key=key, value=value) for key, value in state.values.items()],
     )
-    return message_class("diagnostic_msgs/msg/DiagnosticArray")(header=header_message(time.time_ns(), ""), status=[status])
+    return message_class("diagnostic_msgs/msg/DiagnosticArray")(
+        header=header_message(time.time_ns(), ""), status=[status]
+    )

@@ -70,8 +70,9 @@ def adapted_heatmap(
             view[0] = cv2.warpPerspective(image, to_image, padded[::-1], flags=flags)
         heats = heatmap(torch.from_numpy(views).float() / 255).float().cpu().numpy()
         for heat, to_image in zip(heats, chunk, strict=True):
-            total += cv2.warpPerspective(heat[:height, :width], to_image, (width, height))
-            count += cv2.warpPerspective(_seen(ones, to_image), to_image, (width, height), flags=cv2.INTER_NEAREST)
+            seen = _seen(ones, to_image)
+            total += cv2.warpPerspective(heat[:height, :width] * seen, to_image, (width, height))
+            count += cv2.warpPerspective(seen, to_image, (width, height))
     return total / np.maximum(count, 1)
 
 
