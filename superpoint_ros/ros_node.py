@@ -21,11 +21,11 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from sensor_msgs_py import point_cloud2
-from superpoint_ros.msg import Features, MatchedHomography
 
 from superpoint_ros import interface
 from superpoint_ros.detector import Detector, ns_to_stamp
 from superpoint_ros.images import Grey
+from superpoint_ros.msg import Features, MatchedHomography
 from superpoint_ros.superpoint import ImageError
 
 _TYPES = {

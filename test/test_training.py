@@ -107,7 +107,7 @@ def test_dual_softmax_prefers_right_matches_ignores_invalid_ones_and_stays_finit
 
 def _corner_heatmap(images):
     """A stand-in for a trained detector: the strength of corners, squashed into probabilities."""
-    maps = [cv2.cornerMinEigenVal(image, 3, 3) for image in images[:, 0].numpy()]
+    maps = [np.maximum(cv2.cornerMinEigenVal(image, 3, 3), 0) for image in images[:, 0].numpy()]
     strength = torch.from_numpy(np.stack(maps))
     return strength / (strength + 1e-3)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.metrics import corner_error, matching_accuracy, repeatability
 from superpoint_ros.evaluation.pairs import Image, Pair
-from superpoint_ros.homography import homography_from_points
 from superpoint_ros.features import Status
+from superpoint_ros.homography import homography_from_points
 
 Detection = tuple[NDArray[np.float32], NDArray[np.generic]]
 Method = Callable[[Image], Detection]

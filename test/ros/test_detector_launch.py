@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
 
-import launch
 import launch_testing.actions
 import launch_testing.asserts
 import numpy as np
@@ -24,6 +23,7 @@ from sensor_msgs.msg import CameraInfo
 from sensor_msgs_py import point_cloud2
 from superpoint_ros.msg import MatchedHomography
 
+import launch
 from superpoint_ros import interface
 from superpoint_ros.messages import features_from_message
 
