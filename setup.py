@@ -12,6 +12,12 @@ VERSION = re.search(r"<version>(.+)</version>", (HERE / "package.xml").read_text
 SHARE = "share/superpoint_ros"
 DDS = ["cyclonedds>=0.10.5", "rosbags>=0.10"]
 
+
+def files(folder: str) -> list[str]:
+    """Every file of a folder of the project, as data_files wants them."""
+    return [f"{folder}/{path.name}" for path in sorted((HERE / folder).iterdir()) if path.is_file()]
+
+
 setup(
     name="superpoint_ros",
     version=VERSION,
@@ -24,12 +30,16 @@ setup(
     package_data={"superpoint_ros": ["weights/*", "py.typed"]},
     data_files=[
         (SHARE, ["package.xml"]),
-        *[
-            (f"{SHARE}/{folder}", [f"{folder}/{path.name}" for path in sorted((HERE / folder).iterdir()) if path.is_file()])
-            for folder in ("msg", "config", "launch")
-        ],
+        *[(f"{SHARE}/{folder}", files(folder)) for folder in ("msg", "config", "launch")],
     ],
-    install_requires=["numpy>=1.23", "opencv-python-headless>=4.8", "pyyaml>=6", "rich>=13", "safetensors>=0.4", "torch>=2.1"],
+    install_requires=[
+        "numpy>=1.23",
+        "opencv-python-headless>=4.8",
+        "pyyaml>=6",
+        "rich>=13",
+        "safetensors>=0.4",
+        "torch>=2.1",
+    ],
     extras_require={
         "standalone": DDS,
         "demo": [*DDS, "scikit-image>=0.22"],

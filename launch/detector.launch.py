@@ -1,13 +1,14 @@
-"""Start the detector, and RViz where wished: `ros2 launch superpoint_ros detector.launch.py image:=/camera/image_raw`."""
+"""Start the detector, and RViz where wished: `ros2 launch superpoint_ros detector.launch.py image:=/camera/image`."""
 
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PythonExpression
 from launch_ros.actions import Node
+
+from launch import LaunchDescription
 
 SHARE = Path(get_package_share_directory("superpoint_ros"))
 

@@ -129,7 +129,7 @@ class Detector:
 
     def _publish(self, result: FrameResult) -> None:
         header, publish, wanted = result.frame.context, self._host.publish, self._host.listeners
-        publish("features", header, features_fields(result, self.label, self.values["descriptor_type"]))
+        publish("features", header, features_fields(result, self.label, str(self.values["descriptor_type"])))
         reference = {"reference_stamp": result.reference_stamp}
         publish("matched_homography", header, {**homography_fields(result), **reference})
         self._ages.append((self._host.now() - result.frame.stamp) * 1e-9)

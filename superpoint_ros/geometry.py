@@ -9,7 +9,7 @@ Points = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 
 
-def project(homography: Matrix, points: Points) -> NDArray[np.float64]:
+def project(homography: NDArray[np.floating], points: Points) -> NDArray[np.float64]:
     """(N, 2) points through a homography; points at infinity become non-finite."""
     xyw = np.column_stack((points, np.ones(len(points)))) @ homography.T
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -15,7 +15,7 @@ from superpoint_ros.frontend import FrameResult
 
 FLOAT32, FLOAT16 = 0, 1
 DESCRIPTOR_TYPES = {"float32": FLOAT32, "float16": FLOAT16}
-_DTYPES = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2")}
+_DTYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2")}
 
 
 def features_fields(result: FrameResult, weights: str, descriptor_type: str = "float32") -> dict[str, Any]:

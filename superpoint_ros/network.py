@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -105,13 +105,15 @@ def folded(network: SuperPointNet) -> SuperPointNet:
     plain = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size))
     with torch.no_grad():
         for name in ENCODER + HEADS:
-            source, target = network.get_submodule(f"conv{name}"), plain.get_submodule(f"conv{name}")
-            weight, bias = source.conv.weight.double(), source.conv.bias.double()
+            source = cast(Layer, network.get_submodule(f"conv{name}"))
+            target = cast(Layer, plain.get_submodule(f"conv{name}"))
+            weight, bias = source.conv.weight.double(), cast(Tensor, source.conv.bias).double()
             if source.norm is not None:
                 bn = source.norm
-                scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
+                mean, variance = cast(Tensor, bn.running_mean).double(), cast(Tensor, bn.running_var).double()
+                scale = bn.weight.double() / torch.sqrt(variance + bn.eps)
                 weight = weight * scale[:, None, None, None]
-                bias = (bias - bn.running_mean.double()) * scale + bn.bias.double()
+                bias = (bias - mean) * scale + bn.bias.double()
             target.conv.weight.copy_(weight)
-            target.conv.bias.copy_(bias)
+            cast(Tensor, target.conv.bias).copy_(bias)
     return plain.eval()

@@ -191,7 +191,7 @@ def _field(value: Any) -> Any:
     if value.dtype == np.float64:
         return value  # the fixed-size fields are NumPy arrays in rclpy
     filled = array.array(_TYPECODES[value.dtype.name])
-    filled.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))
+    filled.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))  # type: ignore[arg-type]
     return filled
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -57,6 +59,18 @@ def grey(photograph) -> np.ndarray:
     image = cv2.cvtColor(photograph, cv2.COLOR_BGR2GRAY)
     image.flags.writeable = False
     return image
+
+
+@pytest.fixture(scope="session")
+def giant_png() -> bytes:
+    """A PNG whose header claims more pixels than OpenCV agrees to reserve, and which holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2**18, 2**18, 8, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 @pytest.fixture(scope="session")

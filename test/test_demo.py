@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-for package in ("cyclonedds", "rosbags", "skimage"):
-    pytest.importorskip(package, reason=f"the demo needs the Python package {package}")
-
 from superpoint_ros.demo.flight import Flight
 from superpoint_ros.evaluation.metrics import corner_error
+
+for package in ("cyclonedds", "rosbags", "skimage"):
+    pytest.importorskip(package, reason=f"the demo needs the Python package {package}")
 
 
 def demo(folder, *words):

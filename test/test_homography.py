@@ -59,19 +59,19 @@ def test_noise_and_forty_percent_of_outliers_are_survived(method):
     assert found.inliers[right].mean() > 0.98 and found.inliers[wrong].mean() < 0.05
 
 
-def test_inliers_and_rmse_are_those_of_the_matrix_returned():
-    random = np.random.default_rng(2)
-    source = scattered(100, seed=2)
-    target = project(TURN, source) + random.normal(scale=1.2, size=(100, 2))
+@pytest.mark.parametrize("seed", range(10))
+def test_inliers_and_rmse_are_those_of_the_matrix_returned(seed):
+    source = scattered(100, seed=seed)
+    target = project(TURN, source) + np.random.default_rng(seed).normal(scale=1.2, size=(100, 2))
     found = homography_from_points(source, target, threshold=2.0)
     error = np.linalg.norm(project(found.matrix, source) - target, axis=1)
     assert 12 <= found.inlier_count < 100
-    assert (error[found.inliers] <= 2.0 + 1e-9).all() and (error[~found.inliers] > 2.0 - 0.1).all()
+    np.testing.assert_array_equal(found.inliers, error <= 2.0)
     assert found.rmse == pytest.approx(np.sqrt((error[found.inliers] ** 2).mean()), rel=1e-6)
 
 
 def test_the_covariance_is_what_repeated_measurements_scatter_by():
-    source, sigma, estimates, predicted = scattered(80, seed=3), 0.4, [], []
+    source, sigma, estimates, predicted = scattered(16, seed=3), 0.4, [], []
     exact = project(TURN, source)
     random = np.random.default_rng(3)
     for _ in range(200):
@@ -86,7 +86,7 @@ def test_the_covariance_is_what_repeated_measurements_scatter_by():
     # All 64 entries together: the expected Mahalanobis distance of 8 parameters is 8.
     error = np.array(estimates) - TURN.reshape(-1)[:8]
     distance = np.einsum("ni,ij,nj->n", error, np.linalg.inv(covariance), error)
-    assert distance.mean() == pytest.approx(8, rel=0.25)
+    assert distance.mean() == pytest.approx(8, rel=0.12)
 
 
 def test_twice_the_noise_is_four_times_the_covariance():
@@ -116,11 +116,13 @@ def line(count):
     return np.column_stack((np.linspace(0, 600, count), np.linspace(20, 400, count)))
 
 
+WOBBLE = np.random.default_rng(5).normal(scale=0.2, size=(40, 2))
 DEGENERATE = {
     "all equal": (np.full((40, 2), 77.0), np.full((40, 2), 99.0)),
     "all equal in the target": (scattered(40), np.full((40, 2), 99.0)),
     "on a line": (line(40), line(40) + 5),
     "on a line in the source": (line(40), scattered(40)),
+    "nearly on a line": (line(40) + WOBBLE, line(40) + 5 - WOBBLE),
     "two places": (np.repeat([[5.0, 5], [300, 200]], 20, axis=0), np.repeat([[9.0, 5], [310, 200]], 20, axis=0)),
     "three places": (np.repeat([[5.0, 5], [300, 200], [9, 400]], 14, axis=0),) * 2,
     "line and one point": (np.vstack([line(40), [[50, 400]]]), np.vstack([line(40), [[50, 400]]])),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from types import SimpleNamespace
 
 import cv2
@@ -198,21 +196,9 @@ def test_compressed_photographs_are_decoded_to_grey(photograph, ending, mean, mo
         assert error.mean() < mean and np.quantile(error, 0.99) <= most
 
 
-def png(width, height):
-    """A PNG whose header claims this size and which holds next to nothing."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
-
-
-GIANT = png(2**18, 2**18)  # more than OpenCV agrees to reserve
-
-
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"no picture at all", bytes(1000), GIANT])
-def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_size(data):
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"no picture at all", bytes(1000), "giant"])
+def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_size(data, giant_png):
+    data = giant_png if data == "giant" else data
     for name, words in (("jpeg", "jpeg"), ("", "without a format")):
         with pytest.raises(ImageError) as caught:
             grey_from_compressed(compressed(data, name))

@@ -62,10 +62,16 @@ def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project)
     assert typed(found) == typed(interface.defaults())
 
 
-def test_the_configuration_file_describes_every_parameter(project):
+def in_words(entry):
+    """How documents describe a parameter."""
+    named = entry.description + (f"; {entry.allowed}" if entry.choices or entry.minimum is not None else "")
+    return named + (" (fixed)" if entry.read_only else "")
+
+
+def test_the_configuration_file_describes_every_parameter_with_its_range(project):
     text = (project / "config" / "detector.yaml").read_text(encoding="utf-8")
-    for entry in PARAMETERS:
-        assert entry.description in text and (not entry.choices or ", ".join(entry.choices) in text)
+    comments = {line.strip(" #") for line in text.splitlines() if line.strip().startswith("#")}
+    assert not [entry.name for entry in PARAMETERS if in_words(entry) not in comments]
 
 
 def test_names_are_unique_and_descriptions_say_something():
@@ -186,9 +192,11 @@ def rows(project):
 
 
 @pytest.mark.parametrize("entry", PARAMETERS, ids=lambda entry: entry.name)
-def test_the_readmes_table_has_every_parameter_with_its_default(rows, entry):
+def test_the_readmes_table_has_every_parameter_with_its_default_and_range(rows, entry):
     default = str(entry.default).lower() if entry.type is bool else str(entry.default)
-    assert [row for row in rows if row[0] == entry.name and default in row[1:]]
+    found = [row for row in rows if row[0] == entry.name and default in row[1:]]
+    assert found and entry.description.replace("`", "") in found[0][-1]
+    assert entry.allowed in found[0][-1] or not (entry.choices or entry.minimum is not None)
 
 
 def test_the_readmes_table_has_every_topic_with_its_type(rows):

@@ -89,6 +89,13 @@ def test_nothing_is_found_in_the_padding(superpoint, grey, size):
     assert len(keypoints) == len(np.unique(keypoints, axis=0)) == size[0] * size[1]
 
 
+def test_the_padding_repeats_the_last_row_and_column_so_that_no_edge_is_invented(superpoint, grey):
+    seen, runtime, image = [], superpoint.runtime, picture(grey, (17, 21))
+    superpoint.runtime = lambda images: seen.append(images) or runtime(images)
+    superpoint.extract(image)
+    np.testing.assert_array_equal(seen[0][0, 0].numpy(), np.pad(image, ((0, 7), (0, 3)), mode="edge"))
+
+
 def test_settings_reach_the_keypoints(superpoint, grey):
     superpoint.configure(max_keypoints=20000, nms_radius=6, detection_threshold=0.02, border=20, subpixel=False)
     image = picture(grey, (240, 320))

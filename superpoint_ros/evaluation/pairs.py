@@ -60,7 +60,7 @@ def hpatches(folder: str | Path, longer_side: int = 640) -> Iterator[Pair]:
 
 def _resized(path: Path, longer_side: int) -> tuple[Image, NDArray[np.float64]]:
     original, small = read_grey(path), read_grey(path, longer_side)
-    return small, scaling(original.shape, small.shape)  # type: ignore[arg-type]
+    return small, scaling(original.shape, small.shape)
 
 
 def warped(
@@ -71,7 +71,7 @@ def warped(
     ranges = ranges or HomographyRange(scale_min=0.7)
     for path in pictures:
         image = read_grey(path, max(size))
-        maps = [random_homography(rng, image.shape, size, ranges) for _ in range(2)]  # type: ignore[arg-type]
+        maps = [random_homography(rng, image.shape, size, ranges) for _ in range(2)]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         views = [augment(rng, cv2.warpPerspective(image, to_image, size[::-1], flags=flags)) for to_image in maps]
         homography = np.linalg.inv(maps[1]) @ maps[0]

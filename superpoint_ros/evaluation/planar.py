@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,7 +64,7 @@ def mutual_matches(first: NDArray[np.generic], second: NDArray[np.generic]) -> N
 
 def opencv_method(name: str, max_keypoints: int = 1000) -> Method:
     """OpenCV's "sift" or "orb" with at most `max_keypoints` keypoints."""
-    create = {"sift": cv2.SIFT_create, "orb": cv2.ORB_create}
+    create: dict[str, Any] = {"sift": cv2.SIFT.create, "orb": cv2.ORB.create}
     if name not in create:
         raise ValueError(f"method '{name}' is unknown, allowed is one of {', '.join(create)}")
     detector = create[name](nfeatures=max_keypoints)

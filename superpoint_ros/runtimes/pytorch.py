@@ -21,7 +21,8 @@ class PyTorchRuntime:
         self.precision = choose_precision(precision, device)
         self._dtype = PRECISIONS[self.precision]
         network = copy.deepcopy(network).eval().requires_grad_(False)
-        self._network = network.to(device, self._dtype, memory_format=torch.channels_last)
+        network = network.to(device, self._dtype)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ def adapted_heatmap(
             seen = _seen(ones, to_image)
             total += cv2.warpPerspective(heat[:height, :width] * seen, to_image, (width, height))
             count += cv2.warpPerspective(seen, to_image, (width, height))
-    return total / np.maximum(count, 1)
+    return np.asarray(total / np.maximum(count, 1), np.float32)
 
 
 def _seen(ones: NDArray[np.float32], to_image: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -78,7 +78,7 @@ def run(
     """
     fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
     fabric.seed_everything(config.seed, verbose=False)
-    objective = objective.to(memory_format=torch.channels_last)
+    objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(objective.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = fabric.setup(objective, optimizer)
     state: dict[str, Any] = {"model": model, "optimizer": optimizer, "step": 0, "skipped": 0}

@@ -57,4 +57,4 @@ def _noise(rng: np.random.Generator, image: Image) -> Image:
 
 def _jpeg(rng: np.random.Generator, image: Image) -> Image:
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))])
-    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)

@@ -24,7 +24,7 @@ def new_network() -> SuperPointNet:
     """An untrained network with the batch normalisation without which training does not converge."""
     network = SuperPointNet(Architecture(norm="before_relu"))
     with torch.no_grad():
-        network.convPb.conv.bias[-1] = 5.0  # most cells hold no keypoint: begin with that
+        network.convPb.conv.bias[-1] = 5.0  # type: ignore[index]  # most cells hold no keypoint: begin with that
     return network
 
 
@@ -45,7 +45,7 @@ def train_shapes(checkpoint: Path, config: loop.LoopConfig, size: tuple[int, int
 
 def detector(network: SuperPointNet, device: str = "cpu") -> Callable[[Tensor], Tensor]:
     """Heat maps of a network, in bfloat16, as Homographic Adaptation wants them."""
-    network = network.eval().to(device, memory_format=torch.channels_last)
+    network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def heatmap(images: Tensor) -> Tensor:

@@ -82,20 +82,24 @@ class Listener:
         return message
 
     def exchange(self, timeout: float = 30.0, **fields: Any) -> tuple[Any, Any]:
-        """Send a picture and wait for its features and homography."""
-        message = self.send(**fields)
-        stamp = message.header.stamp
-        found = {}
+        """Send a picture and wait for its features and homography.
 
-        def arrived() -> bool:
-            for name in ("features", "matched_homography"):
-                found[name] = [m for m in self.received[name] if m.header.stamp == stamp]
-            return all(found.values())
+        The detector's subscription is best effort, so a picture without an answer in a few seconds is sent anew.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            stamp = self.send(**fields).header.stamp
+            found = self.spin_until(lambda stamp=stamp: self._answer(stamp), 5.0)
+            if found:
+                return found
+        raise AssertionError("no answer to a picture")
 
-        assert self.spin_until(arrived, timeout), (
-            f"no answer to a picture, got { ({k: len(v) for k, v in found.items()}) }"
-        )
-        return found["features"][0], found["matched_homography"][0]
+    def _answer(self, stamp: Any) -> tuple[Any, Any] | None:
+        found = [
+            next((m for m in self.received[name] if m.header.stamp == stamp), None)
+            for name in ("features", "matched_homography")
+        ]
+        return (found[0], found[1]) if None not in found else None
 
     def connect(self, timeout: float = 60.0) -> None:
         """Wait until the detector listens and all its outputs are found."""
