@@ -24,7 +24,7 @@ class Decoding:
     Attributes:
         max_keypoints: most keypoints per image.
         nms_radius: no two keypoints lie within this Chebyshev distance of each other, in pixels.
-        detection_threshold: least probability of a keypoint.
+        detection_threshold: a keypoint's probability is above this.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine positions to fractions of a pixel.
     """
@@ -100,8 +100,8 @@ def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
 def refine(heat: Tensor, positions: Tensor, radius: int = 2) -> Tensor:
     """Centre of the heat map's mass in a window around each position: (B, H, W), (B, K, 2) -> (B, K, 2) float32.
 
-    The window is cut at the picture's edges, and its floor is subtracted so that a broad glow does not pull the
-    centre; the result stays within a pixel of the position.
+    The window is cut at the picture's edges; the result stays within a pixel of the position. Peaks much wider than the
+    window (standard deviation above a pixel) are pulled towards the position.
     """
     batch, height, width = heat.shape
     offset = torch.arange(-radius, radius + 1, device=heat.device)

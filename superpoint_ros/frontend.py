@@ -226,19 +226,27 @@ class FrontEnd:
             return None
         try:
             result = self._result(frame, camera)
+        except Exception as error:
+            self._leave_out(frame, self._reason(frame, error), failed=1)
+            return None
+        try:
             with self.stopwatch.stage("publish"):
                 self._on_result(result)
-        except ValueError as error:
-            self._leave_out(frame, str(error), failed=1)
-            return None
         except Exception as error:
-            _log.exception("%s: a frame could not be processed", frame.camera)
-            self._leave_out(frame, f"{type(error).__name__}: {error}", failed=1)
+            # Nobody has seen this frame, so the next one must not refer to it.
+            self.reset(frame.camera)
+            self._leave_out(frame, self._reason(frame, error), failed=1)
             return None
         with self._change:
             self._count(processed=1)
             self._change.notify_all()
         return result
+
+    def _reason(self, frame: Frame, error: Exception) -> str:
+        if isinstance(error, ValueError):
+            return str(error)
+        _log.error("%s: a frame could not be processed", frame.camera, exc_info=error)
+        return f"{type(error).__name__}: {error}"
 
     def _leave_out(self, frame: Frame, reason: str, **counts: int) -> None:
         try:

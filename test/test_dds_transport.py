@@ -1,14 +1,10 @@
-"""Publishers and subscriptions of the standalone host: real processes over real DDS, on this machine alone."""
+"""Large messages of the standalone host between processes, over real DDS on this machine alone."""
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 from contextlib import contextmanager
 
@@ -19,14 +15,10 @@ pytest.importorskip("cyclonedds", reason="cyclonedds, the DDS implementation, is
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
 from superpoint_ros.interface import Qos
-from superpoint_ros.standalone.discovery import Discovery
-from superpoint_ros.standalone.endpoint import Subscription
-from superpoint_ros.standalone.errors import StandaloneError
 from superpoint_ros.standalone.node import Node
-from superpoint_ros.standalone.participant import Participant
 from superpoint_ros.standalone.typesystem import message_class
 
-IMAGE, FEATURES, STRING = "sensor_msgs/msg/Image", "superpoint_ros/msg/Features", "std_msgs/msg/String"
+IMAGE, FEATURES = "sensor_msgs/msg/Image", "superpoint_ros/msg/Features"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)
 ENVIRON = {"ROS_DOMAIN_ID": str(2 + os.getpid() % 8), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 RATE = 30.0
@@ -147,14 +139,6 @@ def test_a_best_effort_reader_hears_a_reliable_writer():
         assert set(found) <= set(range(1, 31))
 
 
-def test_a_reliable_reader_does_not_match_a_best_effort_writer():
-    with Node("one", environ=ENVIRON) as node:
-        publisher = node.create_publisher("topic", STRING, BEST_EFFORT)
-        node.create_subscription("topic", STRING, BEST_EFFORT, print)
-        node.create_subscription("topic", STRING, RELIABLE, print)
-        eventually(lambda: publisher.subscription_count == 1)
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped on this system")
 def test_a_stopped_reader_holds_up_no_writer_and_gets_the_newest_message_when_it_continues():
     with reporter(IMAGE, RELIABLE) as (process, pipe), Node("camera", environ=ENVIRON) as node:
@@ -172,152 +156,3 @@ def test_a_stopped_reader_holds_up_no_writer_and_gets_the_newest_message_when_it
         assert pipe.poll(20) and pipe.recv()[-1] == 60
     assert np.median(durations) < 0.05
     assert max(durations) < 1.0
-
-
-def test_an_exception_in_a_callback_is_logged_and_the_next_message_still_comes(caplog):
-    received = threading.Event()
-
-    def callback(message):
-        if message.data == "bad":
-            raise RuntimeError("cannot work with this")
-        received.set()
-
-    with Node("one", environ=ENVIRON) as node, caplog.at_level(logging.ERROR):
-        publisher = node.create_publisher("topic", STRING, RELIABLE)
-        node.create_subscription("topic", STRING, RELIABLE, callback)
-        eventually(lambda: publisher.subscription_count)
-        publisher.publish(message_class(STRING)(data="bad"))
-        publisher.publish(message_class(STRING)(data="good"))
-        assert received.wait(5)
-    assert "cannot work with this" in caplog.text
-
-
-def test_listeners_are_counted_as_they_come_and_go():
-    with Node("one", environ=ENVIRON) as one, Node("two", environ=ENVIRON) as two:
-        publisher = one.create_publisher("topic", STRING, RELIABLE)
-        assert publisher.subscription_count == 0
-        subscriptions = [two.create_subscription("topic", STRING, RELIABLE, print) for _ in range(2)]
-        eventually(lambda: publisher.subscription_count == 2 and subscriptions[0].publisher_count == 1)
-        subscriptions[0].close()
-        eventually(lambda: publisher.subscription_count == 1)
-        two.close()
-        eventually(lambda: publisher.subscription_count == 0)
-
-
-def test_after_close_nothing_is_delivered_published_or_created():
-    received = []
-    node = Node("one", environ=ENVIRON)
-    publisher = node.create_publisher("topic", STRING, RELIABLE)
-    subscription = node.create_subscription("topic", STRING, RELIABLE, received.append)
-    eventually(lambda: publisher.subscription_count)
-    subscription.close()
-    publisher.publish(message_class(STRING)(data="unheard"))
-    node.close()
-    node.close()
-    assert publisher.publish(message_class(STRING)(data="late")) is False
-    assert publisher.subscription_count == 0
-    assert received == []
-    with pytest.raises(StandaloneError, match="node /one is closed"):
-        node.create_publisher("topic", STRING, RELIABLE)
-
-
-def test_a_subscription_may_be_closed_in_its_own_callback():
-    received = []
-    with Node("one", environ=ENVIRON) as node:
-        publisher = node.create_publisher("topic", STRING, RELIABLE)
-
-        def once(message):
-            received.append(message.data)
-            subscription.close()
-
-        subscription = node.create_subscription("topic", STRING, RELIABLE, once)
-        eventually(lambda: publisher.subscription_count)
-        for text in ("first", "second"):
-            publisher.publish(message_class(STRING)(data=text))
-        eventually(lambda: publisher.subscription_count == 0)
-    assert received == ["first"]
-
-
-def test_the_ros_graph_is_told_the_nodes_name_and_endpoints_as_they_come_and_go():
-    told = []
-    observer = Participant(Discovery.from_environment(ENVIRON))
-    kind = "rmw_dds_common/msg/ParticipantEntitiesInfo"
-    graph = Subscription(observer, "ros_discovery_info", kind, Qos(reliable=True, depth=100), told.append)
-
-    def latest():
-        nodes = told[-1].node_entities_info_seq if told else []
-        return [
-            (
-                info.node_namespace,
-                info.node_name,
-                [gid.data.tobytes() for gid in info.writer_gid_seq],
-                [gid.data.tobytes() for gid in info.reader_gid_seq],
-            )
-            for info in nodes
-        ]
-
-    try:
-        with Node("detector", "/robot", environ=ENVIRON) as node:
-            publisher = node.create_publisher("~/out", STRING, RELIABLE)
-            subscription = node.create_subscription("in", STRING, RELIABLE, print)
-            eventually(lambda: latest() == [("/robot", "detector", [publisher.gid], [subscription.gid])])
-            publisher.close()
-            eventually(lambda: latest() == [("/robot", "detector", [], [subscription.gid])])
-        eventually(lambda: latest() == [])
-    finally:
-        graph.close()
-        observer.close()
-
-
-def test_a_process_that_ends_without_close_ends_at_once():
-    code = (
-        "from superpoint_ros.interface import Qos\n"
-        "from superpoint_ros.standalone.node import Node\n"
-        f"node = Node('one', environ={ENVIRON!r})\n"
-        f"node.create_subscription('topic', {STRING!r}, Qos(True, 5), print)\n"
-        f"node.create_publisher('topic', {STRING!r}, Qos(True, 5))\n"
-        "raise SystemExit(7)\n"
-    )
-    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 7
-
-
-@pytest.mark.parametrize("package", ["cyclonedds", "rosbags"])
-def test_a_missing_package_is_named_with_the_way_to_install_it(package):
-    code = (
-        f"import sys; sys.modules[{package!r}] = None\n"
-        "from superpoint_ros.standalone.node import Node\n"
-        f"Node('one', environ={ENVIRON!r})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
-    assert f"StandaloneError: package '{package}' is not installed" in done.stderr
-    assert f"pip install {package}" in done.stderr
-
-
-def test_nodes_of_one_process_must_agree_on_discovery():
-    with (
-        Node("one", environ=ENVIRON),
-        pytest.raises(StandaloneError, match=f"in domain {ENVIRON['ROS_DOMAIN_ID']} already"),
-    ):
-        Node("two", environ={**ENVIRON, "ROS_STATIC_PEERS": "127.0.0.1"})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (("a//b", STRING, RELIABLE), "topic name 'a//b' is invalid"),
-        (("topic", "std_msgs/msg/Nonsense", RELIABLE), "message type 'std_msgs/msg/Nonsense' is unknown"),
-        (("topic", STRING, Qos(reliable=True, depth=0)), "history depth is 0, allowed is an integer from 1"),
-    ],
-)
-def test_an_endpoint_that_cannot_be_is_refused_in_one_sentence(arguments, sentence):
-    with Node("one", environ=ENVIRON) as node:
-        with pytest.raises(StandaloneError, match=sentence):
-            node.create_publisher(*arguments)
-        with pytest.raises(StandaloneError, match=sentence):
-            node.create_subscription(*arguments, print)
-
-
-def test_a_configuration_that_cyclone_dds_refuses_is_named():
-    bad = {**ENVIRON, "CYCLONEDDS_URI": "<General><Nonsense>1</Nonsense></General>"}
-    with pytest.raises(StandaloneError, match=r"CYCLONEDDS_URI is .*Nonsense"):
-        Node("one", environ=bad)

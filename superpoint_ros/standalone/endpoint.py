@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _LONGEST_WAIT = 100_000_000  # nanoseconds for which a full history may hold up publish()
 
 # A reader that lost part of a message asks for it again, perhaps when newer ones are out. If it is gone by then, the
-# writer says so, which Fast DDS (seen with 2.14.4) does not survive for a message that it has in part: take() never ends.
+# writer says so, which Fast DDS (seen with 2.14.4) does not survive for a message it has in part: take() never ends.
 _LEAST_RELIABLE_HISTORY = 16
 _ANY_STATE = SampleState.Any | ViewState.Any | InstanceState.Any
 
