@@ -64,7 +64,7 @@ class SuperPointDetector(Node):
     # What the detector asks of its host
 
     def listeners(self, key: str) -> int:
-        return self._outputs[key].get_subscription_count()
+        return self._outputs[key].get_subscription_count() if self.context.ok() else 0
 
     def publish(self, key: str, header: Any, fields: Mapping[str, Any]) -> None:
         if key == "keypoints_cloud":
@@ -72,7 +72,12 @@ class SuperPointDetector(Node):
         else:
             message = _filled(_TYPES[interface.topic(key).type](), fields)
             message.header = header
-        self._outputs[key].publish(message)
+        try:
+            self._outputs[key].publish(message)
+        except Exception:
+            # Ctrl-C may end the context while the worker finishes its frame.
+            if self.context.ok():
+                raise
 
     def now(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -128,10 +128,19 @@ def test_missing_weights_end_the_node_with_one_sentence(start):
     assert "Traceback" not in errors
 
 
-def test_the_node_ends_cleanly_on_ctrl_c(start):
-    node = start("ros2", "run", "superpoint_ros", "detector", preexec_fn=os.setsid)
-    ros2("node", "list", "--no-daemon", "--spin-time", "2", wanted="/superpoint_detector")
-    os.killpg(node.pid, signal.SIGINT)
-    _, errors = node.communicate(timeout=30)
+def test_the_node_ends_cleanly_on_ctrl_c_in_the_middle_of_its_work(context, start):
+    words = ("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}", "-p", "resize:=1280")
+    node = start(*words, preexec_fn=os.setsid)
+    listener = Listener(context, IMAGE, "/superpoint_detector")
+    try:
+        listener.connect()
+        listener.exchange()
+        for _ in range(5):
+            listener.send()
+            listener.spin_until(lambda: False, 0.1)
+        os.killpg(node.pid, signal.SIGINT)
+        _, errors = node.communicate(timeout=30)
+    finally:
+        listener.close()
     assert "Traceback" not in errors
     assert node.returncode in (0, -signal.SIGINT, 130)
