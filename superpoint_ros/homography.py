@@ -83,15 +83,15 @@ def homography_from_points(
 def reprojection_error(matrix: Matrix, source: Points, target: Points) -> NDArray[np.float64]:
     """Distance in pixels of (M, 2) target points from the projections of their source points; inf behind infinity."""
     xyw = np.column_stack((source, np.ones(len(source)))) @ matrix.T
-    # With h33 = 1 the image's origin has w = 1: a point with w of the other sign lies beyond the line at infinity.
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.linalg.norm(xyw[:, :2] / xyw[:, 2:] - target, axis=1)
-    error[~(xyw[:, 2] * _sign(xyw[:, 2]) > 1e-9)] = np.inf
+        error = np.asarray(np.linalg.norm(xyw[:, :2] / xyw[:, 2:] - target, axis=1))
+    error[~(xyw[:, 2] * _side(matrix, source) > 1e-9)] = np.inf
     return error
 
 
-def _sign(w: NDArray[np.float64]) -> float:
-    return 1.0 if np.median(w) >= 0 else -1.0
+def _side(matrix: Matrix, source: Points) -> float:
+    """On which side of the line at infinity most points lie: 1 or -1, the sign of their third coordinate."""
+    return 1.0 if np.median(source @ matrix[2, :2] + matrix[2, 2]) >= 0 else -1.0
 
 
 def _refine_on_inliers(
@@ -115,8 +115,9 @@ def _refine_on_inliers(
         matrix, inliers = better, again
         if same:
             break
-    sound = np.count_nonzero(inliers) >= fewest and np.linalg.det(matrix) * _sign(np.ones(1)) != 0
-    return (matrix, inliers) if sound else None
+    # A mirror image is no other view of the same plane.
+    mirrored = np.linalg.det(matrix) * _side(matrix, source[inliers]) < 0
+    return (matrix, inliers) if np.count_nonzero(inliers) >= fewest and not mirrored else None
 
 
 def _scaled(matrix: Matrix) -> Matrix | None:

@@ -168,3 +168,10 @@ def test_points_beyond_the_line_at_infinity_are_never_inliers():
     source = np.array([[10.0, 0], [20, 0], [30, 5], [150, 0]])
     error = reprojection_error(matrix, source, project(matrix, source))
     assert (error[:3] < 1e-9).all() and error[3] == np.inf
+
+
+def test_a_mirror_image_is_no_view_of_the_same_plane():
+    source = np.random.default_rng(0).uniform(0, 400, (50, 2))
+    mirrored = homography_from_points(source, source * [-1, 1] + [400, 0])
+    assert mirrored.status == Status.NO_CONSENSUS
+    assert homography_from_points(source, 400 - source).status == Status.OK
