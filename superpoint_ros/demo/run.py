@@ -60,6 +60,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
     options.output.mkdir(parents=True, exist_ok=True)
     # Nothing that the demo sends leaves this machine.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.pop("ROS_STATIC_PEERS", None)
     recorder = Recorder(options.output, options.rate)
     monitor = Monitor(recorder)
     detector_log = options.output / "detector.log"
