@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,23 +27,29 @@ def context():
     rclpy.shutdown(context=context)
 
 
+def _own_session() -> None:
+    """`ros2 run` starts the node as its child: a session of its own lets both be signalled, and nothing be left over."""
+    os.setsid()
+    # A shell's background jobs ignore Ctrl-C, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start():
     processes = []
 
-    def start(*words, **options):
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    def start(*words):
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_own_session
+        )
         processes.append(process)
         return process
 
     yield start
     for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def ros2(*words: str, attempts: int = 5, wanted: str = "") -> str:
@@ -89,7 +96,7 @@ def test_the_standalone_detector_looks_like_a_node_to_the_command_line(start):
     assert "RIHS01_" in info
 
 
-def test_the_ros_node_serves_standalone_subscribers(context, start, monkeypatch):
+def test_the_ros_node_serves_standalone_subscribers(context, start):
     from superpoint_ros import interface
     from superpoint_ros.standalone.node import Node
 
@@ -130,7 +137,7 @@ def test_missing_weights_end_the_node_with_one_sentence(start):
 
 def test_the_node_ends_cleanly_on_ctrl_c_in_the_middle_of_its_work(context, start):
     words = ("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}", "-p", "resize:=1280")
-    node = start(*words, preexec_fn=os.setsid)
+    node = start(*words)
     listener = Listener(context, IMAGE, "/superpoint_detector")
     try:
         listener.connect()
