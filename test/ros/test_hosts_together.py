@@ -28,7 +28,7 @@ def context():
 
 
 def _own_session() -> None:
-    """`ros2 run` starts the node as its child: a session of its own lets both be signalled, and nothing be left over."""
+    """`ros2 run` starts the node as its child: in a session of its own both can be signalled, and none is left over."""
     os.setsid()
     # A shell's background jobs ignore Ctrl-C, and their children inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
