@@ -94,6 +94,18 @@ class Listener:
                 return found
         raise AssertionError("no answer to a picture")
 
+    def exchange_until(self, done: Callable[[], Any], timeout: float = 40.0) -> tuple[Any, Any]:
+        """Go on sending pictures until `done()`; the last answer.
+
+        Discovery takes its time, between two makes of DDS above all, and what is sent before is lost to the late.
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            answer = self.exchange()
+            if self.spin_until(done, 0.5):
+                return answer
+        raise AssertionError(f"not everything arrived: { ({k: len(v) for k, v in self.received.items()}) }")
+
     def _answer(self, stamp: Any) -> tuple[Any, Any] | None:
         found = [
             next((m for m in self.received[name] if m.header.stamp == stamp), None)
