@@ -106,6 +106,16 @@ class Listener:
                 return answer
         raise AssertionError(f"not everything arrived: { ({k: len(v) for k, v in self.received.items()}) }")
 
+    def features_of(self, stamp: Any) -> Any:
+        """The features that arrived for the picture of this stamp; waits for them."""
+        when = (stamp.sec, stamp.nanosec)
+
+        def find() -> Any:
+            stamps = {(m.header.stamp.sec, m.header.stamp.nanosec): m for m in self.received["features"]}
+            return stamps.get(when)
+
+        return self.spin_until(find, 10)
+
     def _answer(self, stamp: Any) -> tuple[Any, Any] | None:
         found = [
             next((m for m in self.received[name] if m.header.stamp == stamp), None)

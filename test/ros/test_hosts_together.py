@@ -105,12 +105,11 @@ def test_the_ros_node_serves_standalone_subscribers(context, start):
         with Node("reader") as reader:
             reader.create_subscription("/superpoint_detector/features", topic.type, topic.qos, received.append)
             listener.connect()
-            features, _ = listener.exchange_until(lambda: len(received) >= 3)
-            stamp = features.header.stamp
-            same = [m for m in received if (m.header.stamp.sec, m.header.stamp.nanosec) == (stamp.sec, stamp.nanosec)]
-            assert len(same) == 1
-            assert same[0].scores.tolist() == list(features.scores)
-            assert bytes(same[0].descriptors) == bytes(features.descriptors)
+            listener.exchange_until(lambda: len(received) >= 3)
+            message = received[-1]
+            features = listener.features_of(message.header.stamp)
+            assert message.scores.tolist() == list(features.scores)
+            assert bytes(message.descriptors) == bytes(features.descriptors)
     finally:
         listener.close()
 
