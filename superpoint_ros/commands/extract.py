@@ -11,6 +11,9 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
+_OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
+            "border", "resize")  # fmt: skip
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from superpoint_ros import interface
@@ -19,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", default="features", help="folder for the .npz files (default: %(default)s)")
     parser.add_argument("--overlay", action="store_true", help="draw the keypoints into a PNG beside each file")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture on stdout")
-    for name in ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-                 "border", "resize"):  # fmt: skip
+    for name in _OPTIONS:
         parameter = interface.parameter(name)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -39,9 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.overlay import draw_features
     from superpoint_ros.pictures import read_colour
 
-    names = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-             "border", "resize")  # fmt: skip
-    superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in names}))  # type: ignore[arg-type]
+    superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in _OPTIONS}))  # type: ignore[arg-type]
     out = Path(options.out)
     paths = _pictures(options.images)
     targets = _targets(paths, out)

@@ -6,14 +6,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
@@ -105,8 +105,8 @@ def run(
             losses = model(batch)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(losses["loss"])
-            if _finite(losses["loss"], model.parameters()):
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            if bool(torch.isfinite(losses["loss"].detach()) & torch.isfinite(norm)):
                 optimizer.step()
             else:
                 state["skipped"] += 1
@@ -127,12 +127,6 @@ def run(
         bar.close()
         _save(fabric, checkpoint, state, step)
     return step
-
-
-def _finite(loss: Tensor, parameters: Iterable[nn.Parameter]) -> bool:
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
-    return bool(torch.isfinite(loss.detach()) & torch.isfinite(norm))
 
 
 def _save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int) -> None:
