@@ -178,9 +178,7 @@ def _distances(first: Detection, second: Detection) -> np.ndarray:
 
 
 def _in_common_view(pair: Pair, first: Detection, second: Detection) -> tuple[Detection, Detection]:
-    seen = metrics.common_view(
-        first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape
-    )
+    seen = metrics.common_view(first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape)
     return first.select(seen[0]), second.select(seen[1])
 
 

@@ -101,7 +101,9 @@ def _with_ray(
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f"Ray at '{address or 'this machine'}' cannot be reached: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"Ray at '{address or 'this machine'}' cannot be reached: {str(error).splitlines()[0]}"
+        ) from error
     try:
         remote = ray.remote(function)
         # No more tasks are handed out than the cluster can soon take, so that Ctrl-C leaves little behind.
