@@ -77,11 +77,10 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], pro
 def _prepare_process(threads: int) -> None:
     """Share the processor's cores; leave Ctrl-C to the process that started this one."""
     import cv2
-    import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # PyTorch reads it, if it is imported at all
     cv2.setNumThreads(threads)
-    torch.set_num_threads(threads)
 
 
 def _with_ray(

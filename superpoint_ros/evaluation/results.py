@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,6 @@ def versions() -> dict[str, str]:
     """Versions of what the figures may depend on."""
     import cv2
     import numpy as np
-    import torch
 
     from superpoint_ros import __version__
 
@@ -161,7 +161,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
-        "torch": torch.__version__,
+        "torch": version("torch"),  # importing it takes seconds, and classical methods do without
     }
 
 
