@@ -176,8 +176,9 @@ def _draw_keypoints(axes: Axes, features: Scored, offset: int, top: float, size:
     scores = np.asarray(features.scores, float)[::-1]
     x, y = np.asarray(features.keypoints, float).reshape(-1, 2)[::-1].T
     areas = size * (_AREAS[0] + (_AREAS[1] - _AREAS[0]) * np.clip(scores / top, 0, 1))
-    edge = {"linewidths": 0.4 * size, "edgecolors": "black"}
-    return axes.scatter(x + offset, y, areas, scores, cmap="plasma", norm=scale, label="keypoints", zorder=3, **edge)
+    points = axes.scatter(x + offset, y, areas, scores, cmap="plasma", norm=scale, label="keypoints", zorder=3)
+    points.set(linewidths=0.4 * size, edgecolors="black")
+    return points
 
 
 def _draw_colourbar(axes: Axes, points: PathCollection) -> None:

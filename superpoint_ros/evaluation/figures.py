@@ -30,7 +30,7 @@ def matching_accuracy_curves(
         thresholds: in pixels.
     """
     return curves(
-        accuracy, thresholds, "threshold (pixels)", "mean matching accuracy", title=title, limits=(0, 1), marker="o"
+        accuracy, thresholds, "threshold (pixels)", "mean matching accuracy", title=title, limits=(0, 1.02), marker="o"
     )
 
 
