@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def plain_area(errors, limit):
     below = sorted(e for e in errors if e < limit)
     corners = [(0.0, 0.0), *((e, (i + 1) / len(errors)) for i, e in enumerate(below))]
     corners.append((limit, corners[-1][1]))
-    return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in zip(corners, corners[1:], strict=False)) / limit
+    return sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in pairwise(corners)) / limit
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -162,7 +162,7 @@ def test_an_unreadable_picture_and_a_refused_one_leave_the_rest(dataset, tmp_pat
     assert len(reasons) == len(found.left_out) == 3
     pairs_of = {s.method: s.pairs for s in found.summaries("repeatability")}
     assert pairs_of == {"superpoint": 3, "harris": 4}
-    with pytest.raises(ValueError, match="nothing in dataset.*cannot be read"):
+    with pytest.raises(ValueError, match=r"nothing in dataset.*cannot be read"):
         (data / "v_good" / "1.png").write_bytes(b"nothing")
         evaluate(data, ["harris"], benchmarks=native)
 

@@ -18,9 +18,12 @@ class Table:
     """Text in rows and columns; the first column names what a row is about.
 
     Attributes:
+        benchmark: whose figures these are.
+        note: its numbers.
         best: (row, column) of the best figures of their column.
     """
 
+    benchmark: str
     heading: str
     note: str
     header: tuple[str, ...]
@@ -140,7 +143,7 @@ def _headline(heading: str, note: str, column: _Column, groups: list[str], summa
         (method, *(_number(value, column) for value in line)) for method, line in zip(methods, grid, strict=True)
     )
     best = {(r, c + 1) for c in range(len(groups)) for r in _best([line[c] for line in grid], column)}
-    return Table(heading, note, ("method", *groups), rows, frozenset(best))
+    return Table(summaries[0].benchmark, heading, note, ("method", *groups), rows, frozenset(best))
 
 
 def _details(heading: str, note: str, columns: list[_Column], groups: list[str], summaries: list[Summary]) -> Table:
@@ -163,7 +166,7 @@ def _details(heading: str, note: str, columns: list[_Column], groups: list[str],
             ranks = _best([ordered[index].values[column.metric] for index in own], column)
             best |= {(own[rank], c + shift) for rank in ranks}
     header = ("method", *(("change",) if several else ()), "pairs", *(column.title for column in columns))
-    return Table(heading, note, header, rows, frozenset(best))
+    return Table(summaries[0].benchmark, heading, note, header, rows, frozenset(best))
 
 
 def _number(value: float, column: _Column) -> str:

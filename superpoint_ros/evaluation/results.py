@@ -10,7 +10,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +161,16 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
-        "torch": version("torch"),  # importing it takes seconds, and classical methods do without
+        "torch": _version("torch"),
     }
+
+
+def _version(package: str) -> str:
+    """Of an installed package, without importing it: that takes seconds, and classical methods do without."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _finite(values: Values) -> dict[str, float | None]:
