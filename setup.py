@@ -45,6 +45,7 @@ setup(
         "demo": [*DDS, "scikit-image>=0.22"],
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
+        "ray": ["ray>=2.10"],
         "train": ["lightning>=2.2", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
         "test": ["lark", "matplotlib>=3.8", "packaging", "pooch>=1.6", "psutil", "pytest>=7,<9", "transformers>=4.50"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from superpoint_ros.evaluation.benchmarks import EPSILONS
@@ -47,7 +48,8 @@ _HEADLINES = {
                       ("Localisation error (px)", _Column("", "localisation_error", less=True)),
                       ("Keypoints found", _Column("", "keypoints", 0, ranked=False))],
     "homography": [("Homography correctness at 3 px", _Column("", "correctness_3"))],
-    "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score"))],
+    "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score")),
+                 ("Mutual matches", _Column("", "matches", 0, ranked=False))],
 }  # fmt: skip
 """Tables with a column for each group, as published evaluations print them."""
 
@@ -55,8 +57,7 @@ _DETAILS = {
     "homography": ("Homography estimation",
                    [*(_Column(f"e={e}", f"correctness_{e}") for e in EPSILONS),
                     *(_Column(f"AUC@{e}", f"auc_{e}") for e in EPSILONS)]),
-    "matching": ("Mean matching accuracy", [*(_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 10)),
-                                            _Column("matches", "matches", 0, ranked=False)]),
+    "matching": ("Mean matching accuracy", [_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 7, 10)]),
 }  # fmt: skip
 """Tables with a row for each method and group."""
 
@@ -90,7 +91,13 @@ def left_out(results: Results) -> list[str]:
 
 def markdown(results: Results) -> str:
     """The tables, best figures bold, and what was left out."""
-    lines = [f"Dataset `{results.dataset}`."]
+    weights = [
+        f"weights of {name}: {settings['weights_sha256'][:12]}"
+        for name, settings in results.methods.items()
+        if "weights_sha256" in settings
+    ]
+    versions = [f"{name} {version}" for name, version in results.versions.items()]
+    lines = [f"Dataset `{Path(results.dataset).resolve().name}`; {', '.join([*weights, *versions])}."]
     note = ""
     for table in tables(results):
         lines += ["", f"### {table.heading}", ""]
