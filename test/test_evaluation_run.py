@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import cv2
@@ -73,6 +74,14 @@ def test_processes_find_what_one_process_finds(dataset, found, tmp_path):
     spread = evaluate(dataset, engine=Engine(processes=2), predictions=tmp_path)
     assert figures(spread) == figures(found)
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_stopping_early_waits_for_no_task_that_has_not_begun():
+    results = Engine(processes=2).run(time.sleep, [0.2] * 300, "sleeping")
+    next(results)
+    started = time.monotonic()
+    results.close()
+    assert time.monotonic() - started < 10  # all of them take thirty seconds
 
 
 @pytest.mark.slow
