@@ -33,11 +33,21 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Options; KEY=VALUE words of commands that take them may also stand behind options, which argparse cannot do."""
+    options, rest = parser.parse_known_args(words)
+    if rest:
+        if not hasattr(options, "overrides") or any(word.startswith("-") or "=" not in word for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides += rest
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code: 0, 1 for a failure, 2 for misuse, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = next((word for word in words if word in COMMANDS), "")
-    options = build_parser(verb).parse_args(words)
+    options = _parsed(build_parser(verb), words)
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         return int(options.run(options) or 0)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.pictures import read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homography
-from superpoint_ros.training.photometric import augment
+from superpoint_ros.training.photometric import augment_picture
 
 Image = NDArray[np.uint8]
 
@@ -73,6 +73,9 @@ def warped(
         image = read_grey(path, max(size))
         maps = [random_homography(rng, image.shape, size, ranges) for _ in range(2)]
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        views = [augment(rng, cv2.warpPerspective(image, to_image, size[::-1], flags=flags)) for to_image in maps]
+        views = [
+            augment_picture(cv2.warpPerspective(image, to_image, size[::-1], flags=flags), int(rng.integers(2**31)))
+            for to_image in maps
+        ]
         homography = np.linalg.inv(maps[1]) @ maps[0]
         yield Pair(path.stem, views[0], views[1], homography / homography[2, 2])
