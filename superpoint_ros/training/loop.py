@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from superpoint_ros.training.objectives import Objective
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 _log = logging.getLogger(__name__)
 _MOST_SKIPPED_IN_A_ROW = 50
@@ -81,6 +83,8 @@ class Monitor(Protocol):
 
 def launch(config: LoopConfig) -> Fabric:
     """The processes of a run: one, or several under torchrun or as `devices` says."""
+    from lightning.fabric import Fabric  # takes seconds, which settings and previews need not wait for
+
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -195,7 +199,8 @@ def _agreed(fabric: Fabric, stopped: threading.Event, step: int, config: LoopCon
     if step % config.log_every:
         return False
     flag = torch.tensor(float(stopped.is_set()), device=fabric.device)
-    return bool(fabric.all_reduce(flag, reduce_op="sum") > 0)
+    total = cast(Tensor, fabric.all_reduce(flag, reduce_op="sum"))
+    return float(total) > 0
 
 
 def _step(

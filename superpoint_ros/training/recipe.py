@@ -141,4 +141,5 @@ def run(recipe: Recipe) -> Path:
     target = out / "weights.safetensors"
     if processes.is_global_zero:
         weights.save(networks.read(out / last), target, {"license": recipe.license})
+    processes.barrier()
     return target

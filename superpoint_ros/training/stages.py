@@ -6,9 +6,8 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning.fabric import Fabric
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
@@ -21,6 +20,9 @@ from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
 from superpoint_ros.training.networks import CHECKPOINT
 from superpoint_ros.training.objectives import DetectorObjective, JointObjective, Objective, ShapesObjective
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 Data = Callable[[int, int], Dataset[Any]]
 Chosen = Callable[[Path], bool]
