@@ -27,7 +27,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["superpoint_ros", "superpoint_ros.*"]),
-    package_data={"superpoint_ros": ["weights/*", "py.typed"]},
+    package_data={"superpoint_ros": ["weights/*", "training/recipes/*", "py.typed"]},
     data_files=[
         (SHARE, ["package.xml"]),
         *[(f"{SHARE}/{folder}", files(folder)) for folder in ("msg", "config", "launch")],
@@ -44,7 +44,7 @@ setup(
         "standalone": DDS,
         "demo": [*DDS, "scikit-image>=0.22"],
         "fetch": ["pooch>=1.6"],
-        "train": ["lightning>=2.2", "tqdm>=4.60"],
+        "train": ["lightning>=2.2", "pydantic>=2.5", "rosbags>=0.10", "tensorboard>=2.12", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
         "test": ["lark", "packaging", "pooch>=1.6", "psutil", "pytest>=7,<9", "transformers>=4.50"],
         "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
