@@ -204,7 +204,7 @@ def test_joint_training_lowers_the_descriptor_loss_of_either_kind(tmp_path, labe
         def picture(self, step, objective, batch): ...
 
     settings = dataclasses.replace(
-        JOINT, steps=25, log_every=1, learning_rate=3e-3, loss=JointLoss(descriptor, correspondences=64)
+        JOINT, steps=25, log_every=1, learning_rate=3e-3, loss=JointLoss(descriptor=descriptor, correspondences=64)
     )
     source = LabelledPictures.read(*labelled, 160, always)
     objective = JointObjective(networks.read(tmp_path / "shapes"), (64, 80), loss=settings.loss)

@@ -31,6 +31,7 @@ class JointLoss:
     """How the losses of joint training are chosen and weighted.
 
     Attributes:
+        detector_weight: of the cross-entropy against the labels.
         descriptor: dual_softmax over sampled correspondences, or hinge, the paper's.
         descriptor_weight: of the descriptor loss (the paper's lambda).
         positive_margin, negative_margin, positive_weight: of the hinge loss (equation 6 and lambda_d).
@@ -41,6 +42,7 @@ class JointLoss:
         ramp: steps in which those two grow to their weight.
     """
 
+    detector_weight: float = 1.0
     descriptor: Literal["dual_softmax", "hinge"] = "dual_softmax"
     descriptor_weight: float = 0.5
     positive_margin: float = 1.0
@@ -157,7 +159,7 @@ class JointObjective(DetectorObjective):
             result["descriptor"] = descriptor_losses.hinge(first, second, across, *margins)
         else:
             result["descriptor"] = self._dual_softmax(descriptors, truth, across)
-        loss = result["detector"] + weights.descriptor_weight * result["descriptor"]
+        loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
         if weights.localisation or weights.repetition:
             heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
             result["localisation"], repetition, result["repeated"] = detector_losses.agreement(heat, across)
