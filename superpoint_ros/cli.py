@@ -18,6 +18,9 @@ COMMANDS = {
     "weights": "list, inspect and convert weights files",
 }
 
+EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train"}
+"""What to install for the commands that need more than the package itself."""
+
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     """The parser; only the module of `verb` is imported (all of them for None)."""
@@ -59,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"superpoint-ros {options.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(
-            f"superpoint-ros {options.verb}: Python package '{error.name}' is missing, install it with pip",
-            file=sys.stderr,
-        )
+        text = str(error)
+        if "pip install" not in text:
+            extra = EXTRAS.get(options.verb)
+            how = f"pip install 'superpoint_ros[{extra}]'" if extra else f"pip install {error.name}"
+            text = f"Python package '{error.name}' is missing, install it with: {how}"
+        print(f"superpoint-ros {options.verb}: {text}", file=sys.stderr)
         return 1
