@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -63,7 +62,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    logging.getLogger("lightning").setLevel(logging.WARNING)
     handlers: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
         "shapes": _shapes, "label": _label, "detector": _detector, "joint": _joint,
         "adapt": _adapt, "run": _recipe, "export": _export,

@@ -85,6 +85,7 @@ def launch(config: LoopConfig) -> Fabric:
     """The processes of a run: one, or several under torchrun or as `devices` says."""
     from lightning.fabric import Fabric  # takes seconds, which settings and previews need not wait for
 
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
