@@ -153,7 +153,13 @@ OUTPUTS = (
 PARAMETERS = (
     Parameter("weights", "default", "name of known weights, or path of a weights file or folder", read_only=True),
     Parameter("device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", read_only=True),
-    Parameter("runtime", "auto", "what executes the network", choices=("auto", "pytorch"), read_only=True),
+    Parameter(
+        "runtime",
+        "auto",
+        "what executes the network",
+        choices=("auto", "openvino", "onnxruntime", "pytorch"),
+        read_only=True,
+    ),
     Parameter(
         "precision",
         "auto",

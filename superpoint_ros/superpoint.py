@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros import runtimes, weights
-from superpoint_ros.decoding import Decoding, decode
+from superpoint_ros.decoding import Decoding, decode_maps
 from superpoint_ros.features import Features
 from superpoint_ros.network import CELL
 
@@ -62,7 +62,7 @@ class SuperPoint:
         subpixel: refine keypoints to fractions of a pixel on the heat map.
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
         device: auto, cpu, cuda or cuda:N.
-        runtime: auto or pytorch.
+        runtime: auto, openvino, onnxruntime or pytorch.
         precision: auto, float32, bfloat16 or float16. Coordinates are float32 whatever it is.
 
     Raises:
@@ -139,9 +139,9 @@ class SuperPoint:
         with clock.stage("preprocess"):
             batch, size = _preprocess(images, settings.resize)
         with clock.stage("network"), torch.inference_mode():
-            logits, descriptors = self.runtime(batch)
+            heat, descriptors = self.runtime(batch)
         with clock.stage("decode features"), torch.inference_mode():
-            decoded = decode(logits, descriptors, size, settings)
+            decoded = decode_maps(heat, descriptors, size, settings)
             return list(_collect(decoded, [image.shape[:2] for image in images], size))
 
 

@@ -1,13 +1,17 @@
-"""How the network is executed. A runtime turns uint8 images into logits and descriptor maps."""
+"""How the network is executed. A runtime turns uint8 images into heat maps and descriptor maps."""
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from superpoint_ros.network import SuperPointNet
+
+RUNTIMES = ("openvino", "onnxruntime", "pytorch")
+"""Known runtimes; on the processor, `auto` takes the first that is installed."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,7 +30,8 @@ class Runtime(Protocol):
     precision: str
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, H, W) uint8 on the processor, sides multiples of 8 -> logits and descriptors as the network's."""
+        """(B, 1, H, W) uint8 on the processor, sides multiples of 8 -> heat map (B, H, W) float32 and the network's
+        descriptors (B, D, H/8, W/8). Both may be overwritten by the next call."""
 
 
 class RuntimeChoiceError(ValueError):
@@ -39,11 +44,37 @@ def create(network: SuperPointNet, device: str = "auto", runtime: str = "auto", 
     Raises:
         RuntimeChoiceError: if a choice is unknown or not available on this machine.
     """
+    if runtime not in ("auto", *RUNTIMES):
+        raise RuntimeChoiceError(f"runtime '{runtime}' is unknown, allowed is one of auto, {', '.join(RUNTIMES)}")
+    chosen = choose_device(device)
+    if runtime == "auto":
+        runtime = "openvino" if chosen.type == "cpu" and _installed("openvino") else "pytorch"
+    if runtime == "openvino":
+        _require("openvino", "openvino")
+        from superpoint_ros.runtimes.openvino import OpenVINORuntime
+
+        return OpenVINORuntime(network, chosen, precision)
+    if runtime == "onnxruntime":
+        _require("onnxruntime", "onnx", "onnxruntime")
+        from superpoint_ros.runtimes.onnxruntime import ONNXRuntime
+
+        return ONNXRuntime(network, chosen, precision)
     from superpoint_ros.runtimes.pytorch import PyTorchRuntime
 
-    if runtime not in ("auto", "pytorch"):
-        raise RuntimeChoiceError(f"runtime '{runtime}' is unknown, allowed is one of auto, pytorch")
-    return PyTorchRuntime(network, choose_device(device), precision)
+    return PyTorchRuntime(network, chosen, precision)
+
+
+def _require(runtime: str, *packages: str) -> None:
+    for package in packages:
+        if not _installed(package):
+            raise RuntimeChoiceError(
+                f"runtime '{runtime}' needs the Python package {package}, "
+                f"install it with: pip install 'superpoint_ros[{runtime}]'"
+            )
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def choose_device(name: str) -> torch.device:
