@@ -91,6 +91,10 @@ def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     """
     if _on_processor(heat):
         return _pick_on_processor(heat, settings)
+    return _pick_fixed(heat, settings)
+
+
+def _pick_fixed(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     batch, height, width = heat.shape
     scores = torch.where(heat > settings.detection_threshold, heat, torch.zeros_like(heat))
     scores = suppress(scores, settings.nms_radius)
@@ -149,8 +153,8 @@ def sample(descriptors: Tensor, keypoints: Tensor) -> Tensor:
     Bilinear between cell centres, which lie at (8 i + 3.5) where pixel centres are whole numbers.
     """
     rows, columns = descriptors.shape[-2:]
-    size = torch.tensor([columns * CELL, rows * CELL], device=keypoints.device, dtype=torch.float32)
-    grid = ((keypoints + 0.5) / size * 2 - 1).unsqueeze(1)
+    x, y = keypoints[..., 0] + 0.5, keypoints[..., 1] + 0.5
+    grid = torch.stack((x / (columns * CELL) * 2 - 1, y / (rows * CELL) * 2 - 1), dim=-1).unsqueeze(1)
     unit = F.normalize(descriptors.float(), dim=1)
     sampled = F.grid_sample(unit, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.normalize(sampled.squeeze(2), dim=1).transpose(1, 2)
@@ -175,7 +179,12 @@ def decode_maps(
     heat = heat[:, :height, :width].contiguous()
     if _on_processor(heat):
         return _decode_on_processor(heat, descriptors, settings)
-    positions, scores = pick(heat, settings)
+    return decode_fixed(heat, descriptors, settings)
+
+
+def decode_fixed(heat: Tensor, descriptors: Tensor, settings: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+    """As `decode_maps` on any device without `decoding_cpu`: every step has a fixed size. `heat` has no padding."""
+    positions, scores = _pick_fixed(heat, settings)
     keypoints = refine(heat, positions) if settings.subpixel else positions.float()
     return keypoints, scores, sample(descriptors, keypoints)
 

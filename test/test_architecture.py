@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "superpoint_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CORE = ("features", "network", "weights", "decoding", "decoding_cpu", "runtimes", "superpoint", "matching",
+CORE = ("features", "network", "weights", "decoding", "decoding_cpu", "fixed", "runtimes", "superpoint", "matching",
         "homography", "tracking", "timing", "frontend", "interface")  # fmt: skip
 
 

@@ -8,21 +8,48 @@ import re
 from pathlib import Path
 from typing import Any
 
+_DECODING = ("max_keypoints", "nms_radius", "detection_threshold", "border")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="known weights by name")
     info = actions.add_parser("info", help="what a weights file holds")
     info.add_argument("weights", help="known name, file or folder")
-    convert = actions.add_parser("convert", help="write any readable weights as this package's safetensors")
+    convert = actions.add_parser("convert", help="write any readable weights as safetensors or as a model file")
     convert.add_argument("weights", help="known name, file or folder")
-    convert.add_argument("out", type=Path, help="safetensors file")
+    convert.add_argument("out", type=Path, help="file to write")
+    _add_export_arguments(convert)
     fetch = actions.add_parser("fetch", help="download a weights file and check it before it is kept")
     fetch.add_argument("url", help="address of the file")
     fetch.add_argument("out", type=Path, help="file to write")
     fetch.add_argument("--sha256", required=True, help="checksum that the file must have, 64 hex digits")
     for action in (listing, info, convert, fetch):
         action.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    from superpoint_ros import interface
+
+    parser.add_argument(
+        "--to",
+        default="safetensors",
+        choices=("safetensors", "onnx", "openvino", "torchscript", "tensorrt"),
+        help="safetensors holds the weights alone; the others are whole models from grey picture to features, and what "
+        "follows fixes their sizes (default: %(default)s)",
+    )
+    parser.add_argument("--height", type=int, default=480, help="of the pictures, in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=640, help="of the pictures, in pixels (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default: %(default)s)")
+    for name in _DECODING:
+        parameter = interface.parameter(name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=parameter.type,
+            default=parameter.default,
+            help=f"{parameter.description} (default: %(default)s)",
+        )
+    parser.add_argument("--no-subpixel", action="store_true", help="leave keypoints at whole pixels")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,10 +91,30 @@ def _info(options: argparse.Namespace) -> dict[str, Any]:
 def _convert(options: argparse.Namespace) -> dict[str, Any]:
     from superpoint_ros import weights
 
+    if options.to != "safetensors":
+        return _export(options)
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
     weights.save(weights.load(options.weights).network, options.out)
     return {"weights": str(options.out), "sha256": weights.load(options.out).sha256}
+
+
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from superpoint_ros import export, interface, weights
+    from superpoint_ros.decoding import Decoding
+
+    settings: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _DECODING})
+    decoding = Decoding(**settings, subpixel=not options.no_subpixel)
+    shape = export.Shape(options.height, options.width, options.batch, decoding)
+    found = weights.load(options.weights)
+    export.export(found.network, options.out, options.to, shape)
+    return {
+        "model": str(options.out),
+        "format": options.to,
+        "weights": found.label,
+        "images": f"{options.batch}x1x{options.height}x{options.width} uint8",
+        "outputs": ", ".join(export.NAMES),
+    }
 
 
 def _fetch(options: argparse.Namespace) -> dict[str, Any]:
