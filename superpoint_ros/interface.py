@@ -164,7 +164,7 @@ PARAMETERS = (
         "precision",
         "auto",
         "arithmetic of the network; coordinates are float32 always",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         read_only=True,
     ),
     Parameter("max_keypoints", 1000, "most keypoints per image", 1, 20000),

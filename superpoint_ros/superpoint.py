@@ -63,7 +63,7 @@ class SuperPoint:
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime or pytorch.
-        precision: auto, float32, bfloat16 or float16. Coordinates are float32 whatever it is.
+        precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
 
     Raises:
         ValueError: in one sentence, if weights, device, runtime, precision or a setting cannot be had.
@@ -85,7 +85,8 @@ class SuperPoint:
         self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize)
         _check(self.settings)
         self.weights = _load(weights)
-        self.runtime = runtimes.create(self.weights.network, device, runtime, precision)
+        found = self.weights
+        self.runtime = runtimes.create(found.network, device, runtime, precision, found.ranges)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> SuperPoint:

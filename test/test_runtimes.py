@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import SuperPoint, runtimes
+from superpoint_ros import SuperPoint, calibration, runtimes, weights
+from superpoint_ros.cli import main
 from superpoint_ros.evaluation import planar
 from superpoint_ros.evaluation.metrics import repeatability
 from superpoint_ros.evaluation.pairs import Pair
@@ -137,6 +138,55 @@ def test_bfloat16_repeats_float32_and_loses_no_accuracy(grey):
     assert first.homography[1] >= 0.5
     assert second.homography[1] >= first.homography[1] - 0.01
     assert abs(second.repeatability - first.repeatability) < 0.01
+
+
+@pytest.fixture(scope="module")
+def calibrated(photograph, tmp_path_factory):
+    """The default weights with ranges for int8, measured on a part of the photograph."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    cv2.imwrite(str(folder / "picture.png"), photograph[256:, :320])
+    arguments = ["default", str(folder / "calibrated.safetensors"), str(folder / "picture.png")]
+    assert main(["weights", "calibrate", *arguments]) == 0
+    return folder / "calibrated.safetensors"
+
+
+@needs_openvino
+def test_int8_finds_most_of_float32s_keypoints(grey, calibrated):
+    precisions = ("float32", "int8")
+    exact, rough = (SuperPoint(calibrated, device="cpu", runtime="openvino", precision=p) for p in precisions)
+    assert rough.runtime.precision == "int8"
+    picture = np.ascontiguousarray(grey[:240, 40:360])
+    first, second = exact.extract(picture), rough.extract(picture)
+    assert repeatability(first.keypoints, second.keypoints, np.eye(3), picture.shape, picture.shape, 1.0)[0] > 0.85
+    distance = np.linalg.norm(first.keypoints[:, None] - second.keypoints[None], axis=2)
+    near = distance.min(axis=1) < 0.5
+    cosine = (first.descriptors[near] * second.descriptors[distance.argmin(axis=1)[near]]).sum(axis=1)
+    assert cosine.mean() > 0.97
+    assert not np.array_equal(first.descriptors, second.descriptors)
+
+
+def test_calibrating_keeps_the_weights_and_what_was_stored_with_them(calibrated):
+    before, after = weights.load("default"), weights.load(calibrated)
+    assert not before.ranges or before.sha256 != after.sha256
+    assert set(after.ranges) == set(calibration.QUANTISED) and all(low < high for low, high in after.ranges.values())
+    for name, tensor in before.network.state_dict().items():
+        assert torch.equal(after.network.state_dict()[name], tensor)
+    assert weights.metadata(calibrated)["license"] == weights.metadata(before.path)["license"]
+
+
+@needs_openvino
+def test_int8_without_ranges_or_on_another_runtime_is_refused_in_a_sentence(tiny_network):
+    for runtime, words in (("openvino", "weights calibrate"), ("pytorch", "is for the runtime openvino")):
+        with pytest.raises(ValueError, match=words):
+            runtimes.create(tiny_network, "cpu", runtime, "int8")
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"1b": [2, 1]}', '{"1b": [0, NaN]}', '{"1b": 3}'])
+def test_damaged_ranges_are_refused_in_a_sentence(text, tiny_network, tmp_path):
+    path = tmp_path / "damaged.safetensors"
+    weights.save(tiny_network, path, {"activation_ranges": text})
+    with pytest.raises(weights.WeightsError, match="activation ranges"):
+        weights.load(path)
 
 
 @needs_openvino

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("url", help="address of the file")
     fetch.add_argument("out", type=Path, help="file to write")
     fetch.add_argument("--sha256", required=True, help="checksum that the file must have, 64 hex digits")
-    for action in (listing, info, convert, fetch):
+    calibrate = actions.add_parser("calibrate", help="add what the precision int8 needs, measured on pictures")
+    calibrate.add_argument("weights", help="known name, file or folder")
+    calibrate.add_argument("out", type=Path, help="safetensors file to write")
+    calibrate.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders; some 20 are used")
+    for action in (listing, info, convert, fetch, calibrate):
         action.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
@@ -53,7 +58,8 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    result = {"list": _list, "info": _info, "convert": _convert, "fetch": _fetch}[options.action](options)
+    actions = {"list": _list, "info": _info, "convert": _convert, "fetch": _fetch, "calibrate": _calibrate}
+    result = actions[options.action](options)
     if options.json:
         print(json.dumps(result))
     else:
@@ -128,3 +134,29 @@ def _fetch(options: argparse.Namespace) -> dict[str, Any]:
         options.url, f"sha256:{options.sha256.lower()}", fname=options.out.name, path=options.out.resolve().parent
     )
     return {"weights": path, "layout": weights.load(path).layout, "sha256": options.sha256.lower()}
+
+
+_PICTURES = 20
+_SIDE = 480
+
+
+def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+    from rich.progress import track
+
+    from superpoint_ros import calibration, weights
+    from superpoint_ros.pictures import pictures
+
+    if options.out.suffix != ".safetensors":
+        raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
+    found = weights.load(options.weights)
+    named = [Path(name) for name in options.pictures]
+    paths = [path for name in named for path in (pictures(name) if name.is_dir() else [name])]
+    # Spread over all, as neighbours in a folder are often alike.
+    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int))]
+    quiet = options.json or not sys.stderr.isatty()
+    images = (read_grey(path, _SIDE) for path in track(paths, "calibrating", disable=quiet))
+    ranges = calibration.calibrate(found.network, images)
+    kept = weights.metadata(found.path) if found.path.suffix == ".safetensors" else {}
+    weights.save(found.network, options.out, kept, ranges)
+    return {"weights": str(options.out), "pictures": len(paths), "sha256": weights.load(options.out).sha256}

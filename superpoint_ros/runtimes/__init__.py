@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from typing import Protocol
 
 import torch
@@ -13,7 +14,7 @@ from superpoint_ros.network import SuperPointNet
 RUNTIMES = ("openvino", "onnxruntime", "pytorch")
 """Known runtimes; on the processor, `auto` takes the first that is installed."""
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
 class Runtime(Protocol):
@@ -38,8 +39,16 @@ class RuntimeChoiceError(ValueError):
     """A device, runtime or precision is unknown or not to be had here; one sentence for the user."""
 
 
-def create(network: SuperPointNet, device: str = "auto", runtime: str = "auto", precision: str = "auto") -> Runtime:
+def create(
+    network: SuperPointNet,
+    device: str = "auto",
+    runtime: str = "auto",
+    precision: str = "auto",
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> Runtime:
     """The runtime for these choices; `auto` takes the fastest that this machine has.
+
+    `ranges` are those of `weights.Weights`, which the precision int8 needs.
 
     Raises:
         RuntimeChoiceError: if a choice is unknown or not available on this machine.
@@ -53,7 +62,7 @@ def create(network: SuperPointNet, device: str = "auto", runtime: str = "auto", 
         _require("openvino", "openvino")
         from superpoint_ros.runtimes.openvino import OpenVINORuntime
 
-        return OpenVINORuntime(network, chosen, precision)
+        return OpenVINORuntime(network, chosen, precision, ranges)
     if runtime == "onnxruntime":
         _require("onnxruntime", "onnx", "onnxruntime")
         from superpoint_ros.runtimes.onnxruntime import ONNXRuntime
@@ -105,6 +114,8 @@ def choose_precision(name: str, device: torch.device) -> str:
         return "bfloat16" if _native_bfloat16() else "float32"
     if name not in PRECISIONS:
         raise RuntimeChoiceError(f"precision '{name}' is unknown, allowed is one of auto, {', '.join(PRECISIONS)}")
+    if name == "int8":
+        raise RuntimeChoiceError("precision 'int8' is for the runtime openvino on the device cpu")
     if name == "float16" and device.type == "cpu":
         raise RuntimeChoiceError("precision 'float16' needs a CUDA device, allowed on cpu is auto, float32 or bfloat16")
     return name
