@@ -157,7 +157,7 @@ PARAMETERS = (
         "runtime",
         "auto",
         "what executes the network",
-        choices=("auto", "openvino", "onnxruntime", "pytorch"),
+        choices=("auto", "openvino", "onnxruntime", "pytorch", "cuda_graph"),
         read_only=True,
     ),
     Parameter(

@@ -62,7 +62,7 @@ class SuperPoint:
         subpixel: refine keypoints to fractions of a pixel on the heat map.
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
         device: auto, cpu, cuda or cuda:N.
-        runtime: auto, openvino, onnxruntime or pytorch.
+        runtime: auto, openvino, onnxruntime, pytorch or cuda_graph.
         precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
 
     Raises:
@@ -139,11 +139,19 @@ class SuperPoint:
         settings = self.settings
         with clock.stage("preprocess"):
             batch, size = _preprocess(images, settings.resize)
+        if isinstance(self.runtime, runtimes.WholeRuntime):
+            with clock.stage("network"):
+                extracted = self.runtime.extract(batch, size, settings)
+            with clock.stage("decode features"):
+                return list(_collect(extracted, [image.shape[:2] for image in images], size))
         with clock.stage("network"), torch.inference_mode():
             heat, descriptors = self.runtime(batch)
         with clock.stage("decode features"), torch.inference_mode():
             decoded = decode_maps(heat, descriptors, size, settings)
-            return list(_collect(decoded, [image.shape[:2] for image in images], size))
+            on_device = decoded[2] if decoded[2].device.type != "cpu" else None
+            keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
+            extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
+            return list(_collect(extracted, [image.shape[:2] for image in images], size))
 
 
 def _load(name_or_path: str | Path) -> weights.Weights:
@@ -195,22 +203,21 @@ def _preprocess(images: Sequence[NDArray[np.uint8]], resize: int) -> tuple[Tenso
 
 
 def _collect(
-    decoded: tuple[Tensor, Tensor, Tensor], originals: Sequence[tuple[int, ...]], size: tuple[int, int]
+    found: runtimes.Extracted, originals: Sequence[tuple[int, ...]], size: tuple[int, int]
 ) -> Iterable[Features]:
     """Fixed-size network results -> Features in the pixels of the original images."""
-    descriptors = decoded[2]
-    on_host = [tensor.cpu().numpy() for tensor in decoded]
     for index, (height, width) in enumerate(originals):
-        count = int(np.count_nonzero(on_host[1][index]))
-        points = on_host[0][index, :count]
+        count = int(np.count_nonzero(found.scores[index]))
+        points = found.keypoints[index, :count]
         if (height, width) != size:
             ratio = np.array([width / size[1], height / size[0]], np.float32)
             points = (points + np.float32(0.5)) * ratio - np.float32(0.5)
         limits = np.array([width - 1, height - 1], np.float32)
         yield Features(
             np.clip(points, 0, limits).astype(np.float32, copy=False),
-            on_host[1][index, :count],
-            on_host[2][index, :count],
+            found.scores[index, :count],
+            found.descriptors[index, :count],
             (height, width),
-            descriptors[index, :count] if descriptors.device.type != "cpu" else None,
+            found.on_device[index, :count] if found.on_device is not None else None,
+            found.links[index] if found.links is not None else None,
         )

@@ -145,7 +145,7 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     from rich.progress import track
 
     from superpoint_ros import calibration, weights
-    from superpoint_ros.pictures import pictures
+    from superpoint_ros.pictures import pictures, read_grey
 
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")

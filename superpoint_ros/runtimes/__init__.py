@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from superpoint_ros.decoding import Decoding
+from superpoint_ros.features import Link
 from superpoint_ros.network import SuperPointNet
 
-RUNTIMES = ("openvino", "onnxruntime", "pytorch")
-"""Known runtimes; on the processor, `auto` takes the first that is installed."""
+RUNTIMES = ("openvino", "onnxruntime", "pytorch", "cuda_graph")
+"""Known runtimes. `auto` takes openvino on the processor where it is installed, and else pytorch."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
+@dataclass(frozen=True)
+class Extracted:
+    """Features of a batch at a fixed number K of places; places with score 0 are unused.
+
+    Attributes:
+        keypoints, scores, descriptors: (B, K, 2), (B, K), (B, K, D), all float32.
+        on_device: the descriptors on the device, where they are still there.
+        links: for each image the matches with the batch before, where the runtime has them.
+    """
+
+    keypoints: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
+    on_device: Tensor | None = None
+    links: Sequence[Link] | None = None
+
+
 class Runtime(Protocol):
-    """Executes one network on one device.
+    """Executes one network on one device. Where decoding is part of it, there is also `extract`, as in `WholeRuntime`.
 
     Attributes:
         name: as the parameter `runtime` spells it.
@@ -33,6 +55,14 @@ class Runtime(Protocol):
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, H, W) uint8 on the processor, sides multiples of 8 -> heat map (B, H, W) float32 and the network's
         descriptors (B, D, H/8, W/8). Both may be overwritten by the next call."""
+
+
+@runtime_checkable
+class WholeRuntime(Protocol):
+    """A runtime that goes all the way to features."""
+
+    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> Extracted:
+        """(B, 1, H, W) uint8 on the processor -> features of the first `size` (height, width) of it."""
 
 
 class RuntimeChoiceError(ValueError):
@@ -58,6 +88,12 @@ def create(
     chosen = choose_device(device)
     if runtime == "auto":
         runtime = "openvino" if chosen.type == "cpu" and _installed("openvino") else "pytorch"
+    if runtime == "cuda_graph":
+        if chosen.type != "cuda":
+            raise RuntimeChoiceError(f"runtime 'cuda_graph' is for the device cuda, not for '{chosen}'")
+        from superpoint_ros.runtimes.cuda_graph import CudaGraphRuntime
+
+        return CudaGraphRuntime(network, chosen, precision)
     if runtime == "openvino":
         _require("openvino", "openvino")
         from superpoint_ros.runtimes.openvino import OpenVINORuntime
