@@ -14,31 +14,60 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
+_SPARSE = 8
+"""Reading a pixel out of order takes so many times as long as in a pass over all."""
+
+_MOST_EQUALS = 8
+"""Where as many maxima have one score, looking for neighbours among them pair by pair is no longer worth it."""
+
 
 def peaks(scores: Map, radius: int, rounds: int) -> Indices:
     """What `decoding.suppress` keeps of (H, W) scores of at least 0, as indices of the flat map in reading order."""
     if radius == 0:
         return np.flatnonzero(scores > 0)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    candidates = np.flatnonzero(scores > 0)
     kept: list[Indices] = []
     for turn in range(rounds):
-        # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
-        found = np.flatnonzero((scores == cv2.dilate(scores, kernel)) & (scores > 0))
-        if not len(found):
-            break
-        if len(np.unique(scores.reshape(-1)[found])) < len(found):
-            found = _first_of_equals(found, scores.shape, kernel)
+        found = _maxima(scores, candidates, radius, kernel)
+        found = _first_of_equals(found, scores, radius, kernel)
         kept.append(found)
-        if turn + 1 < rounds:
-            free = np.full(scores.shape, 255, np.uint8)
-            free.reshape(-1)[found] = 0
-            scores = np.asarray(cv2.copyTo(scores, cv2.erode(free, kernel)))
-    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
+        if turn + 1 == rounds or len(found) == len(candidates):
+            break
+        free = np.full(scores.shape, 255, np.uint8)
+        free.reshape(-1)[found] = 0
+        free = np.asarray(cv2.erode(free, kernel))
+        candidates = candidates[free.reshape(-1)[candidates] > 0]
+        scores = np.asarray(cv2.copyTo(scores, free))
+    return np.sort(np.concatenate(kept))
 
 
-def _first_of_equals(found: Indices, shape: tuple[int, ...], kernel: NDArray[np.uint8]) -> Indices:
-    """Those maxima that no earlier one, in reading order, has in its window."""
-    rank = np.zeros(shape, np.float32)  # whole numbers are exact up to 16 million
+def _maxima(scores: Map, candidates: Indices, radius: int, kernel: NDArray[np.uint8]) -> Indices:
+    """Those candidates whose score is the greatest of its window."""
+    flat = scores.reshape(-1)
+    if len(candidates) * kernel.size > scores.size // _SPARSE:
+        # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
+        return candidates[flat[candidates] == cv2.dilate(scores, kernel).reshape(-1)[candidates]]
+    step = np.arange(-radius, radius + 1)
+    y, x = np.divmod(candidates, scores.shape[1])
+    rows = (y[:, None] + step).clip(0, scores.shape[0] - 1) * scores.shape[1]
+    columns = (x[:, None] + step).clip(0, scores.shape[1] - 1)
+    return candidates[flat[candidates] == flat.take(rows[:, :, None] + columns[:, None, :]).max(axis=(1, 2), initial=0)]
+
+
+def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8]) -> Indices:
+    """Those maxima that no earlier one, in reading order, has in its window; such two have one score."""
+    values = scores.reshape(-1)[found]
+    order = np.argsort(values, kind="stable")
+    values, (y, x) = values[order], np.divmod(found[order], scores.shape[1])
+    first = np.ones(len(found), bool)
+    for lag in range(1, _MOST_EQUALS):
+        equal = np.flatnonzero(values[lag:] == values[:-lag])
+        if not len(equal):
+            return found[first]
+        near = (np.abs(y[equal + lag] - y[equal]) <= radius) & (np.abs(x[equal + lag] - x[equal]) <= radius)
+        first[order[equal + lag][near]] = False
+    rank = np.zeros(scores.shape, np.float32)  # whole numbers are exact up to 16 million
     rank.reshape(-1)[found] = np.arange(len(found), 0, -1)
     return found[rank.reshape(-1)[found] == cv2.dilate(rank, kernel).reshape(-1)[found]]
 

@@ -237,6 +237,12 @@ def test_a_precision_that_a_runtime_lacks_is_refused_in_a_sentence(name, precisi
         runtimes.create(tiny_network, "cpu", name, precision)
 
 
+@pytest.mark.parametrize("allowed", ["AVX2", "SSE41", "AVX512_CORE", "avx512_core_vnni"])
+def test_bfloat16_is_not_the_default_where_onednn_must_do_without_it(allowed, monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
+    assert runtimes.choose_precision("auto", torch.device("cpu")) == "float32"
+
+
 def test_the_parameter_lists_the_runtimes():
     from superpoint_ros.interface import parameter
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -158,6 +159,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def _native_bfloat16() -> bool:
-    # Without native instructions PyTorch emulates bfloat16, which is slower than float32.
+    # Without native instructions bfloat16 is emulated, which is slower than float32. PyTorch asks the processor alone,
+    # but oneDNN, which computes here and in OpenVINO, may have been told to do without some of its instructions.
+    allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
+    if allowed not in ("ALL", "DEFAULT") and not any(name in allowed for name in ("BF16", "FP16", "AMX", "AVX10")):
+        return False
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)
