@@ -15,7 +15,7 @@ COMMANDS = {
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "write the features of pictures to files",
     "train": "train the network",
-    "weights": "list, inspect and convert weights files",
+    "weights": "list, inspect, convert and calibrate weights files",
 }
 
 EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train"}
