@@ -11,6 +11,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(r"<version>(.+)</version>", (HERE / "package.xml").read_text(encoding="utf-8"))[1]
 SHARE = "share/superpoint_ros"
 DDS = ["cyclonedds>=0.10.5", "rosbags>=0.10"]
+OPENVINO = ["openvino>=2024.4"]
+ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]
 
 
 def files(folder: str) -> list[str]:
@@ -27,7 +29,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["superpoint_ros", "superpoint_ros.*"]),
-    package_data={"superpoint_ros": ["weights/*", "py.typed"]},
+    package_data={"superpoint_ros": ["weights/*", "training/recipes/*", "py.typed"]},
     data_files=[
         (SHARE, ["package.xml"]),
         *[(f"{SHARE}/{folder}", files(folder)) for folder in ("msg", "config", "launch")],
@@ -43,12 +45,24 @@ setup(
     extras_require={
         "standalone": DDS,
         "demo": [*DDS, "scikit-image>=0.22"],
+        "openvino": OPENVINO,
+        "onnxruntime": ONNX,
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.10"],
-        "train": ["lightning>=2.2", "tqdm>=4.60"],
+        "train": ["lightning>=2.2", "pydantic>=2.5", "rosbags>=0.10", "tensorboard>=2.12", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
-        "test": ["lark", "matplotlib>=3.8", "packaging", "pooch>=1.6", "psutil", "pytest>=7,<9", "transformers>=4.50"],
+        "test": [
+            *ONNX,
+            *OPENVINO,
+            "lark",
+            "matplotlib>=3.8",
+            "packaging",
+            "pooch>=1.6",
+            "psutil",
+            "pytest>=7,<9",
+            "transformers>=4.50",
+        ],
         "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["superpoint-ros = superpoint_ros.cli:main"]},

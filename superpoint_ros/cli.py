@@ -16,8 +16,11 @@ COMMANDS = {
     "extract": "write the features of pictures to files",
     "train": "train the network",
     "evaluate": "measure features on the benchmarks of the field, beside classical ones",
-    "weights": "list, inspect and convert weights files",
+    "weights": "list, inspect, convert and calibrate weights files",
 }
+
+EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train"}
+"""What to install for the commands that need more than the package itself."""
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
@@ -34,11 +37,21 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Options; KEY=VALUE words of commands that take them may also stand behind options, which argparse cannot do."""
+    options, rest = parser.parse_known_args(words)
+    if rest:
+        if not hasattr(options, "overrides") or any(word.startswith("-") or "=" not in word for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        options.overrides += rest
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the result is the exit code: 0, 1 for a failure, 2 for misuse, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = next((word for word in words if word in COMMANDS), "")
-    options = build_parser(verb).parse_args(words)
+    options = _parsed(build_parser(verb), words)
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         return int(options.run(options) or 0)
@@ -50,8 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"superpoint-ros {options.verb}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        print(
-            f"superpoint-ros {options.verb}: Python package '{error.name}' is missing, install it with pip",
-            file=sys.stderr,
-        )
+        text = str(error)
+        if "pip install" not in text:
+            extra = EXTRAS.get(options.verb)
+            how = f"pip install 'superpoint_ros[{extra}]'" if extra else f"pip install {error.name}"
+            text = f"Python package '{error.name}' is missing, install it with: {how}"
+        print(f"superpoint-ros {options.verb}: {text}", file=sys.stderr)
         return 1

@@ -1,20 +1,27 @@
 """Heat map and descriptor map -> keypoints, scores, descriptors, for whole batches and at fixed sizes.
 
 Nothing here depends on the data but through values: every function has output shapes that follow from its input
-shapes, with a validity mask instead of a varying count, so that it can be exported or captured in a CUDA graph.
+shapes, with a validity mask instead of a varying count, so that it can be exported or captured in a CUDA graph. On the
+processor, where reading less is what counts, `decoding_cpu` takes over.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from superpoint_ros import decoding_cpu
 from superpoint_ros.network import CELL
+
+ROUNDS = 3
+"""Rounds of non-maximum suppression, see `suppress`."""
+
+REACH = 2
+"""Half the side of the window of `refine`, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,6 @@ def heatmap(logits: Tensor) -> Tensor:
 def _window_max(x: Tensor, radius: int) -> Tensor:
     """Maximum of (B, H, W) float32 over the square window of each pixel."""
     size = 2 * radius + 1
-    if x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
-        # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
-        kernel = np.ones((size, size), np.uint8)
-        return torch.from_numpy(np.stack([cv2.dilate(image, kernel) for image in x.contiguous().numpy()]))
     # Two passes of one dimension cost a fraction of one square pass.
     rows = F.max_pool2d(x.unsqueeze(1), (1, size), stride=1, padding=(0, radius))
     return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius, 0)).squeeze(1)
@@ -64,7 +67,7 @@ def _local_maxima(scores: Tensor, radius: int) -> Tensor:
     return peak & (rank == _window_max(rank, radius))
 
 
-def suppress(scores: Tensor, radius: int, rounds: int = 3) -> Tensor:
+def suppress(scores: Tensor, radius: int, rounds: int = ROUNDS) -> Tensor:
     """Non-maximum suppression of (B, H, W) scores: all but local maxima become 0.
 
     Each round keeps the local maxima of what is not yet within `radius` of a kept one, as greedy suppression does;
@@ -86,6 +89,12 @@ def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
         positions (B, K, 2) int64 as (x, y), and scores (B, K) float32 descending; a score of 0 marks an unused place.
         K is `max_keypoints`, or the number of pixels where that is less.
     """
+    if _on_processor(heat):
+        return _pick_on_processor(heat, settings)
+    return _pick_fixed(heat, settings)
+
+
+def _pick_fixed(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     batch, height, width = heat.shape
     scores = torch.where(heat > settings.detection_threshold, heat, torch.zeros_like(heat))
     scores = suppress(scores, settings.nms_radius)
@@ -97,7 +106,27 @@ def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     return torch.stack((index % width, index // width), dim=-1), best
 
 
-def refine(heat: Tensor, positions: Tensor, radius: int = 2) -> Tensor:
+def _on_processor(x: Tensor) -> bool:
+    """Whether to leave the form at fixed sizes: not on a GPU, and not where the function is being recorded."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+
+
+def _pick_on_processor(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
+    batch, height, width = heat.shape
+    limit = min(settings.max_keypoints, height * width)
+    positions, scores = torch.zeros(batch, limit, 2, dtype=torch.int64), torch.zeros(batch, limit)
+    for image, place, score in zip(heat.contiguous().numpy(), positions.numpy(), scores.numpy(), strict=True):
+        found = _peaks_on_processor(image, settings)
+        place[: len(found[0])], score[: len(found[1])] = found
+    return positions, scores
+
+
+def _peaks_on_processor(heat: decoding_cpu.Map, settings: Decoding) -> tuple[decoding_cpu.Indices, decoding_cpu.Map]:
+    s = settings
+    return decoding_cpu.pick(heat, s.max_keypoints, s.nms_radius, s.detection_threshold, s.border, ROUNDS)
+
+
+def refine(heat: Tensor, positions: Tensor, radius: int = REACH) -> Tensor:
     """Centre of the heat map's mass in a window around each position: (B, H, W), (B, K, 2) -> (B, K, 2) float32.
 
     The window is cut at the picture's edges; the result stays within a pixel of the position. Peaks much wider than the
@@ -124,8 +153,8 @@ def sample(descriptors: Tensor, keypoints: Tensor) -> Tensor:
     Bilinear between cell centres, which lie at (8 i + 3.5) where pixel centres are whole numbers.
     """
     rows, columns = descriptors.shape[-2:]
-    size = torch.tensor([columns * CELL, rows * CELL], device=keypoints.device, dtype=torch.float32)
-    grid = ((keypoints + 0.5) / size * 2 - 1).unsqueeze(1)
+    x, y = keypoints[..., 0] + 0.5, keypoints[..., 1] + 0.5
+    grid = torch.stack((x / (columns * CELL) * 2 - 1, y / (rows * CELL) * 2 - 1), dim=-1).unsqueeze(1)
     unit = F.normalize(descriptors.float(), dim=1)
     sampled = F.grid_sample(unit, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.normalize(sampled.squeeze(2), dim=1).transpose(1, 2)
@@ -137,10 +166,37 @@ def decode(
     """Network output -> keypoints (B, K, 2), scores (B, K) descending, descriptors (B, K, D), all float32.
 
     `size` is (height, width) of the image before padding; nothing is found in the padding. Places with score 0 are
-    unused.
+    unused, and what else they hold means nothing.
     """
+    return decode_maps(heatmap(logits), descriptors, size, settings)
+
+
+def decode_maps(
+    heat: Tensor, descriptors: Tensor, size: tuple[int, int], settings: Decoding
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `decode`, from the heat map (B, H, W) float32."""
     height, width = size
-    heat = heatmap(logits)[:, :height, :width].contiguous()
-    positions, scores = pick(heat, settings)
+    heat = heat[:, :height, :width].contiguous()
+    if _on_processor(heat):
+        return _decode_on_processor(heat, descriptors, settings)
+    return decode_fixed(heat, descriptors, settings)
+
+
+def decode_fixed(heat: Tensor, descriptors: Tensor, settings: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+    """As `decode_maps` on any device without `decoding_cpu`: every step has a fixed size. `heat` has no padding."""
+    positions, scores = _pick_fixed(heat, settings)
     keypoints = refine(heat, positions) if settings.subpixel else positions.float()
     return keypoints, scores, sample(descriptors, keypoints)
+
+
+def _decode_on_processor(heat: Tensor, descriptors: Tensor, settings: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+    shape = len(heat), min(settings.max_keypoints, heat[0].numel())
+    keypoints, scores = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
+    sampled = np.zeros((*shape, descriptors.shape[1]), np.float32)
+    for index, (image, cells) in enumerate(zip(heat.numpy(), descriptors.float().numpy(), strict=True)):
+        places, found = _peaks_on_processor(image, settings)
+        points = decoding_cpu.refine(image, places, REACH) if settings.subpixel else places.astype(np.float32)
+        used = slice(len(found))
+        keypoints[index, used], scores[index, used] = points, found
+        decoding_cpu.sample(cells, points, CELL, sampled[index, used])
+    return torch.from_numpy(keypoints), torch.from_numpy(scores), torch.from_numpy(sampled)

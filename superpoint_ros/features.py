@@ -11,6 +11,24 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
+class Link:
+    """Matches that the runtime found along with the features, for fixed numbers of places.
+
+    Attributes:
+        own: tells the frame from all others.
+        before: that of the frame to which the matches lead back; None where there is none.
+        forward: (K,) int64, for each keypoint of the frame before its mutual nearest neighbour in this one, or -1.
+        best, second: (K,) float32 cosine similarity of the nearest and the second nearest.
+    """
+
+    own: object
+    before: object | None
+    forward: NDArray[np.int64]
+    best: NDArray[np.float32]
+    second: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Features:
     """Keypoints of one image with scores and descriptors, best score first.
 
@@ -21,6 +39,7 @@ class Features:
         image_size: (height, width) in pixels.
         device_descriptors: the descriptors as the tensor that the network left on its device, where there is one;
             matching uses it to save a transfer.
+        link: matches with the frame before, where the runtime found them already.
     """
 
     keypoints: NDArray[np.float32]
@@ -28,6 +47,7 @@ class Features:
     descriptors: NDArray[np.float32]
     image_size: tuple[int, int]
     device_descriptors: Any = field(default=None, repr=False, compare=False)
+    link: Link | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.keypoints)

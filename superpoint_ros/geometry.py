@@ -23,10 +23,19 @@ def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def homography_from_corners(source: Points, target: Points) -> Matrix:
-    """The homography that maps four (x, y) source points to four target points, with h33 = 1."""
-    rows = []
-    for (x, y), (u, v) in zip(source, target, strict=True):
-        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y])
-        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y])
-    h = np.linalg.solve(np.array(rows), np.asarray(target, float).reshape(-1))
-    return np.append(h, 1).reshape(3, 3)
+    """The homographies with h33 = 1 that map four (x, y) source points to four target points.
+
+    Args:
+        source, target: (..., 4, 2); leading dimensions are broadcast.
+
+    Returns:
+        (..., 3, 3).
+    """
+    source, target = np.broadcast_arrays(np.asarray(source, float), np.asarray(target, float))
+    x, y = source[..., 0], source[..., 1]
+    u, v = target[..., 0], target[..., 1]
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    upper = np.stack((x, y, one, zero, zero, zero, -u * x, -u * y), axis=-1)
+    lower = np.stack((zero, zero, zero, x, y, one, -v * x, -v * y), axis=-1)
+    h = np.linalg.solve(np.concatenate((upper, lower), axis=-2), np.concatenate((u, v), axis=-1)[..., None])[..., 0]
+    return np.concatenate((h, np.ones((*h.shape[:-1], 1))), axis=-1).reshape(*h.shape[:-1], 3, 3)

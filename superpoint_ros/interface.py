@@ -153,12 +153,18 @@ OUTPUTS = (
 PARAMETERS = (
     Parameter("weights", "default", "name of known weights, or path of a weights file or folder", read_only=True),
     Parameter("device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", read_only=True),
-    Parameter("runtime", "auto", "what executes the network", choices=("auto", "pytorch"), read_only=True),
+    Parameter(
+        "runtime",
+        "auto",
+        "what executes the network",
+        choices=("auto", "openvino", "onnxruntime", "pytorch", "cuda_graph"),
+        read_only=True,
+    ),
     Parameter(
         "precision",
         "auto",
         "arithmetic of the network; coordinates are float32 always",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         read_only=True,
     ),
     Parameter("max_keypoints", 1000, "most keypoints per image", 1, 20000),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from superpoint_ros.features import Features, Matches
+from superpoint_ros.features import Features, Link, Matches
 
 
 def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
@@ -28,10 +28,22 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
         raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
     if not len(first) or not len(second):
         return Matches.empty()
+    if first.link is not None and second.link is not None and second.link.before is first.link.own:
+        return _linked(second.link, len(first), len(second), min_similarity, ratio)
     with torch.inference_mode():
         a, b = _tensors(first, second)
         indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
         return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
+
+
+def _linked(link: Link, firsts: int, seconds: int, min_similarity: float, ratio: float) -> Matches:
+    """What the runtime matched already, as far as the rules allow it."""
+    forward, best, second = link.forward[:firsts], link.best[:firsts], link.second[:firsts]
+    keep = (forward >= 0) & (best >= min_similarity)
+    if ratio < 1 and seconds > 1:
+        keep &= np.maximum(1 - best, 0) <= ratio**2 * np.maximum(1 - second, 0)
+    index = np.flatnonzero(keep)
+    return Matches(np.stack((index, forward[index]), axis=1), np.clip(best[index], -1, 1))
 
 
 def _tensors(first: Features, second: Features) -> tuple[Tensor, Tensor]:
@@ -59,3 +71,26 @@ def mutual_nearest(a: Tensor, b: Tensor, min_similarity: float, ratio: float) ->
         keep &= (1 - best).clamp_min(0) <= ratio**2 * (1 - second).clamp_min(0)
     index = index[keep]
     return torch.stack((index, forward[keep]), dim=1), best[keep].clamp(-1, 1)
+
+
+def mutual_nearest_fixed(a: Tensor, count_a: Tensor, b: Tensor, count_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mutual nearest neighbours at fixed sizes, for CUDA graphs.
+
+    Args:
+        a, b: (B, N, D) and (B, M, D) unit descriptors.
+        count_a, count_b: (B,) int64, how many of them are used, the first ones.
+
+    Returns:
+        forward (B, N) int64, the index into `b` or -1, and the cosine similarity (B, N) of the nearest and of the
+        second nearest; -2 where there is none.
+    """
+    nothing = torch.full((), -2.0, device=a.device)
+    rows = torch.arange(a.shape[1], device=a.device)
+    columns = torch.arange(b.shape[1], device=a.device)
+    used = (rows < count_a[:, None])[:, :, None] & (columns < count_b[:, None])[:, None, :]
+    similarity = torch.where(used, a @ b.transpose(1, 2), nothing)
+    top = similarity.topk(min(2, b.shape[1]), dim=2)
+    best, forward = top.values[..., 0], top.indices[..., 0]
+    backward = similarity.argmax(dim=1).gather(1, forward)
+    mutual = (backward == rows) & (best > nothing)
+    return torch.where(mutual, forward, -torch.ones_like(forward)), best, top.values[..., -1]

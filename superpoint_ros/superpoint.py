@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros import runtimes, weights
-from superpoint_ros.decoding import Decoding, decode
+from superpoint_ros.decoding import Decoding, decode_maps
 from superpoint_ros.features import Features
 from superpoint_ros.network import CELL
 from superpoint_ros.padded import PaddedFeatures, pad
@@ -63,8 +63,8 @@ class SuperPoint:
         subpixel: refine keypoints to fractions of a pixel on the heat map.
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
         device: auto, cpu, cuda or cuda:N.
-        runtime: auto or pytorch.
-        precision: auto, float32, bfloat16 or float16. Coordinates are float32 whatever it is.
+        runtime: auto, openvino, onnxruntime, pytorch or cuda_graph.
+        precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
 
     Raises:
         ValueError: in one sentence, if weights, device, runtime, precision or a setting cannot be had.
@@ -86,7 +86,8 @@ class SuperPoint:
         self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize)
         _check(self.settings)
         self.weights = _load(weights)
-        self.runtime = runtimes.create(self.weights.network, device, runtime, precision)
+        found = self.weights
+        self.runtime = runtimes.create(found.network, device, runtime, precision, found.ranges)
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> SuperPoint:
@@ -154,11 +155,19 @@ class SuperPoint:
         settings = self.settings
         with clock.stage("preprocess"):
             batch, size = _preprocess(images, settings.resize)
+        if isinstance(self.runtime, runtimes.WholeRuntime):
+            with clock.stage("network"):
+                extracted = self.runtime.extract(batch, size, settings)
+            with clock.stage("decode features"):
+                return list(_collect(extracted, [image.shape[:2] for image in images], size))
         with clock.stage("network"), torch.inference_mode():
-            logits, descriptors = self.runtime(batch)
+            heat, descriptors = self.runtime(batch)
         with clock.stage("decode features"), torch.inference_mode():
-            decoded = decode(logits, descriptors, size, settings)
-            return list(_collect(decoded, [image.shape[:2] for image in images], size))
+            decoded = decode_maps(heat, descriptors, size, settings)
+            on_device = decoded[2] if decoded[2].device.type != "cpu" else None
+            keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
+            extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
+            return list(_collect(extracted, [image.shape[:2] for image in images], size))
 
 
 def _load(name_or_path: str | Path) -> weights.Weights:
@@ -210,22 +219,21 @@ def _preprocess(images: Sequence[NDArray[np.uint8]], resize: int) -> tuple[Tenso
 
 
 def _collect(
-    decoded: tuple[Tensor, Tensor, Tensor], originals: Sequence[tuple[int, ...]], size: tuple[int, int]
+    found: runtimes.Extracted, originals: Sequence[tuple[int, ...]], size: tuple[int, int]
 ) -> Iterable[Features]:
     """Fixed-size network results -> Features in the pixels of the original images."""
-    descriptors = decoded[2]
-    on_host = [tensor.cpu().numpy() for tensor in decoded]
     for index, (height, width) in enumerate(originals):
-        count = int(np.count_nonzero(on_host[1][index]))
-        points = on_host[0][index, :count]
+        count = int(np.count_nonzero(found.scores[index]))
+        points = found.keypoints[index, :count]
         if (height, width) != size:
             ratio = np.array([width / size[1], height / size[0]], np.float32)
             points = (points + np.float32(0.5)) * ratio - np.float32(0.5)
         limits = np.array([width - 1, height - 1], np.float32)
         yield Features(
             np.clip(points, 0, limits).astype(np.float32, copy=False),
-            on_host[1][index, :count],
-            on_host[2][index, :count],
+            found.scores[index, :count],
+            found.descriptors[index, :count],
             (height, width),
-            descriptors[index, :count] if descriptors.device.type != "cpu" else None,
+            found.on_device[index, :count] if found.on_device is not None else None,
+            found.links[index] if found.links is not None else None,
         )

@@ -6,9 +6,11 @@ Nothing in a file is ever executed: safetensors holds numbers only, and PyTorch 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -40,6 +42,7 @@ class Weights:
         sha256: of the file, in hex.
         path: the file that was read.
         layout: whose naming of the tensors the file has.
+        ranges: least and greatest input of convolutions by name, for 8-bit arithmetic; empty where the file has none.
     """
 
     network: SuperPointNet
@@ -47,6 +50,7 @@ class Weights:
     sha256: str
     path: Path
     layout: str
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -73,11 +77,22 @@ def load(name_or_path: str | Path) -> Weights:
         raise WeightsError(f"weights '{path}' do not fit the SuperPoint network: {detail}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"weights '{path}' hold values that are not finite")
-    return Weights(network.eval().float(), name, hashlib.sha256(path.read_bytes()).hexdigest(), path, layout)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Weights(network.eval().float(), name, checksum, path, layout, _ranges(path))
 
 
-def save(network: SuperPointNet, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a network as float16 safetensors in the paper's form, batch normalisation folded where that is exact."""
+def save(
+    network: SuperPointNet,
+    path: str | Path,
+    metadata: Mapping[str, str] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
+    """Write a network as float16 safetensors in the paper's form, batch normalisation folded where that is exact.
+
+    `metadata` is text that is stored with it, `ranges` is that of `Weights`.
+    """
+    if ranges:
+        metadata = {**(metadata or {}), _RANGES: json.dumps({name: list(both) for name, both in ranges.items()})}
     if network.architecture.norm == "before_relu":
         network = folded(network)
     state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
@@ -90,6 +105,20 @@ def metadata(path: str | Path) -> dict[str, str]:
     """The text that was stored with a safetensors file."""
     with safe_open(str(path), "pt") as file:
         return dict(file.metadata() or {})
+
+
+_RANGES = "activation_ranges"
+
+
+def _ranges(path: Path) -> dict[str, tuple[float, float]]:
+    text = metadata(path).get(_RANGES, "{}") if path.suffix == ".safetensors" else "{}"
+    try:
+        found = {str(name): (float(low), float(high)) for name, (low, high) in json.loads(text).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise WeightsError(f"weights '{path}' hold activation ranges that cannot be read") from error
+    if not all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in found.values()):
+        raise WeightsError(f"weights '{path}' hold activation ranges that are empty or not finite")
+    return found
 
 
 def _find(name_or_path: str | Path) -> tuple[Path, str]:

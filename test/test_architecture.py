@@ -11,8 +11,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "superpoint_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CORE = ("features", "network", "weights", "decoding", "runtimes", "superpoint", "matching", "homography", "tracking",
-        "timing", "frontend", "interface")  # fmt: skip
+CORE = ("features", "network", "weights", "decoding", "decoding_cpu", "fixed", "calibration", "runtimes", "superpoint",
+        "matching", "homography", "tracking", "timing", "frontend", "interface")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:
@@ -40,9 +40,17 @@ def test_only_the_ros_node_imports_ros():
 
 
 def test_only_the_standalone_host_imports_dds():
-    found = users("cyclonedds", "rosbags")
+    found = users("cyclonedds")
     assert found
     assert all(name.startswith("standalone/") for name in found)
+
+
+def test_only_the_standalone_host_and_recordings_import_rosbags():
+    assert {name for name in users("rosbags") if not name.startswith("standalone/")} == {"bags.py"}
+
+
+def test_training_does_not_import_evaluation():
+    assert not {name for name in users("superpoint_ros.evaluation") if name.startswith("training/")}
 
 
 def test_the_core_imports_no_host_no_command_no_training_and_no_evaluation():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from superpoint_ros import decoding_cpu
 from superpoint_ros.decoding import Decoding, decode, heatmap, pick, refine, sample, suppress
 
 
@@ -138,13 +139,39 @@ def test_kept_scores_are_unchanged_and_images_of_a_batch_do_not_mix():
         assert torch.equal(together[index], suppress(batch[index : index + 1], 3)[0])
 
 
-@pytest.mark.parametrize("radius", [1, 4, 9])
+@pytest.fixture
+def at_fixed_sizes(monkeypatch):
+    """Turn to the forms that GPUs and exported graphs use."""
+    return lambda: monkeypatch.setattr(torch.jit, "is_tracing", lambda: True)
+
+
+@pytest.mark.parametrize("radius", [0, 1, 4, 9])
 @pytest.mark.parametrize("kind", KINDS)
-def test_opencvs_and_pytorchs_running_maximum_give_the_same_keypoints(kind, radius, monkeypatch):
-    scores = torch.cat([random_maps(kind, 33, 47, seed) for seed in range(2)])
-    fast = suppress(scores, radius)
-    monkeypatch.setattr(torch.jit, "is_tracing", lambda: True)  # as on export, where only PyTorch's own will do
-    assert torch.equal(suppress(scores, radius), fast)
+def test_the_processors_suppression_is_that_of_the_form_at_fixed_sizes(kind, radius):
+    for seed, rounds in enumerate((1, 2, 3, 7)):
+        scores = random_maps(kind, 33, 47, seed)
+        kept = np.flatnonzero(suppress(scores, radius, rounds)[0].numpy())
+        np.testing.assert_array_equal(decoding_cpu.peaks(scores[0].numpy(), radius, rounds), kept)
+
+
+@pytest.mark.parametrize("subpixel", [False, True])
+@pytest.mark.parametrize("limit", [20, 2000])
+def test_the_processor_decodes_as_the_form_at_fixed_sizes(limit, subpixel, at_fixed_sizes):
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 65, 6, 9, generator=random) * 3
+    descriptors = torch.randn(2, 24, 6, 9, generator=random)
+    settings = Decoding(limit, nms_radius=2, border=1, subpixel=subpixel)
+    size = (45, 70)
+    fast = decode(logits, descriptors, size, settings)
+    channels_last = decode(logits, descriptors.to(memory_format=torch.channels_last), size, settings)
+    at_fixed_sizes()
+    slow = decode(logits, descriptors, size, settings)
+    used = slow[1] > 0
+    assert used.any() and (limit == 20 or not used.all())
+    for a, b, c in zip(fast, channels_last, slow, strict=True):
+        assert a.shape == c.shape and a.dtype == c.dtype
+        torch.testing.assert_close(a[used], c[used], atol=2e-5, rtol=1e-5)
+        assert torch.equal(a, b)
 
 
 def test_scores_descend_and_unused_places_are_zero():

@@ -7,7 +7,7 @@ import pytest
 
 from superpoint_ros import Frame, FrontEnd, Status, SuperPoint, weights
 from superpoint_ros.demo.flight import Flight
-from superpoint_ros.evaluation import pairs, planar
+from superpoint_ros.evaluation import pairs, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
 from superpoint_ros.evaluation.metrics import corner_error
 
@@ -53,7 +53,7 @@ def test_bfloat16_finds_the_keypoints_of_float32(photograph):
 def test_the_default_weights_are_ahead_of_sift_and_orb_on_hpatches(shared_data):
     dataset = pairs.read_dataset(shared_data / "eval" / "hpatches")
     names = ("superpoint", "sift", "orb")
-    found = planar.evaluate(dataset, names, [kind() for kind in BENCHMARKS.values()])
+    found = suite.evaluate(dataset, names, [kind() for kind in BENCHMARKS.values()])
     assert not found.left_out
     figures = {name: {} for name in names}
     for benchmark in BENCHMARKS:

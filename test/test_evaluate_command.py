@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros import weights
-from superpoint_ros.evaluation import pairs, planar, report
+from superpoint_ros.evaluation import pairs, report, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
 
 
@@ -129,7 +129,7 @@ def test_the_documented_numbers_of_the_small_set_hold(project, shared_data):
     tolerance = {names[0]: numbers[0] for names, numbers in tables(text)["Tolerances"].items()}
     dataset = pairs.read_dataset(shared_data / "eval" / "hpatches")
     names = ("superpoint", "fast", "harris", "shi", "sift", "orb")
-    found = tables(report.markdown(planar.evaluate(dataset, names, [kind() for kind in BENCHMARKS.values()])))
+    found = tables(report.markdown(suite.evaluate(dataset, names, [kind() for kind in BENCHMARKS.values()])))
     assert found.keys() == expected.keys()
     for heading, rows in found.items():
         assert rows.keys() == expected[heading].keys()

@@ -61,7 +61,7 @@ def test_the_ground_truth_is_scaled_and_cropped_with_the_pictures(dataset, size)
             assert right < 6
             # Half a pixel to the side is worse already, so no shift of that size is hidden in the maps.
             aside = np.array([[1, 0, 0.75], [0, 1, 0.75], [0, 0, 1]])
-            assert difference(pairs.Pair("", "", pair.first, pair.second, aside @ pair.homography)) > right
+            assert difference(pairs.Pair("", pair.first, pair.second, aside @ pair.homography)) > right
 
 
 def test_ground_truth_that_ignores_scaling_or_cropping_would_be_seen(dataset):
@@ -73,7 +73,7 @@ def test_ground_truth_that_ignores_scaling_or_cropping_would_be_seen(dataset):
     scales = [max(240 / image.shape[0], 320 / image.shape[1]) for image in (first, second)]
     scaled_only = np.diag([scales[1], scales[1], 1]) @ raw @ np.diag([1 / scales[0], 1 / scales[0], 1])
     for wrong in (raw, scaled_only):
-        assert difference(pairs.Pair("", "", pair.first, pair.second, wrong)) > 3 * difference(pair)
+        assert difference(pairs.Pair("", pair.first, pair.second, wrong)) > 3 * difference(pair)
 
 
 def test_framing_maps_pixels_to_where_the_picture_shows_them():

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros.evaluation import cache, methods, pairs, planar, report, results, warps
+from superpoint_ros.evaluation import cache, methods, pairs, report, results, suite, warps
 from superpoint_ros.evaluation.benchmarks import HomographyEstimation, Matching, Repeatability
 from superpoint_ros.evaluation.engine import Engine
 from superpoint_ros.evaluation.framing import Framing
@@ -38,7 +38,7 @@ def dataset(tmp_path_factory, photograph):
 
 
 def evaluate(dataset, names=("sift", "fast"), engine=None, predictions=None, benchmarks=BENCHMARKS):
-    return planar.evaluate(pairs.read_dataset(dataset), names, benchmarks, engine, predictions)
+    return suite.evaluate(pairs.read_dataset(dataset), names, benchmarks, engine, predictions)
 
 
 def figures(found):

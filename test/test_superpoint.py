@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from superpoint_ros import ImageError, SuperPoint
+from superpoint_ros.decoding import heatmap
 from superpoint_ros.weights import WeightsError
 
 SIZES = [(16, 16), (17, 23), (121, 163), (480, 640)]
@@ -135,7 +136,7 @@ class BrightPixels:
     def __call__(self, images):
         cells = torch.nn.functional.pixel_unshuffle(images.float() / 255, 8)
         logits = torch.log(cells * 0.01 + 1e-12)  # against a last bin of 0: probabilities in proportion to brightness
-        return torch.cat((logits, torch.zeros_like(logits[:, :1])), dim=1), cells
+        return heatmap(torch.cat((logits, torch.zeros_like(logits[:, :1])), dim=1)), cells
 
 
 @pytest.mark.parametrize("resize", [0, 320, 900])

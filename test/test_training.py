@@ -1,188 +1,289 @@
-"""Training: exact labels, sound losses, stages that go on where they were interrupted."""
+"""The training loop and its stages: what is learnt, what is guarded, and what an interruption costs."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import decoding
-from superpoint_ros.geometry import homography_from_corners, project
-from superpoint_ros.training import losses, photometric, shapes
-from superpoint_ros.training.homographies import HomographyRange, random_homography
-from superpoint_ros.training.labels import LabelConfig, adapted_heatmap, label_folder, label_image
+pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
-SIZE = (120, 160)
+from superpoint_ros import weights
+from superpoint_ros.network import Architecture, SuperPointNet
+from superpoint_ros.training import config, loop, networks, stages
+from superpoint_ros.training.config import JointConfig, NetworkSizes, ShapesConfig
+from superpoint_ros.training.data import LabelledPictures, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.homographies import HomographyRange
+from superpoint_ros.training.monitor import views_picture
+from superpoint_ros.training.objectives import JointLoss, JointObjective, ShapesObjective
+from superpoint_ros.training.views import project, warp
 
-
-@pytest.mark.parametrize("name", shapes.CLASSES)
-def test_every_shape_class_draws_something_with_labels_inside_the_picture(name):
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        image, corners = shapes.draw(rng, SIZE, name)
-        assert image.shape == SIZE
-        assert image.dtype == np.uint8
-        assert image.std() > 0.5
-        assert ((corners >= 0) & (corners <= [SIZE[1] - 1, SIZE[0] - 1])).all()
-        if name in ("ellipses", "gaussian_noise"):
-            assert not len(corners)
+TINY = NetworkSizes((8, 8, 8, 8, 16, 16, 16, 16), 32, 32, 24)
+SMALL = ShapesConfig(
+    steps=6, batch=2, size=(48, 64), warmup=2, accelerator="cpu", precision="32-true", network=TINY, log_every=1
+)
 
 
-@pytest.mark.parametrize("name", ["checkerboard", "polygon", "cube"])
-def test_shape_labels_lie_on_the_corners_that_opencv_refines_to(name):
-    """An independent corner refinement, started at the labels, must not move far."""
-    rng = np.random.default_rng(5)
-    shifts = []
-    for _ in range(30):
-        image, corners = shapes.draw(rng, SIZE, name)
-        well_inside = ((corners > 12) & (corners < [SIZE[1] - 13, SIZE[0] - 13])).all(axis=1)
-        start = corners[well_inside].astype(np.float32).reshape(-1, 1, 2)
-        if len(start):
-            criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_COUNT, 30, 0.01)
-            refined = cv2.cornerSubPix(image, start.copy(), (3, 3), (-1, -1), criteria)
-            shifts += np.linalg.norm(refined - start, axis=2).ravel().tolist()
-    assert len(shifts) > 40
-    assert np.median(shifts) < 0.35
+def state(run):
+    """Every tensor of a run's checkpoint."""
+    return torch.load(run / "checkpoint.ckpt", weights_only=True)["model"]
 
 
-def test_augmentation_of_strength_zero_changes_nothing_and_of_one_keeps_the_shape():
-    rng = np.random.default_rng(0)
-    image, _ = shapes.draw(rng, SIZE, "checkerboard")
-    np.testing.assert_array_equal(photometric.augment(rng, image, 0.0), image)
-    changed = [photometric.augment(rng, image) for _ in range(20)]
-    assert all(one.shape == image.shape and one.dtype == np.uint8 for one in changed)
-    assert any(not np.array_equal(one, image) for one in changed)
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_random_homographies_see_only_the_picture():
-    rng = np.random.default_rng(0)
-    corners = np.array([[0, 0], [159, 0], [159, 119], [0, 119]], float)
-    for _ in range(200):
-        seen = project(random_homography(rng, (240, 320), SIZE, HomographyRange()), corners)
-        assert (seen >= -1e-6).all()
-        assert (seen <= np.array([319, 239]) + 1e-6).all()
+def test_training_twice_with_one_seed_gives_the_same_weights_and_with_another_others(tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert stages.train_shapes(tmp_path / name, dataclasses.replace(SMALL, seed=seed)) == 6
+    assert same(state(tmp_path / "a"), state(tmp_path / "b"))
+    assert not same(state(tmp_path / "a"), state(tmp_path / "c"))
 
 
-def test_a_homography_from_corners_maps_them_exactly():
-    source = np.array([[0, 0], [10, 1], [9, 8], [-1, 9]], float)
-    target = np.array([[5, 5], [30, 2], [28, 31], [3, 25]], float)
-    np.testing.assert_allclose(project(homography_from_corners(source, target), source), target, atol=1e-9)
+def test_a_run_in_two_parts_ends_where_a_run_in_one_does(tmp_path):
+    constant = dataclasses.replace(SMALL, decay=0.0)
+    stages.train_shapes(tmp_path / "whole", constant)
+    assert stages.train_shapes(tmp_path / "parts", dataclasses.replace(constant, steps=2)) == 2
+    assert stages.train_shapes(tmp_path / "parts", constant) == 6
+    assert same(state(tmp_path / "whole"), state(tmp_path / "parts"))
 
 
-def test_detector_targets_share_a_label_among_its_pixels_and_sum_to_one():
-    points = torch.tensor([[[3.25, 4.5], [20.0, 9.0], [50.0, 50.0]]])
-    valid = torch.tensor([[True, True, False]])
-    targets = losses.detector_targets(points, valid, (16, 24))
-    assert targets.shape == (1, 65, 2, 3)
-    torch.testing.assert_close(targets.sum(dim=1), torch.ones(1, 2, 3))
-    heat = torch.nn.functional.pixel_shuffle(targets[:, :64], 8)[0, 0]
-    assert heat[4, 3] == pytest.approx(0.75 * 0.5)
-    assert heat[5, 4] == pytest.approx(0.25 * 0.5)
-    assert heat[9, 20] == 1
-    assert targets[0, 64, 1, 0] == 1
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    stages.train_shapes(tmp_path, SMALL)
+    before = (tmp_path / "checkpoint.ckpt").stat().st_mtime_ns
+    assert stages.train_shapes(tmp_path, SMALL) == 6
+    assert (tmp_path / "checkpoint.ckpt").stat().st_mtime_ns == before
 
 
-def test_detector_loss_is_least_at_the_targets():
-    targets = losses.detector_targets(torch.tensor([[[3.0, 4.0]]]), torch.tensor([[True]]), (8, 8))
-    perfect = (targets.clamp_min(1e-6)).log()
-    assert losses.detector_loss(perfect, targets) < 1e-3
-    assert losses.detector_loss(torch.zeros(1, 65, 1, 1), targets) == pytest.approx(np.log(65), rel=1e-5)
+def test_going_on_with_other_settings_is_refused_and_more_steps_are_allowed(tmp_path):
+    stages.train_shapes(tmp_path, SMALL)
+    with pytest.raises(ValueError, match="begun with batch 2, not 3"):
+        stages.train_shapes(tmp_path, dataclasses.replace(SMALL, batch=3))
+    assert stages.train_shapes(tmp_path, dataclasses.replace(SMALL, steps=8)) == 8
 
 
-def test_dual_softmax_prefers_right_matches_ignores_invalid_ones_and_stays_finite():
-    torch.manual_seed(0)
-    unit = torch.nn.functional.normalize(torch.randn(1, 40, 32), dim=2)
-    positions = torch.rand(1, 40, 2) * 500
-    valid = torch.ones(1, 40, dtype=torch.bool)
-    right = losses.dual_softmax_loss(unit, unit, positions, valid)
-    wrong = losses.dual_softmax_loss(unit, unit.flip(1), positions, valid)
-    assert right < 0.1 < wrong
-    spoilt = unit.clone()
-    spoilt[:, 30:] = unit[:, :10]
-    valid[:, 30:] = False
-    assert losses.dual_softmax_loss(unit, spoilt, positions, valid) == pytest.approx(float(right), abs=0.05)
-    assert losses.dual_softmax_loss(unit, unit, positions, torch.zeros_like(valid)) == 0
+class Spoilt:
+    """An objective whose pictures are not numbers at some steps."""
+
+    def __init__(self, inner, steps):
+        self.inner, self.steps, self.module = inner, steps, inner.module
+
+    def prepare(self, batch):
+        images, truth = self.inner.prepare(batch)
+        return (images * float("nan") if int(batch["step"]) in self.steps else images), truth
+
+    def losses(self, outputs, truth):
+        return self.inner.losses(outputs, truth)
 
 
-def _corner_heatmap(images):
-    """A stand-in for a trained detector: the strength of corners, squashed into probabilities."""
-    maps = [np.maximum(cv2.cornerMinEigenVal(image, 3, 3), 0) for image in images[:, 0].numpy()]
-    strength = torch.from_numpy(np.stack(maps))
-    return strength / (strength + 1e-3)
+def spoilt_run(tmp_path, steps, total):
+    network = networks.new(Architecture(TINY.encoder, 32, 32, 24))
+    objective = Spoilt(ShapesObjective(network, SMALL.size), steps)
+    settings = dataclasses.replace(SMALL, steps=total)
+    ranges = HomographyRange()
+    reached = loop.run(
+        objective, lambda rank, world: ShapesDataset(SMALL.size, 2, ranges, 0, rank), settings, tmp_path / "x.ckpt"
+    )
+    return reached, network
 
 
-def test_adaptation_averages_the_warped_back_heat_maps():
-    image, _ = shapes.draw(np.random.default_rng(1), SIZE, "checkerboard")
-    alone = adapted_heatmap(_corner_heatmap, image, LabelConfig(warps=1))
-    np.testing.assert_allclose(alone, _corner_heatmap(torch.from_numpy(image)[None, None] / 255)[0], atol=1e-6)
-    many = adapted_heatmap(_corner_heatmap, image, LabelConfig(warps=30))
-    assert many.shape == SIZE
-    assert np.isfinite(many).all()
-    assert 0 <= many.min() <= many.max() <= 1
+def test_a_step_that_is_not_finite_is_skipped_and_leaves_no_trace(tmp_path, caplog):
+    reached, network = spoilt_run(tmp_path / "a", {3}, 4)
+    assert reached == 4
+    assert "step 3" in caplog.text
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())
+    _, until_then = spoilt_run(tmp_path / "b", set(), 3)
+    left, right = network.state_dict(), until_then.state_dict()
+    # The rate of three steps follows another curve than that of four, so only the statistics are alike to the digit.
+    assert all(left[name] == right[name] for name in left if "num_batches" in name)
+    assert torch.load(tmp_path / "a" / "x.ckpt", weights_only=True)["skipped"] == 1
 
 
-def test_adapted_labels_lie_on_the_corners_of_a_shape():
-    image, corners = shapes.draw(np.random.default_rng(1), SIZE, "checkerboard")
-    labels = label_image(_corner_heatmap, image, LabelConfig(warps=20, threshold=0.2))
-    inside = corners[((corners > 8) & (corners < [SIZE[1] - 9, SIZE[0] - 9])).all(axis=1)]
-    nearest = np.linalg.norm(labels[:, None, :2] - inside[None], axis=2).min(axis=0)
-    assert np.median(nearest) < 1.0
-    assert (np.diff(labels[:, 2]) <= 0).all()
+def test_losses_that_stay_not_finite_end_the_run_with_a_sentence(tmp_path):
+    with pytest.raises(loop.Diverged, match="50 steps in a row"):
+        spoilt_run(tmp_path, set(range(100)), 100)
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["step"] < 100
 
 
-def test_labelling_goes_on_where_it_stopped_and_names_unreadable_pictures(tmp_path, caplog):
-    images, out = tmp_path / "images", tmp_path / "labels"
-    (images / "a").mkdir(parents=True)
-    for name in ("a/1.png", "2.png", "3.png"):
-        image, _ = shapes.draw(np.random.default_rng(1), SIZE, "polygons")
-        cv2.imwrite(str(images / name), image)
-    (images / "broken.png").write_text("no picture")
-    config = LabelConfig(warps=2)
-    assert label_folder(_corner_heatmap, images, out, config) == 3
-    assert "broken.png" in caplog.text
-    stamp = (out / "2.png.npy").stat().st_mtime_ns
-    (out / "3.png.npy").unlink()
-    assert label_folder(_corner_heatmap, images, out, config) == 1
-    assert (out / "2.png.npy").stat().st_mtime_ns == stamp
-    assert np.load(out / "a" / "1.png.npy").shape[1] == 3
+def test_the_rate_rises_stays_and_falls_to_nothing():
+    settings = loop.LoopConfig(steps=100, warmup=10, decay=0.5, learning_rate=1.0)
+    rates = [loop.rate(step, settings) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert all(rate == pytest.approx(1) for rate in rates[9:51])
+    assert (np.diff(rates[51:]) < 0).all()
+    assert rates[100] == pytest.approx(0)
 
 
-@pytest.mark.slow
-def test_a_miniature_run_of_all_stages_learns_and_resumes(tmp_path):
-    pytest.importorskip("lightning", reason="training needs the Python package lightning")
-    from superpoint_ros.training import loop, stages
-
+@pytest.fixture
+def labelled(tmp_path, grey):
+    """Pictures below a folder, with labels on a grid."""
     images, labels = tmp_path / "images", tmp_path / "labels"
     images.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(6):
-        cv2.imwrite(str(images / f"{i}.png"), shapes.draw(rng, (240, 320), "checkerboard")[0])
-    shapes_file, joint_file = tmp_path / "shapes.ckpt", tmp_path / "joint.ckpt"
+    labels.mkdir()
+    for i in range(5):
+        picture = grey[10 * i : 10 * i + 150, 5 * i : 5 * i + 200]
+        cv2.imwrite(str(images / f"{i}.png"), picture)
+        x, y = np.meshgrid(np.arange(6, 200, 17), np.arange(7, 150, 19))
+        points = np.column_stack((x.ravel(), y.ravel(), np.ones(x.size)))
+        np.save(labels / f"{i}.png.npy", points.astype(np.float32))
+    return images, labels
 
-    config = loop.LoopConfig(steps=40, batch=4, warmup=5, workers=0, accelerator="cpu", learning_rate=2e-3)
-    stops = iter([True] * 12 + [False] * 100)
-    torch.manual_seed(config.seed)
-    from superpoint_ros.training.data import ShapesDataset
-    from superpoint_ros.training.objectives import DetectorObjective
 
-    objective = DetectorObjective(stages.new_network())
-    step = loop.run(
-        objective, lambda start: ShapesDataset((64, 64), 0, start), config, shapes_file, lambda: next(stops)
+def always(path):
+    return True
+
+
+def test_labels_move_with_the_views_of_their_pictures(labelled):
+    source = LabelledPictures.read(*labelled, 160, always)
+    data = ViewsDataset(source, (64, 80), 3, 2, HomographyRange(rotation=30), seed=0)
+    batch = data[4]
+    assert batch["pictures"].shape == (3, 1, 160, 160)
+    objective = JointObjective(SuperPointNet(Architecture(*dataclasses.astuple(TINY))), (64, 80))
+    images, truth = objective.prepare(batch)
+    assert images.shape == (6, 1, 64, 80)
+    back = project(batch["to_picture"].flatten(0, 1).float(), truth["points"])
+    original = batch["labels"].repeat_interleave(2, dim=0)
+    assert float((back - original)[truth["valid"]].abs().max()) < 0.01
+    assert truth["valid"].sum() > 20
+
+
+def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labelled):
+    source = LabelledPictures.read(*labelled, 160, always)
+    batch = ViewsDataset(source, (64, 80), 3, 2, HomographyRange(rotation=20, scale_min=0.8), seed=0)[0]
+    maps = batch["to_picture"]
+    pictures = batch["pictures"].float() / 255
+    first, second = (warp(pictures, maps[:, i].float(), (64, 80)) for i in (0, 1))
+    across = torch.linalg.inv(maps[:, 1]) @ maps[:, 0]
+    again = warp(second, across.float(), (64, 80))
+    seen = warp(torch.ones_like(second), across.float(), (64, 80)) > 0.999
+    assert seen.float().mean() > 0.2
+    assert float((again - first)[seen].abs().mean()) < 0.03
+
+
+def test_an_epoch_shows_every_picture_once_whatever_the_number_of_processes(labelled):
+    source = LabelledPictures.read(*labelled, 160, always)
+    for world in (1, 2):
+        sets = [
+            ViewsDataset(source, (64, 80), 2, 1, HomographyRange(), seed=3, rank=rank, world=world)
+            for rank in range(world)
+        ]
+        shown = [i for step in range(5 // world * 2) for data in sets for i in data._pictures(step).tolist()]
+        for epoch in range(len(shown) // 5):
+            assert sorted(shown[5 * epoch : 5 * epoch + 5]) == list(range(5))
+
+
+def test_pictures_held_out_are_the_same_every_time_and_are_not_read(tmp_path, labelled):
+    images, labels = labelled
+    source = LabelledPictures.read(images, labels, 160, lambda path: path.stem != "3")
+    assert len(source.sizes) == 4
+    with pytest.raises(ValueError, match="holds no labels"):
+        LabelledPictures.read(images, tmp_path / "elsewhere", 160, always)
+    aside = [i for i in range(2000) if held_out(images / f"{i}.jpg")]
+    assert 20 < len(aside) < 90
+    assert aside == [i for i in range(2000) if held_out(tmp_path / "other" / "images" / f"{i}.jpg")]
+
+
+JOINT = JointConfig(
+    steps=3, batch=2, size=(64, 80), longer_side=160, warmup=1, accelerator="cpu", precision="32-true",
+    loss=JointLoss(correspondences=64, ramp=1),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("descriptor", ["dual_softmax", "hinge"])
+def test_joint_training_lowers_the_descriptor_loss_of_either_kind(tmp_path, labelled, descriptor):
+    stages.train_shapes(tmp_path / "shapes", SMALL)
+    losses = []
+
+    class Record:
+        def curves(self, step, values):
+            losses.append(values["descriptor"])
+
+        def picture(self, step, objective, batch): ...
+
+    settings = dataclasses.replace(
+        JOINT, steps=25, log_every=1, learning_rate=3e-3, loss=JointLoss(descriptor=descriptor, correspondences=64)
     )
-    assert step == 13  # interrupted
-    assert stages.train_shapes(shapes_file, config, size=(64, 64)) == 40
-    before, after = stages.new_network().eval(), stages.read_checkpoint(shapes_file)
-    batch = next(iter(torch.utils.data.DataLoader(ShapesDataset((64, 64), 7), batch_size=16)))
-    with torch.no_grad():
-        assert DetectorObjective(after)(batch)["loss"] < DetectorObjective(before)(batch)["loss"]
+    source = LabelledPictures.read(*labelled, 160, always)
+    objective = JointObjective(networks.read(tmp_path / "shapes"), (64, 80), loss=settings.loss)
+    data = ViewsDataset(source, (64, 80), 2, 2, HomographyRange(rotation=5, scale_min=0.9), seed=0)
+    loop.run(objective, lambda rank, world: data, settings, tmp_path / "joint.ckpt", Record())
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
-    assert stages.label(shapes_file, images, labels, LabelConfig(warps=3, threshold=0.001)) == 6
-    config = loop.LoopConfig(steps=6, batch=2, warmup=2, workers=0, accelerator="cpu")
-    assert stages.train_joint(joint_file, shapes_file, images, labels, config, size=(64, 64)) == 6
-    assert stages.train_joint(joint_file, shapes_file, images, labels, config, size=(64, 64)) == 6
-    network = stages.read_checkpoint(joint_file)
+
+def test_joint_training_starts_from_weights_whose_normalisation_was_folded_away(tmp_path, labelled, tiny_weights):
+    run = tmp_path / "joint"
+    assert stages.train_joint(run, tiny_weights, *labelled, JOINT, always) == 3
+    trained = networks.read(run)
+    assert trained.architecture.norm == "before_relu"
+    weights.save(trained, tmp_path / "w.safetensors")
+    folded = weights.load(tmp_path / "w.safetensors").network
+    images = torch.rand(1, 1, 64, 80)
     with torch.no_grad():
-        logits, descriptors = network(torch.rand(1, 1, 64, 64))
-    assert torch.isfinite(decoding.heatmap(logits)).all()
-    assert torch.isfinite(descriptors).all()
+        for ours, theirs in zip(folded(images), trained(images), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
+
+
+def test_normalisation_put_back_into_a_network_changes_no_result(tiny_network):
+    images = torch.rand(4, 1, 64, 80)
+    again = networks.trainable(tiny_network, images)
+    with torch.no_grad():
+        for ours, theirs in zip(again(images), tiny_network(images), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+        # In training mode the batch's own statistics count, which are those that it was calibrated with.
+        for ours, theirs in zip(again.train()(images), tiny_network(images), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=5e-2, rtol=1e-2)
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path):
+    (tmp_path / "bad.ckpt").write_text("nothing")
+    with pytest.raises(ValueError, match=r"bad\.ckpt"):
+        networks.read(tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match=r"missing\.ckpt' does not exist"):
+        networks.read(tmp_path / "missing.ckpt")
+
+
+def test_tensorboard_gets_curves_and_pictures_of_a_run(tmp_path):
+    event_accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the Python package tensorboard"
+    )
+    stages.train_shapes(tmp_path, dataclasses.replace(SMALL, picture_every=3))
+    events = event_accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+    assert events.Scalars("learning_rate")[-1].value < 1e-3
+    assert [event.step for event in events.Images("views")] == [3, 6]
+    encoded = np.frombuffer(events.Images("views")[0].encoded_image_string, np.uint8)
+    assert cv2.imdecode(encoded, cv2.IMREAD_COLOR).shape == (96, 2 * 128, 3)
+
+
+def test_the_picture_of_a_batch_shows_its_labels_in_green():
+    objective = ShapesObjective(networks.new(Architecture(*dataclasses.astuple(TINY))), (48, 64))
+    batch = ShapesDataset((48, 64), 6, HomographyRange(), 0)[0]
+    picture = views_picture(objective, batch)
+    green = (picture[..., 1] > 200) & (picture[..., 0] < 80) & (picture[..., 2] < 80)
+    assert green.any()
+
+
+def test_settings_know_every_key_and_refuse_others_with_a_sentence():
+    built = config.build(JointConfig, config.overrides(["steps=7", "ranges.rotation=30", "loss.descriptor=hinge"]))
+    assert (built.steps, built.ranges.rotation, built.loss.descriptor) == (7, 30.0, "hinge")
+    for word, message in {
+        "stepz=1": "setting 'stepz' is unknown, allowed is one of steps, batch",
+        "ranges.turn=1": "setting 'ranges.turn' is unknown, allowed is one of rotation, scale_min",
+        "steps=many": "setting 'steps' is 'many': input should be a valid integer",
+        "loss.descriptor=triplet": "setting 'loss.descriptor' is 'triplet': input should be 'dual_softmax' or 'hinge'",
+        "steps": "override 'steps' is not of the form KEY=VALUE",
+        "size=[1": "override 'size=\\[1' is no valid YAML",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            config.build(JointConfig, config.overrides([word]))
+
+
+def test_settings_survive_the_way_through_yaml():
+    settings = dataclasses.replace(JOINT, ranges=HomographyRange(rotation=33))
+    import yaml
+
+    assert config.build(JointConfig, yaml.safe_load(config.as_yaml(settings))) == settings

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from superpoint_ros import SuperPoint
-from superpoint_ros.decoding import heatmap
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
@@ -61,7 +60,7 @@ def test_the_heat_maps_agree(theirs, ours, image, pixels):
         dense = found_by(theirs, pixels)  # every pixel
     finally:
         decoder.nms_radius, decoder.keypoint_threshold, decoder.border_removal_distance = rules
-    heat = heatmap(ours.runtime(torch.from_numpy(image)[None, None])[0])[0].numpy()
+    heat = ours.runtime(torch.from_numpy(image)[None, None])[0][0].numpy()
     assert len(dense) == heat.size and heat.max() > 0.1
     expected = np.empty_like(heat)
     for (x, y), score in dense.items():

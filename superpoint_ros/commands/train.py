@@ -4,100 +4,202 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+_SETTINGS = "settings of this stage, a dot going down a level, as in ranges.rotation=30; --settings lists them"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    verbs = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
 
-    shapes = stages.add_parser("shapes", help="MagicPoint: the detector on Synthetic Shapes, made on the fly")
-    shapes.add_argument("checkpoint", type=Path, help="checkpoint file; the run goes on from it where it exists")
+    shapes = verbs.add_parser("shapes", help="MagicPoint: the detector on Synthetic Shapes, made on the fly")
+    shapes.add_argument("folder", type=Path, metavar="RUN", nargs="?", help="folder of the run; it goes on where it is")
     shapes.add_argument("--preview", type=Path, metavar="PNG", help="only draw every shape class into a picture")
-    _add_loop_options(shapes, steps=20000, batch=32)
+    _add_settings(shapes)
 
-    label = stages.add_parser("label", help="label pictures by Homographic Adaptation")
-    label.add_argument("checkpoint", type=Path, help="checkpoint of a detector")
-    label.add_argument("images", type=Path, help="folder of pictures")
-    label.add_argument("out", type=Path, help="folder for the labels; labelled pictures are left alone")
-    label.add_argument("--warps", type=int, default=100, help="homographies per picture (default: %(default)s)")
-    label.add_argument("--longer-side", type=int, default=320, help="size in pixels (default: %(default)s)")
-    label.add_argument("--threshold", type=float, default=0.005, help="least probability (default: %(default)s)")
-    label.add_argument("--max-points", type=int, default=300, help="most labels per picture (default: %(default)s)")
-    label.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    label = verbs.add_parser("label", help="label pictures by Homographic Adaptation")
+    label.add_argument("images", type=Path, metavar="IMAGES", help="folder of pictures, video or ROS bag")
+    label.add_argument("out", type=Path, metavar="OUT", help="folder for the labels; labelled pictures are left alone")
+    label.add_argument("--detector", default="default", help="run, checkpoint or weights (default: %(default)s)")
+    label.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    label.add_argument("--topic", default="", help="image topic of a bag that holds several")
+    label.add_argument("--every", type=float, default=0.2, help="seconds between frames (default: %(default)s)")
+    _add_settings(label)
 
-    joint = stages.add_parser("joint", help="detector and descriptor on warped pairs of labelled pictures")
-    joint.add_argument("checkpoint", type=Path, help="checkpoint file; the run goes on from it where it exists")
-    joint.add_argument("images", type=Path, help="folder of pictures")
-    joint.add_argument("labels", type=Path, help="folder that `train label` wrote")
-    joint.add_argument("--start-from", type=Path, help="checkpoint whose network a new run starts with")
-    _add_loop_options(joint, steps=50000, batch=8)
+    for name, summary in (
+        ("detector", "MagicPoint: the detector on labelled pictures"),
+        ("joint", "detector and descriptor on warped pairs of labelled pictures"),
+    ):
+        stage = verbs.add_parser(name, help=summary)
+        stage.add_argument("folder", type=Path, metavar="RUN", help="folder of the run; it goes on where it is")
+        stage.add_argument("images", type=Path, metavar="IMAGES", help="folder of pictures")
+        stage.add_argument("labels", type=Path, metavar="LABELS", help="folder that `train label` wrote")
+        stage.add_argument("--start-from", default="default", help="run, checkpoint or weights (default: %(default)s)")
+        _add_settings(stage)
 
-    export = stages.add_parser("export", help="write a checkpoint's network as weights")
-    export.add_argument("checkpoint", type=Path, help="checkpoint of `train joint`")
-    export.add_argument("weights", type=Path, help="safetensors file")
+    adapt = verbs.add_parser("adapt", help="fine-tune the default weights to your own camera")
+    adapt.add_argument("images", type=Path, metavar="IMAGES|BAG", help="folder of pictures, video or ROS bag")
+    adapt.add_argument("out", type=Path, metavar="OUT", help="folder of the run; it goes on where it is")
+    _add_settings(adapt)
+
+    recipe = verbs.add_parser("run", help="a whole recipe: stages, sizes, steps, data and seeds in one file")
+    recipe.add_argument("recipe", metavar="RECIPE", help="YAML file, or default, the recipe of the default weights")
+    recipe.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as in images=FOLDER stages.joint.steps=9")
+
+    export = verbs.add_parser("export", help="write the network of a run as weights")
+    export.add_argument("folder", type=Path, metavar="RUN", help="folder or checkpoint of `train joint`")
+    export.add_argument("weights", type=Path, metavar="WEIGHTS", help="safetensors file")
     export.add_argument("--license", default="", help="licence to note in the file")
 
 
-def _add_loop_options(parser: argparse.ArgumentParser, steps: int, batch: int) -> None:
-    parser.add_argument("--steps", type=int, default=steps, help="of the whole run (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=batch, help="samples a step (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="greatest rate (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and data (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes making samples (default: %(default)s)")
-    parser.add_argument("--accelerator", default="auto", help="cpu, cuda or auto (default: %(default)s)")
-    parser.add_argument("--precision", default="bf16-mixed", help="as Lightning names it (default: %(default)s)")
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=_SETTINGS)
+    parser.add_argument("--config", type=Path, metavar="YAML", help="file with settings; KEY=VALUE go before it")
+    parser.add_argument("--settings", action="store_true", help="print the settings as YAML and stop")
 
 
 def run(options: argparse.Namespace) -> int:
-    result = {"shapes": _shapes, "label": _label, "joint": _joint, "export": _export}[options.stage](options)
-    print(json.dumps(result))
+    handlers: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
+        "shapes": _shapes, "label": _label, "detector": _detector, "joint": _joint,
+        "adapt": _adapt, "run": _recipe, "export": _export,
+    }  # fmt: skip
+    result = handlers[options.stage](options)
+    if result is not None:
+        print(json.dumps(result))
     return 0
 
 
-def _loop_config(options: argparse.Namespace) -> Any:
-    from superpoint_ros.training.loop import LoopConfig
+def _settings(kind: type[Any], options: argparse.Namespace) -> Any:
+    """The settings of a stage, or None where they were only to be shown."""
+    from superpoint_ros.training import config
 
-    given = {field.name: getattr(options, field.name) for field in fields(LoopConfig) if hasattr(options, field.name)}
-    return LoopConfig(**given)
+    values = config.read_yaml(options.config) if options.config else {}
+    settings = config.build(kind, config.merged(values, config.overrides(options.overrides)))
+    if options.settings:
+        print(config.as_yaml(settings), end="")
+        return None
+    return settings
 
 
-def _shapes(options: argparse.Namespace) -> dict[str, Any]:
+def _shapes(options: argparse.Namespace) -> dict[str, Any] | None:
+    from superpoint_ros.training.config import ShapesConfig
+
+    # Where RUN may be left out, the first KEY=VALUE stands in its place.
+    if options.folder and "=" in options.folder.name:
+        options.overrides.insert(0, str(options.folder))
+        options.folder = None
+    settings = _settings(ShapesConfig, options)
+    if settings is None:
+        return None
     if options.preview:
         import cv2
 
-        from superpoint_ros.training.shapes import preview
+        from superpoint_ros.training.shapes.render import preview
 
-        if not cv2.imwrite(str(options.preview), preview(seed=options.seed)):
+        if not cv2.imwrite(str(options.preview), preview(settings.seed, size=settings.size)):
             raise ValueError(f"preview '{options.preview}' cannot be written")
         return {"preview": str(options.preview)}
+    if options.folder is None:
+        raise ValueError("the folder of the run is missing: superpoint-ros train shapes RUN")
     from superpoint_ros.training import stages
 
-    return {"step": stages.train_shapes(options.checkpoint, _loop_config(options))}
+    return {"step": stages.train_shapes(options.folder, settings)}
 
 
-def _label(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros.training import stages
+def _label(options: argparse.Namespace) -> dict[str, Any] | None:
+    from superpoint_ros.training import frames, loop, stages
     from superpoint_ros.training.labels import LabelConfig
 
-    given = {name: getattr(options, name) for name in ("warps", "longer_side", "threshold", "max_points")}
-    config = replace(LabelConfig(), **given)
-    return {"labelled": stages.label(options.checkpoint, options.images, options.out, config, options.device)}
+    settings = _settings(LabelConfig, options)
+    if settings is None:
+        return None
+    accelerator = options.device.split(":")[0]
+    processes = loop.launch(loop.LoopConfig(accelerator=accelerator))
+    with processes.rank_zero_first():
+        images = frames.folder(options.images, options.out / "frames", options.topic, options.every)
+    done = stages.label(options.detector, images, options.out, settings, processes)
+    return {"images": str(images), "labelled": done}
 
 
-def _joint(options: argparse.Namespace) -> dict[str, Any]:
+def _detector(options: argparse.Namespace) -> dict[str, Any] | None:
     from superpoint_ros.training import stages
+    from superpoint_ros.training.config import DetectorConfig
 
-    step = stages.train_joint(
-        options.checkpoint, options.start_from, options.images, options.labels, _loop_config(options)
-    )
+    settings = _settings(DetectorConfig, options)
+    if settings is None:
+        return None
+    step = stages.train_detector(options.folder, options.start_from, options.images, options.labels, settings)
     return {"step": step}
+
+
+def _joint(options: argparse.Namespace) -> dict[str, Any] | None:
+    from superpoint_ros.training import stages
+    from superpoint_ros.training.config import JointConfig
+
+    settings = _settings(JointConfig, options)
+    if settings is None:
+        return None
+    return {"step": stages.train_joint(options.folder, options.start_from, options.images, options.labels, settings)}
+
+
+def _adapt(options: argparse.Namespace) -> dict[str, Any] | None:
+    from superpoint_ros.training.adapt import AdaptConfig, adapt
+
+    settings = _settings(AdaptConfig, options)
+    if settings is None:
+        return None
+    result = adapt(options.images, options.out, settings, _measure)
+    _print_comparison(result.before, result.after)
+    return {
+        "weights": str(result.weights),
+        "held_out": result.held_out,
+        "before": asdict(result.before),
+        "after": asdict(result.after),
+    }
+
+
+def _measure(weights: Path | str, held_out: list[Path]) -> Any:
+    from superpoint_ros import SuperPoint
+    from superpoint_ros.evaluation import planar, warps
+
+    superpoint = SuperPoint(weights)
+
+    def method(image: Any) -> Any:
+        features = superpoint.extract(image)
+        return features.keypoints, features.descriptors
+
+    return planar.evaluate(method, warps.warped(held_out))
+
+
+def _print_comparison(before: Any, after: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{before.pairs} warped pairs of frames held out")
+    for heading in ("", "repeatability", "localisation (px)", "accuracy at 3 px", "homography at 1, 3, 5 px"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for name, scores in (("before", before), ("after", after)):
+        shares = " ".join(f"{share:.2f}" for share in scores.homography)
+        table.add_row(
+            name, f"{scores.repeatability:.3f}", f"{scores.localisation:.2f}", f"{scores.matching_accuracy:.3f}", shares
+        )
+    Console(stderr=True).print(table)
+
+
+def _recipe(options: argparse.Namespace) -> dict[str, Any]:
+    from superpoint_ros import weights
+    from superpoint_ros.training import config, recipe
+
+    target = recipe.run(recipe.read(options.recipe, config.overrides(options.overrides)))
+    return {"weights": str(target), "sha256": weights.load(target).sha256}
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
     from superpoint_ros import weights
-    from superpoint_ros.training.stages import read_checkpoint
+    from superpoint_ros.training import networks
 
-    weights.save(read_checkpoint(options.checkpoint), options.weights, {"license": options.license})
+    weights.save(networks.read(options.folder), options.weights, {"license": options.license})
     return {"weights": str(options.weights), "sha256": weights.load(options.weights).sha256}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
+
+_DECODING = ("max_keypoints", "nms_radius", "detection_threshold", "border")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,19 +17,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="known weights by name")
     info = actions.add_parser("info", help="what a weights file holds")
     info.add_argument("weights", help="known name, file or folder")
-    convert = actions.add_parser("convert", help="write any readable weights as this package's safetensors")
+    convert = actions.add_parser("convert", help="write any readable weights as safetensors or as a model file")
     convert.add_argument("weights", help="known name, file or folder")
-    convert.add_argument("out", type=Path, help="safetensors file")
+    convert.add_argument("out", type=Path, help="file to write")
+    _add_export_arguments(convert)
     fetch = actions.add_parser("fetch", help="download a weights file and check it before it is kept")
     fetch.add_argument("url", help="address of the file")
     fetch.add_argument("out", type=Path, help="file to write")
     fetch.add_argument("--sha256", required=True, help="checksum that the file must have, 64 hex digits")
-    for action in (listing, info, convert, fetch):
+    calibrate = actions.add_parser("calibrate", help="add what the precision int8 needs, measured on pictures")
+    calibrate.add_argument("weights", help="known name, file or folder")
+    calibrate.add_argument("out", type=Path, help="safetensors file to write")
+    calibrate.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders; some 20 are used")
+    for action in (listing, info, convert, fetch, calibrate):
         action.add_argument("--json", action="store_true", help="print JSON on stdout")
 
 
+def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    from superpoint_ros import interface
+
+    parser.add_argument(
+        "--to",
+        default="safetensors",
+        choices=("safetensors", "onnx", "openvino", "torchscript", "tensorrt"),
+        help="safetensors holds the weights alone; the others are whole models from grey picture to features, and what "
+        "follows fixes their sizes (default: %(default)s)",
+    )
+    parser.add_argument("--height", type=int, default=480, help="of the pictures, in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=640, help="of the pictures, in pixels (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default: %(default)s)")
+    for name in _DECODING:
+        parameter = interface.parameter(name)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=parameter.type,
+            default=parameter.default,
+            help=f"{parameter.description} (default: %(default)s)",
+        )
+    parser.add_argument("--no-subpixel", action="store_true", help="leave keypoints at whole pixels")
+
+
 def run(options: argparse.Namespace) -> int:
-    result = {"list": _list, "info": _info, "convert": _convert, "fetch": _fetch}[options.action](options)
+    actions = {"list": _list, "info": _info, "convert": _convert, "fetch": _fetch, "calibrate": _calibrate}
+    result = actions[options.action](options)
     if options.json:
         print(json.dumps(result))
     else:
@@ -64,10 +97,30 @@ def _info(options: argparse.Namespace) -> dict[str, Any]:
 def _convert(options: argparse.Namespace) -> dict[str, Any]:
     from superpoint_ros import weights
 
+    if options.to != "safetensors":
+        return _export(options)
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
     weights.save(weights.load(options.weights).network, options.out)
     return {"weights": str(options.out), "sha256": weights.load(options.out).sha256}
+
+
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from superpoint_ros import export, interface, weights
+    from superpoint_ros.decoding import Decoding
+
+    settings: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _DECODING})
+    decoding = Decoding(**settings, subpixel=not options.no_subpixel)
+    shape = export.Shape(options.height, options.width, options.batch, decoding)
+    found = weights.load(options.weights)
+    export.export(found.network, options.out, options.to, shape)
+    return {
+        "model": str(options.out),
+        "format": options.to,
+        "weights": found.label,
+        "images": f"{options.batch}x1x{options.height}x{options.width} uint8",
+        "outputs": ", ".join(export.NAMES),
+    }
 
 
 def _fetch(options: argparse.Namespace) -> dict[str, Any]:
@@ -81,3 +134,29 @@ def _fetch(options: argparse.Namespace) -> dict[str, Any]:
         options.url, f"sha256:{options.sha256.lower()}", fname=options.out.name, path=options.out.resolve().parent
     )
     return {"weights": path, "layout": weights.load(path).layout, "sha256": options.sha256.lower()}
+
+
+_PICTURES = 20
+_SIDE = 480
+
+
+def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+    from rich.progress import track
+
+    from superpoint_ros import calibration, weights
+    from superpoint_ros.pictures import pictures, read_grey
+
+    if options.out.suffix != ".safetensors":
+        raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
+    found = weights.load(options.weights)
+    named = [Path(name) for name in options.pictures]
+    paths = [path for name in named for path in (pictures(name) if name.is_dir() else [name])]
+    # Spread over all, as neighbours in a folder are often alike.
+    paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int))]
+    quiet = options.json or not sys.stderr.isatty()
+    images = (read_grey(path, _SIDE) for path in track(paths, "calibrating", disable=quiet))
+    ranges = calibration.calibrate(found.network, images)
+    kept = weights.metadata(found.path) if found.path.suffix == ".safetensors" else {}
+    weights.save(found.network, options.out, kept, ranges)
+    return {"weights": str(options.out), "pictures": len(paths), "sha256": weights.load(options.out).sha256}

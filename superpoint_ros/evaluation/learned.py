@@ -19,7 +19,8 @@ class SuperPointMethod:
             decided by the protocol, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel.
-        device, precision: as `SuperPoint` takes them; float32 gives the same numbers on every machine.
+        device, runtime, precision: as `SuperPoint` takes them. PyTorch in float32 gives the same numbers on every
+            machine, but for rounding.
     """
 
     name = "superpoint"
@@ -31,6 +32,7 @@ class SuperPointMethod:
         border: int = 4,
         subpixel: bool = True,
         device: str = "auto",
+        runtime: str = "pytorch",
         precision: str = "float32",
     ) -> None:
         from superpoint_ros import SuperPoint
@@ -42,6 +44,7 @@ class SuperPointMethod:
                 border=border,
                 subpixel=subpixel,
                 device=device,
+                runtime=runtime,
                 precision=precision,
             )
         if weights != "default":
@@ -56,9 +59,10 @@ class SuperPointMethod:
             "detection_threshold": used.detection_threshold,
             "border": used.border,
             "subpixel": used.subpixel,
+            "runtime": found.runtime.name,
             "precision": found.runtime.precision,
             "device": found.runtime.device.type,
-            "code": _code("network.py", "decoding.py", "superpoint.py", "runtimes/pytorch.py"),
+            "code": _code("network.py", "decoding.py", "superpoint.py", "runtimes/*.py"),
         }
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
@@ -107,10 +111,10 @@ def _without_training_state(weights: str, scratch: Path) -> str | Path:
     return target
 
 
-def _code(*names: str) -> str:
+def _code(*patterns: str) -> str:
     """Checksum of modules of this package: a change of theirs makes kept predictions stale."""
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for name in names:
-        digest.update((package / name).read_bytes())
+    for path in (path for pattern in patterns for path in sorted(package.glob(pattern))):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -41,16 +41,16 @@ class Pair:
 
     Attributes:
         name: of sequence and pictures.
-        group: what changes between the views, a value of `GROUPS` or "other".
         first, second: (H, W) uint8.
         homography: maps the first picture's pixels to the second's.
+        group: what changes between the views, a value of `GROUPS` or "other".
     """
 
     name: str
-    group: str
     first: Image
     second: Image
     homography: Matrix
+    group: str = "other"
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Views:
         scale = homography[2, 2]
         if abs(scale) > 1e-12:
             homography = homography / scale
-        return Pair(f"{self.sequence.name}/1-{k}", self.sequence.group, first, second, homography)
+        return Pair(f"{self.sequence.name}/1-{k}", first, second, homography, self.sequence.group)
 
     def _read(self, k: int) -> tuple[Image, NDArray[np.float64]]:
         if k not in self._framed:

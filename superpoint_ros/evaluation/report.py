@@ -19,17 +19,17 @@ class Table:
     """Text in rows and columns; the first column names what a row is about.
 
     Attributes:
-        benchmark: whose figures these are.
-        note: its numbers.
+        note: numbers of the protocol.
         best: (row, column) of the best figures of their column.
+        benchmark: whose figures these are.
     """
 
-    benchmark: str
     heading: str
     note: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     best: frozenset[tuple[int, int]] = frozenset()
+    benchmark: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _headline(heading: str, note: str, column: _Column, groups: list[str], summa
         (method, *(_number(value, column) for value in line)) for method, line in zip(methods, grid, strict=True)
     )
     best = {(r, c + 1) for c in range(len(groups)) for r in _best([line[c] for line in grid], column)}
-    return Table(summaries[0].benchmark, heading, note, ("method", *groups), rows, frozenset(best))
+    return Table(heading, note, ("method", *groups), rows, frozenset(best), summaries[0].benchmark)
 
 
 def _details(heading: str, note: str, columns: list[_Column], groups: list[str], summaries: list[Summary]) -> Table:
@@ -173,7 +173,7 @@ def _details(heading: str, note: str, columns: list[_Column], groups: list[str],
             ranks = _best([ordered[index].values[column.metric] for index in own], column)
             best |= {(own[rank], c + shift) for rank in ranks}
     header = ("method", *(("change",) if several else ()), "pairs", *(column.title for column in columns))
-    return Table(summaries[0].benchmark, heading, note, header, rows, frozenset(best))
+    return Table(heading, note, header, rows, frozenset(best), summaries[0].benchmark)
 
 
 def _number(value: float, column: _Column) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -74,7 +75,17 @@ def warped_pair(image: Image, name: str, settings: Warping) -> Pair:
     second = cv2.warpPerspective(first, to_first, settings.size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     homography = np.linalg.inv(to_first)
     second = _lit(rng, np.asarray(second, np.uint8), settings.light)
-    return Pair(name, "warped", first, second, homography / homography[2, 2])
+    return Pair(name, first, second, homography / homography[2, 2], "warped")
+
+
+def warped(pictures: Iterable[Path], settings: Warping | None = None) -> Iterator[Pair]:
+    """A pair of each picture, in memory.
+
+    Raises:
+        ValueError: if a file cannot be read as a picture.
+    """
+    for path in pictures:
+        yield warped_pair(read_grey(path), path.name, settings or Warping())
 
 
 def _lit(rng: np.random.Generator, image: Image, strength: float) -> Image:

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from superpoint_ros.decoding import heatmap
 from superpoint_ros.network import SuperPointNet
 from superpoint_ros.runtimes import PRECISIONS, choose_precision
 
@@ -27,4 +28,5 @@ class PyTorchRuntime:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         batch = images.to(self.device, non_blocking=True).to(self._dtype).div_(255)
-        return self._network(batch.contiguous(memory_format=torch.channels_last))
+        logits, descriptors = self._network(batch.contiguous(memory_format=torch.channels_last))
+        return heatmap(logits), descriptors

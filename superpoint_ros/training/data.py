@@ -1,21 +1,24 @@
-"""What the training stages read: Synthetic Shapes without end, and warped pairs of labelled pictures."""
+"""What the training stages read: labelled pictures in memory, and for every step the views to make of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
-from superpoint_ros.geometry import inside, project
-from superpoint_ros.training import photometric, shapes
-from superpoint_ros.training.homographies import HomographyRange, random_homography
+from superpoint_ros.pictures import pictures, read_grey
+from superpoint_ros.training.homographies import HomographyRange, random_homographies
+from superpoint_ros.training.labels import label_path
+from superpoint_ros.training.shapes.classes import draw
 
 
 def held_out(path: Path, one_in: int = 40) -> bool:
@@ -24,97 +27,116 @@ def held_out(path: Path, one_in: int = 40) -> bool:
     return int.from_bytes(digest[:4], "big") % one_in == 0
 
 
-def _rng(seed: int, start: int) -> np.random.Generator:
-    worker = get_worker_info()
-    return np.random.default_rng((seed, start, worker.id if worker else 0))
+@dataclass(frozen=True)
+class LabelledPictures:
+    """Grey pictures of one longer side with their keypoints.
+
+    Attributes:
+        pictures: (N, 1, S, S) uint8, each in the top left corner of its square.
+        sizes: (N, 2) as (height, width).
+        points: (N, P, 2) float32 pixels.
+        labelled: (N, P) bool, which places of `points` are used.
+    """
+
+    pictures: Tensor
+    sizes: NDArray[np.int64]
+    points: Tensor
+    labelled: Tensor
+
+    @classmethod
+    def read(
+        cls,
+        images: Path,
+        labels: Path,
+        longer_side: int,
+        chosen: Callable[[Path], bool] = lambda path: not held_out(path),
+        max_points: int = 300,
+        progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
+    ) -> LabelledPictures:
+        """Read the labelled pictures below a folder that are chosen; each takes longer_side squared bytes.
+
+        Raises:
+            ValueError: if no picture has labels.
+        """
+        found = [p for p in pictures(images) if chosen(p) and label_path(p, images, labels).exists()]
+        if not found:
+            raise ValueError(f"folder '{labels}' holds no labels for the pictures of '{images}'")
+        squares = torch.zeros(len(found), 1, longer_side, longer_side, dtype=torch.uint8)
+        points = torch.zeros(len(found), max_points, 2)
+        labelled = torch.zeros(len(found), max_points, dtype=torch.bool)
+        sizes = np.zeros((len(found), 2), np.int64)
+        for i, path in enumerate(progress(found)):
+            original = read_grey(path)
+            ratio = longer_side / max(original.shape)
+            sizes[i] = height, width = [max(round(side * ratio), 1) for side in original.shape]
+            how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+            squares[i, 0, :height, :width] = torch.from_numpy(cv2.resize(original, (width, height), interpolation=how))
+            best = np.load(label_path(path, images, labels))[:max_points, :2]
+            scale = np.array([width / original.shape[1], height / original.shape[0]])
+            points[i, : len(best)] = torch.from_numpy(((best + 0.5) * scale - 0.5).astype(np.float32))
+            labelled[i, : len(best)] = True
+        return cls(squares, sizes, points, labelled)
 
 
-def _padded(points: NDArray[np.floating], count: int) -> tuple[Tensor, Tensor]:
-    """The first `count` points as a tensor of fixed size, and which places are used."""
-    table = np.zeros((count, 2), np.float32)
-    used = min(len(points), count)
-    table[:used] = points[:used]
-    return torch.from_numpy(table), torch.arange(count) < used
+class ViewsDataset(Dataset[dict[str, Tensor]]):
+    """Batches of pictures with the homographies of their views, by number of the step.
 
-
-class ShapesDataset(IterableDataset):
-    """Pictures of Synthetic Shapes with their corners, without end; `start` makes a resumed run go on with new ones."""
-
-    def __init__(self, size: tuple[int, int], seed: int, start: int = 0, max_points: int = 96) -> None:
-        self.size, self.seed, self.start, self.max_points = size, seed, start, max_points
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        cv2.setNumThreads(1)
-        rng = _rng(self.seed, self.start)
-        while True:
-            image, corners = shapes.draw(rng, self.size)
-            image = photometric.augment(rng, image)
-            points, valid = _padded(corners, self.max_points)
-            yield {"image": torch.from_numpy(image)[None], "points": points, "valid": valid}
-
-
-class PairsDataset(IterableDataset):
-    """Two random views of labelled pictures, with the points that they share, without end.
+    A batch follows from the seed, the rank and the step alone: a resumed run sees what it would have seen.
 
     Args:
-        images: (H, W) uint8 pictures.
-        labels: for each, (N, 2) keypoints in its pixels.
         size: (height, width) of a view.
-        correspondences: points shared by the two views, half of them at labels.
+        views: of each picture.
+        rank, world: of this process among those that train together.
     """
 
     def __init__(
         self,
-        images: list[NDArray[np.uint8]],
-        labels: list[NDArray[np.floating]],
+        source: LabelledPictures,
         size: tuple[int, int],
+        batch: int,
+        views: int,
         ranges: HomographyRange,
         seed: int,
-        start: int = 0,
-        correspondences: int = 256,
-        max_points: int = 320,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
-        self.images, self.labels, self.size, self.ranges = images, labels, size, ranges
-        self.seed, self.start = seed, start
-        self.correspondences, self.max_points = correspondences, max_points
+        self.source, self.size, self.batch, self.views, self.ranges = source, size, batch, views, ranges
+        self.seed, self.rank, self.world = seed, rank, world
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        cv2.setNumThreads(1)
-        rng = _rng(self.seed, self.start)
-        while True:
-            for index in rng.permutation(len(self.images)):
-                yield self._pair(rng, self.images[index], self.labels[index])
-
-    def _view(
-        self, rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.floating]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.floating], NDArray[np.float64]]:
-        to_picture = random_homography(rng, image.shape, self.size, self.ranges)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        view = cv2.warpPerspective(image, to_picture, self.size[::-1], flags=flags, borderMode=cv2.BORDER_REFLECT_101)
-        points = project(np.linalg.inv(to_picture), labels)
-        points = points[inside(points, self.size)]
-        rng.shuffle(points)
-        return photometric.augment(rng, view), points, to_picture
-
-    def _pair(
-        self, rng: np.random.Generator, image: NDArray[np.uint8], labels: NDArray[np.floating]
-    ) -> dict[str, Tensor]:
-        first, first_points, first_map = self._view(rng, image, labels)
-        second, second_points, second_map = self._view(rng, image, labels)
-        across = np.linalg.inv(second_map) @ first_map
-        height, width = self.size
-        spread = rng.uniform(0, [width - 1, height - 1], (6 * self.correspondences, 2))
-        seen = inside(project(across, first_points), self.size)
-        candidates = np.vstack((first_points[seen][: self.correspondences // 2], spread))
-        target = project(across, candidates)
-        keep = np.flatnonzero(inside(target, self.size))[: self.correspondences]
-        matched_first, valid = _padded(candidates[keep], self.correspondences)
-        matched_second, _ = _padded(target[keep], self.correspondences)
-        points = [_padded(p, self.max_points) for p in (first_points, second_points)]
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng((self.seed, step, self.rank))
+        chosen = self._pictures(step)
+        source = self.source
+        sizes = np.repeat(source.sizes[chosen], self.views, axis=0)
+        maps = random_homographies(rng, sizes, self.size, self.ranges).reshape(self.batch, self.views, 3, 3)
+        index = torch.from_numpy(chosen)
+        order = torch.from_numpy(rng.permutation(source.points.shape[1]))
         return {
-            "images": torch.from_numpy(np.stack((first, second)))[:, None],
-            "points": torch.stack([p for p, _ in points]),
-            "valid": torch.stack([v for _, v in points]),
-            "matches": torch.stack((matched_first, matched_second)),
-            "matched": valid,
+            "pictures": source.pictures[index],
+            "labels": source.points[index][:, order],
+            "labelled": source.labelled[index][:, order],
+            "to_picture": torch.from_numpy(maps),
+            "seed": torch.tensor(int(rng.integers(2**62))),
+            "step": torch.tensor(step),
         }
+
+    def _pictures(self, step: int) -> NDArray[np.int64]:
+        """Each epoch shows every picture once, in an order of its own, shared out among the processes."""
+        count = len(self.source.sizes)
+        first = (step * self.world + self.rank) * self.batch
+        places = range(first, first + self.batch)
+        epochs = {place // count for place in places}
+        shuffled = {epoch: np.random.default_rng((self.seed, epoch)).permutation(count) for epoch in epochs}
+        return np.array([shuffled[place // count][place % count] for place in places])
+
+
+class ShapesDataset(Dataset[dict[str, Any]]):
+    """Batches of Synthetic Shapes, not yet rendered, by number of the step; see `ViewsDataset`."""
+
+    def __init__(self, size: tuple[int, int], batch: int, ranges: HomographyRange, seed: int, rank: int = 0) -> None:
+        self.size, self.batch, self.ranges, self.seed, self.rank = size, batch, ranges, seed, rank
+
+    def __getitem__(self, step: int) -> dict[str, Any]:
+        rng = np.random.default_rng((self.seed, step, self.rank))
+        scenes = [draw(rng, self.size, ranges=self.ranges) for _ in range(self.batch)]
+        return {"scenes": scenes, "seed": torch.tensor(int(rng.integers(2**62))), "step": torch.tensor(step)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ class HomographyRange:
     """How far random homographies go.
 
     Attributes:
-        rotation: standard deviation in degrees.
+        rotation: standard deviation in degrees; 180 and more is any rotation.
         scale_min, scale_max: side of the region seen, as a share of the largest one that fits.
         perspective: greatest shift of a corner by perspective, as a share of the region's half side.
         shear: greatest horizontal or vertical shear.
@@ -29,35 +30,54 @@ class HomographyRange:
     shear: float = 0.1
     outside: float = 0.0
 
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+def random_homographies(
+    rng: np.random.Generator,
+    sources: NDArray[np.integer] | list[tuple[int, int]],
+    target: tuple[int, int],
+    ranges: HomographyRange,
+) -> NDArray[np.float64]:
+    """Homographies that map pixels of a target-sized view to pixels of source-sized pictures.
+
+    The view's corners fall inside the picture, but for `ranges.outside`.
+
+    Args:
+        sources: (B, 2) as (height, width) of each picture.
+        target: (height, width) of the views.
+
+    Returns:
+        (B, 3, 3).
+    """
+    last = np.asarray(sources, float)[:, ::-1] - 1
+    count = len(last)
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)
+    width_height = np.array(target[::-1], float)
+
+    shape = corners + rng.uniform(-ranges.perspective, ranges.perspective, (count, 4, 2))
+    shape = shape * width_height / width_height.max()
+    shear = np.tile(np.eye(2), (count, 1, 1))
+    shear[:, [0, 1], [1, 0]] = rng.uniform(-ranges.shear, ranges.shear, (count, 2))
+    angle = np.deg2rad(rng.normal(0, ranges.rotation, count))
+    if ranges.rotation >= 180:
+        angle = rng.uniform(-np.pi, np.pi, count)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    rotation = np.stack((cosine, -sine, sine, cosine), axis=-1).reshape(count, 2, 2)
+    shape = shape @ shear @ rotation.transpose(0, 2, 1)
+
+    room = last * (1 + ranges.outside)
+    largest = (room / np.ptp(shape, axis=1)).min(axis=1)
+    scale = largest * np.exp(rng.uniform(np.log(ranges.scale_min), np.log(ranges.scale_max), count))
+    quad = shape * scale[:, None, None]
+    free = np.maximum(room - np.ptp(quad, axis=1), 0)
+    corner = rng.uniform(0, 1, (count, 2)) * free - last * ranges.outside / 2
+    quad = quad - quad.min(axis=1, keepdims=True) + corner[:, None]
+    return homography_from_corners((corners + 1) / 2 * (width_height - 1), quad)
+
 
 def random_homography(
     rng: np.random.Generator, source: tuple[int, int], target: tuple[int, int], ranges: HomographyRange
 ) -> NDArray[np.float64]:
-    """A homography that maps pixels of a target-sized patch to pixels of a source-sized picture.
-
-    Sizes are (height, width). The patch's corners fall inside the picture, but for `ranges.outside`.
-    """
-    (source_h, source_w), (target_h, target_w) = source, target
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], float)
-    aspect = np.array([target_w, target_h], float) / max(target_w, target_h)
-
-    shape = corners + rng.uniform(-ranges.perspective, ranges.perspective, (4, 2))
-    shape = shape * aspect
-    shape = shape @ np.array(
-        [[1, rng.uniform(-ranges.shear, ranges.shear)], [rng.uniform(-ranges.shear, ranges.shear), 1]]
-    )
-    angle = np.deg2rad(rng.normal(0, ranges.rotation))
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    shape = shape @ rotation.T
-
-    extent = np.ptp(shape, axis=0)
-    room = np.array([source_w - 1, source_h - 1]) * (1 + ranges.outside)
-    largest = (room / extent).min()
-    low, high = np.log(ranges.scale_min), np.log(ranges.scale_max)
-    quad = shape * largest * np.exp(rng.uniform(low, high))
-    free = room - np.ptp(quad, axis=0)
-    corner = rng.uniform(0, 1, 2) * np.maximum(free, 0) - np.array([source_w - 1, source_h - 1]) * ranges.outside / 2
-    quad = quad - quad.min(axis=0) + corner
-
-    patch = (corners + 1) / 2 * np.array([target_w - 1, target_h - 1])
-    return homography_from_corners(patch, quad)
+    """One of `random_homographies`, (3, 3)."""
+    return random_homographies(rng, [source], target, ranges)[0]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -17,7 +19,10 @@ from torch import Tensor
 from superpoint_ros import decoding
 from superpoint_ros.network import CELL
 from superpoint_ros.pictures import pictures, read_grey
-from superpoint_ros.training.homographies import HomographyRange, random_homography
+from superpoint_ros.training.homographies import HomographyRange, random_homographies
+from superpoint_ros.training.views import warp
+
+Detector = Callable[[Tensor], Tensor]
 
 _log = logging.getLogger(__name__)
 
@@ -43,74 +48,85 @@ class LabelConfig:
     max_points: int = 600
     batch: int = 16
     seed: int = 0
-    homographies: HomographyRange = HomographyRange(rotation=30, scale_min=0.5, scale_max=1.2, outside=0.3)
+    homographies: HomographyRange = HomographyRange(rotation=40, scale_min=0.5, scale_max=1.2, outside=0.3)
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
-def adapted_heatmap(
-    heatmap: Callable[[Tensor], Tensor], image: NDArray[np.uint8], config: LabelConfig
-) -> NDArray[np.float32]:
+def adapted_heatmap(heatmap: Detector, image: Tensor, config: LabelConfig, seed: int = 0) -> Tensor:
     """Mean of the heat maps of an image and of its warps, each warped back (paper, equation 10).
 
     Args:
         heatmap: (B, 1, H, W) float in 0..1, sides multiples of 8 -> (B, H, W) probabilities.
-        image: (H, W) uint8.
+        image: (H, W) float in 0..1, on the device to work on.
+        seed: added to that of the settings, so that every picture gets homographies of its own.
+
+    Returns:
+        (H, W) float32.
     """
-    rng = np.random.default_rng(config.seed)
-    height, width = image.shape
+    size = height, width = (image.shape[0], image.shape[1])
     padded = (-(-height // CELL) * CELL, -(-width // CELL) * CELL)
-    total, count = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
-    maps = [np.eye(3)]
-    maps += [random_homography(rng, image.shape, image.shape, config.homographies) for _ in range(config.warps - 1)]
-    ones = np.ones((height, width), np.float32)
-    for start in range(0, len(maps), config.batch):
-        chunk = maps[start : start + config.batch]
-        views = np.zeros((len(chunk), 1, *padded), np.uint8)
-        for view, to_image in zip(views, chunk, strict=True):
-            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            view[0] = cv2.warpPerspective(image, to_image, padded[::-1], flags=flags)
-        heats = heatmap(torch.from_numpy(views).float() / 255).float().cpu().numpy()
-        for heat, to_image in zip(heats, chunk, strict=True):
-            seen = _seen(ones, to_image)
-            total += cv2.warpPerspective(heat[:height, :width] * seen, to_image, (width, height))
-            count += cv2.warpPerspective(seen, to_image, (width, height))
-    return np.asarray(total / np.maximum(count, 1), np.float32)
+    rng = np.random.default_rng((config.seed, seed))
+    maps = random_homographies(rng, [size] * config.warps, size, config.homographies)
+    maps[0] = np.eye(3)
+    total = torch.zeros(2, height, width, device=image.device)
+    for chunk in torch.from_numpy(maps).split(config.batch):
+        to_image, to_view = (m.float().to(image.device) for m in (chunk, torch.linalg.inv(chunk)))
+        views = warp(image.expand(len(chunk), 1, -1, -1), to_image, padded)
+        heat = heatmap(views).float().unsqueeze(1)
+        seen = _seen(to_image, size, padded)
+        total += warp(torch.cat((heat * seen, seen), dim=1), to_view, size).sum(dim=0)
+    return total[0] / total[1].clamp_min(1.0)
 
 
-def _seen(ones: NDArray[np.float32], to_image: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Where a view shows the image, less a margin in which the black outside makes false corners."""
-    size = ones.shape[::-1]
-    mask = cv2.warpPerspective(ones, to_image, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-    return cv2.erode(mask, np.ones((7, 7)), borderType=cv2.BORDER_CONSTANT, borderValue=1)
+def _seen(to_image: Tensor, size: tuple[int, int], view: tuple[int, int]) -> Tensor:
+    """Where views show the image, less a margin in which the black outside makes false corners: (B, 1, H, W)."""
+    ones = torch.ones(len(to_image), 1, *size, device=to_image.device)
+    outside = 1 - warp(ones, to_image, view)
+    # Beyond the view's own edge there is nothing to fear: the detector is used to it.
+    outside = torch.nn.functional.max_pool2d(outside, 7, stride=1, padding=3)
+    return (outside < 0.5).float()
 
 
 def label_image(
-    heatmap: Callable[[Tensor], Tensor], image: NDArray[np.uint8], config: LabelConfig
+    heatmap: Detector, image: NDArray[np.uint8], config: LabelConfig, device: str = "cpu", seed: int = 0
 ) -> NDArray[np.float32]:
     """Labels of one (H, W) uint8 image: (N, 3) x, y in its pixels, and mean probability, best first."""
     scale = min(1.0, config.longer_side / max(image.shape)) if config.longer_side else 1.0
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-    heat = torch.from_numpy(adapted_heatmap(heatmap, small, config))[None]
+    tensor = torch.from_numpy(np.ascontiguousarray(small)).to(device).float() / 255
+    heat = adapted_heatmap(heatmap, tensor, config, seed)[None]
     settings = decoding.Decoding(config.max_points, config.nms_radius, config.threshold, border=2)
     positions, scores = decoding.pick(heat, settings)
-    points = decoding.refine(heat, positions)[0][scores[0] > 0].numpy()
+    found = scores[0] > 0
+    points = decoding.refine(heat, positions)[0][found].cpu().numpy()
     ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], np.float32)
-    return np.column_stack(((points + 0.5) * ratio - 0.5, scores[0][scores[0] > 0].numpy())).astype(np.float32)
+    return np.column_stack(((points + 0.5) * ratio - 0.5, scores[0][found].cpu().numpy())).astype(np.float32)
 
 
 def label_folder(
-    heatmap: Callable[[Tensor], Tensor],
+    heatmap: Detector,
     images: str | Path,
     out: str | Path,
     config: LabelConfig,
-    progress: Callable[[Iterable[Path]], Iterable[Path]] = lambda paths: paths,
+    device: str = "cpu",
+    progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
+    chosen: Callable[[Path], bool] = lambda path: True,
+    share: tuple[int, int] = (0, 1),
 ) -> int:
-    """Label every picture below a folder into one .npy file each; pictures labelled before are left alone.
+    """Label the chosen pictures below a folder into one .npy file each; those labelled before are left alone.
+
+    Args:
+        share: number of this process, and of all that label together.
 
     Returns:
         The number of pictures labelled now.
     """
     images, out = Path(images), Path(out)
-    todo = [path for path in pictures(images) if not label_path(path, images, out).exists()]
+    rank, world = share
+    todo = [
+        path for path in pictures(images)[rank::world] if chosen(path) and not label_path(path, images, out).exists()
+    ]
     done = 0
     for path in progress(todo):
         try:
@@ -121,8 +137,9 @@ def label_folder(
         target = label_path(path, images, out)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
+        seed = zlib.crc32(path.relative_to(images).as_posix().encode())
         with open(partial, "wb") as file:
-            np.save(file, label_image(heatmap, image, config))
+            np.save(file, label_image(heatmap, image, config, device, seed))
         os.replace(partial, target)
         done += 1
     return done

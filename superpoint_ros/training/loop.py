@@ -1,23 +1,35 @@
-"""The training loop that every stage shares: mixed precision, checkpoints, resumption; Lightning Fabric carries it."""
+"""The training loop that every stage shares: precision, processes, checkpoints, resumption. Fabric carries it."""
 
 from __future__ import annotations
 
 import logging
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import torch
-from lightning.fabric import Fabric
-from torch import nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from superpoint_ros.training.objectives import Objective
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 _log = logging.getLogger(__name__)
+_MOST_SKIPPED_IN_A_ROW = 50
+
+
+class Diverged(ValueError):
+    """Losses stayed not finite; one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -26,112 +38,240 @@ class LoopConfig:
 
     Attributes:
         steps: optimiser steps of the whole run.
-        batch: samples a step.
-        learning_rate: greatest rate, reached after `warmup` steps and then lowered to zero along a cosine.
+        batch: pictures a step, in each process.
+        learning_rate: greatest rate, reached after `warmup` steps.
+        decay: share of the run at its end in which the rate falls to zero along a cosine.
         weight_decay: of AdamW.
         clip: greatest gradient norm.
         seed: of weights and data.
-        precision: as Lightning names it.
-        accelerator: cpu, cuda or auto.
-        workers: processes that make samples.
+        precision: as Lightning names it: 32-true, bf16-mixed, 16-mixed ...
+        accelerator, devices, nodes, strategy: as Lightning names them; ddp with several devices.
+        workers: processes that prepare batches, 0 for none.
         checkpoint_seconds: longest time between checkpoints.
+        log_every: steps between points of the curves.
+        picture_every: steps between pictures.
     """
 
-    steps: int
-    batch: int
+    steps: int = 10_000
+    batch: int = 8
     learning_rate: float = 1e-3
     warmup: int = 100
+    decay: float = 0.5
     weight_decay: float = 1e-4
     clip: float = 5.0
     seed: int = 0
     precision: str = "bf16-mixed"
     accelerator: str = "auto"
-    workers: int = 1
+    devices: int | str = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    workers: int = 0
     checkpoint_seconds: float = 120.0
+    log_every: int = 20
+    picture_every: int = 500
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+class Monitor(Protocol):
+    """Watches a run, in the first process only."""
+
+    def curves(self, step: int, values: dict[str, float]) -> None: ...
+
+    def picture(self, step: int, objective: Objective, batch: dict[str, Tensor]) -> None: ...
+
+
+def launch(config: LoopConfig) -> Fabric:
+    """The processes of a run: one, or several under torchrun or as `devices` says."""
+    from lightning.fabric import Fabric  # takes seconds, which settings and previews need not wait for
+
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=config.strategy,
+        precision=config.precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
 
 
 def rate(step: int, config: LoopConfig) -> float:
-    """Learning rate of a step: linear warm-up, then half a cosine down to zero."""
+    """Learning rate of a step: linear warm-up, constant, then half a cosine down to zero."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
-    done = (step - config.warmup) / max(config.steps - config.warmup, 1)
+    start = max(config.steps * (1 - config.decay), config.warmup)
+    done = max(step - start, 0) / max(config.steps - start, 1)
     return config.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
 
 def run(
-    objective: nn.Module,
-    dataset: Callable[[int], IterableDataset],
+    objective: Objective,
+    dataset: Callable[[int, int], Dataset[dict[str, Tensor]]],
     config: LoopConfig,
     checkpoint: Path,
-    keep_going: Callable[[], bool] = lambda: True,
+    monitor: Monitor | None = None,
+    extras: dict[str, Any] | None = None,
 ) -> int:
-    """Train until `config.steps`, going on from `checkpoint` where it exists; Ctrl-C saves and stops.
+    """Train until `config.steps`, going on from `checkpoint` where it exists.
+
+    Ctrl-C and SIGTERM save and stop; what a sudden death loses is less than `config.checkpoint_seconds`.
 
     Args:
-        objective: maps a batch to a dict of losses, of which "loss" is minimised.
-        dataset: makes the data from the step at which the run starts, so that a resumed run sees new samples.
+        objective: what to train, and to which end.
+        dataset: rank and number of processes -> batches by number of the step.
         checkpoint: file, replaced whole so that an interruption never leaves half of one.
-        keep_going: asked after every step; False saves and stops early.
+        extras: plain values to keep in the checkpoint.
 
     Returns:
         The step reached.
+
+    Raises:
+        Diverged: if losses or gradients are not finite many times in a row.
     """
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)  # type: ignore[arg-type]
-    fabric.seed_everything(config.seed, verbose=False)
-    objective = objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    model, optimizer = fabric.setup(objective, optimizer)
-    state: dict[str, Any] = {"model": model, "optimizer": optimizer, "step": 0, "skipped": 0}
+    fabric = launch(config)
+    module = objective.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+    model, optimizer = fabric.setup(module, optimizer)
+    state: dict[str, Any] = {"model": model, "optimizer": optimizer, "step": 0, "skipped": 0, "extras": extras or {}}
     if checkpoint.exists():
         fabric.load(checkpoint, state)
-    step = state["step"]
+    step = int(state["step"])
     if step >= config.steps:
         return step
     loader = DataLoader(
-        dataset(step),
-        batch_size=config.batch,
+        dataset(fabric.global_rank, fabric.world_size),
+        batch_size=None,
+        sampler=range(step, config.steps),
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
         # A forked worker hangs where the parent's OpenCV has threads already.
         multiprocessing_context="spawn" if config.workers else None,
+        pin_memory=fabric.device.type == "cuda",
     )
-    saved = time.monotonic()
+    watch = monitor if fabric.is_global_zero else None
+    bar = tqdm(total=config.steps, initial=step, unit="step", mininterval=5, disable=not fabric.is_global_zero)
+    saved, in_a_row = time.monotonic(), 0
     model.train()
-    bar = tqdm(total=config.steps, initial=step, unit="step", mininterval=5)
-    try:
-        for batch in fabric.setup_dataloaders(loader):
-            for group in optimizer.param_groups:
-                group["lr"] = rate(step, config)
-            losses = model(batch)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(losses["loss"])
-            norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-            if bool(torch.isfinite(losses["loss"].detach()) & torch.isfinite(norm)):
-                optimizer.step()
-            else:
-                state["skipped"] += 1
-                _log.warning("step %d gave a loss or gradient that is not finite and was skipped", step)
-            step += 1
-            bar.update()
-            if step % 20 == 0:
-                bar.set_postfix({name: f"{value.item():.3f}" for name, value in losses.items()}, refresh=False)
-            if time.monotonic() - saved > config.checkpoint_seconds:
-                _save(fabric, checkpoint, state, step)
-                saved = time.monotonic()
-            if step >= config.steps or not keep_going():
-                break
-    except KeyboardInterrupt:
-        _log.warning("stopped at step %d of %d", step, config.steps)
-        raise
-    finally:
-        bar.close()
-        _save(fabric, checkpoint, state, step)
+    with _stoppable() as stopped:
+        try:
+            for made in loader:
+                batch = _on_device(made, fabric.device)
+                losses = _step(fabric, objective, model, optimizer, batch, rate(step, config), config.clip)
+                if losses is None:
+                    state["skipped"] += 1
+                    in_a_row += 1
+                    _log.warning("step %d gave gradients that are not finite and was skipped", step)
+                    if in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+                        raise Diverged(
+                            f"training diverged: {in_a_row} steps in a row up to step {step} gave gradients that are "
+                            "not finite; a lower learning_rate may help"
+                        )
+                else:
+                    in_a_row = 0
+                step += 1
+                bar.update()
+                if losses and step % config.log_every == 0:
+                    values = {name: float(value.detach()) for name, value in losses.items()}
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+                    if watch:
+                        watch.curves(step, {**values, "learning_rate": rate(step - 1, config)})
+                if watch and step % config.picture_every == 0:
+                    watch.picture(step, objective, batch)
+                if time.monotonic() - saved > config.checkpoint_seconds and step < config.steps:
+                    _save(fabric, checkpoint, state, step, give_up=False)
+                    saved = time.monotonic()
+                if _agreed(fabric, stopped, step, config):
+                    _log.warning("stopped at step %d of %d", step, config.steps)
+                    raise KeyboardInterrupt
+        finally:
+            bar.close()
+            _save(fabric, checkpoint, state, step, give_up=True)
+    fabric.barrier()  # nobody reads the checkpoint before it is there
     return step
 
 
-def _save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int) -> None:
+def _agreed(fabric: Fabric, stopped: threading.Event, step: int, config: LoopConfig) -> bool:
+    """Whether to stop now; several processes ask each other from time to time, and stop at the same step."""
+    if fabric.world_size == 1:
+        return stopped.is_set()
+    if step % config.log_every:
+        return False
+    flag = torch.tensor(float(stopped.is_set()), device=fabric.device)
+    total = cast(Tensor, fabric.all_reduce(flag, reduce_op="sum"))
+    return float(total) > 0
+
+
+def _step(
+    fabric: Fabric,
+    objective: Objective,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Any,
+    learning_rate: float,
+    clip: float,
+) -> dict[str, Tensor] | None:
+    """One optimiser step; None, with the model unchanged, where the gradients are not finite."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    # A forward pass alone spoils the running means of batch normalisation.
+    before = [buffer.clone() for buffer in model.buffers()]
+    images, truth = objective.prepare(batch)
+    losses = objective.losses(model(images.contiguous(memory_format=torch.channels_last)), truth)
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(losses["loss"])
+    # Gradients are summed over the processes: each of them decides alike.
+    norm = fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
+    if norm is not None and not bool(torch.isfinite(norm)):
+        with torch.no_grad():
+            for buffer, old in zip(model.buffers(), before, strict=True):
+                buffer.copy_(old)
+        return None
+    optimizer.step()
+    return losses
+
+
+def _on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+
+
+@contextmanager
+def _stoppable() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a step is never torn; a second signal acts at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int, give_up: bool) -> None:
+    """Replace the checkpoint; a full disk leaves the old one, and ends the run only where `give_up` says so."""
     state["step"] = step
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     partial = checkpoint.with_suffix(".partial")
-    fabric.save(partial, state)
-    os.replace(partial, checkpoint)
+    try:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        fabric.save(partial, state)
+        if fabric.is_global_zero:
+            os.replace(partial, checkpoint)
+    except (OSError, RuntimeError) as error:
+        partial.unlink(missing_ok=True)
+        if give_up:
+            raise OSError(f"checkpoint '{checkpoint}' cannot be written: {error}") from error
+        _log.warning("checkpoint '%s' cannot be written, training goes on: %s", checkpoint, error)

@@ -1,48 +1,182 @@
-"""What a training stage minimises: a module from a batch to its losses."""
+"""What a training stage minimises. The views are made here, in batches on the device that trains.
+
+The network alone runs in low precision; pictures, coordinates and losses are float32 throughout.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from superpoint_ros import decoding
 from superpoint_ros.network import SuperPointNet
-from superpoint_ros.training.losses import detector_loss, detector_targets, dual_softmax_loss
+from superpoint_ros.training import views
+from superpoint_ros.training.losses import descriptor as descriptor_losses
+from superpoint_ros.training.losses import detector as detector_losses
+from superpoint_ros.training.photometric import Photometric, augment
+from superpoint_ros.training.shapes import render
+
+Batch = Mapping[str, Any]
+Losses = dict[str, Tensor]
+_OVERSAMPLE = 2
+_MOST_CORNERS = 96
 
 
-def _normalised(images: Tensor) -> Tensor:
-    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+@dataclass(frozen=True)
+class JointLoss:
+    """How the losses of joint training are chosen and weighted.
+
+    Attributes:
+        detector_weight: of the cross-entropy against the labels.
+        descriptor: dual_softmax over sampled correspondences, or hinge, the paper's.
+        descriptor_weight: of the descriptor loss (the paper's lambda).
+        positive_margin, negative_margin, positive_weight: of the hinge loss (equation 6 and lambda_d).
+        temperature: of the dual softmax.
+        correspondences: points sampled per pair.
+        localisation: weight of the distance between keypoints found in both views.
+        repetition: weight of the reward for keypoints found again.
+        ramp: steps in which those two grow to their weight.
+    """
+
+    detector_weight: float = 1.0
+    descriptor: Literal["dual_softmax", "hinge"] = "dual_softmax"
+    descriptor_weight: float = 0.5
+    positive_margin: float = 1.0
+    negative_margin: float = 0.2
+    positive_weight: float = 250.0
+    temperature: float = 0.05
+    correspondences: int = 256
+    localisation: float = 0.15
+    repetition: float = 0.1
+    ramp: int = 500
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
-class DetectorObjective(nn.Module):
-    """MagicPoint: the detector head alone, on labelled pictures (paper, section 4)."""
+class Objective(Protocol):
+    """A training stage's task.
+
+    Attributes:
+        module: what is trained, from images (B, 1, H, W) in 0..1 to the outputs that `losses` takes.
+    """
+
+    module: nn.Module
+
+    def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
+        """A batch of the dataset -> images on its device, and what is true of them."""
+
+    def losses(self, outputs: Any, truth: Batch) -> Losses:
+        """The losses, of which "loss" is minimised."""
+
+
+class DetectorOnly(nn.Module):
+    """A network without its descriptor head, which stays as it is."""
 
     def __init__(self, network: SuperPointNet) -> None:
         super().__init__()
         self.network = network
+        for layer in (network.convDa, network.convDb):
+            layer.requires_grad_(False)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        image = batch["image"]
-        logits = self.network.detect(self.network.encode(_normalised(image)))
-        size = (image.shape[-2], image.shape[-1])
-        return {"loss": detector_loss(logits, detector_targets(batch["points"], batch["valid"], size))}
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.detect(self.network.encode(images))
 
 
-class JointObjective(nn.Module):
-    """Detector and descriptor on warped pairs (paper, section 3.4, with a dual softmax for the hinge loss)."""
+class ShapesObjective:
+    """MagicPoint on Synthetic Shapes: a batch holds scenes and a seed."""
 
-    def __init__(self, network: SuperPointNet, descriptor_weight: float = 0.5) -> None:
-        super().__init__()
-        self.network = network
-        self.descriptor_weight = descriptor_weight
+    def __init__(self, network: SuperPointNet, size: tuple[int, int], photometric: Photometric | None = None) -> None:
+        self.module: nn.Module = DetectorOnly(network)
+        self.size, self.photometric = size, photometric or Photometric()
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        images = batch["images"]
-        pairs, size = len(images), (images.shape[-2], images.shape[-1])
-        logits, descriptors = self.network(_normalised(images.flatten(0, 1)))
-        targets = detector_targets(batch["points"].flatten(0, 1), batch["valid"].flatten(0, 1), size)
-        detector = detector_loss(logits, targets)
-        sampled = decoding.sample(descriptors, batch["matches"].flatten(0, 1)).unflatten(0, (pairs, 2))
-        descriptor = dual_softmax_loss(sampled[:, 0], sampled[:, 1], batch["matches"][:, 1], batch["matched"])
-        loss = detector + self.descriptor_weight * descriptor
-        return {"loss": loss, "detector": detector.detach(), "descriptor": descriptor.detach()}
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
+        device = batch["seed"].device
+        generator = _generator(batch, device)
+        images = render.render(batch["scenes"], self.size, generator)
+        points, used = render.labels(batch["scenes"], _MOST_CORNERS, device)
+        valid = used & views.inside(points, self.size)
+        return augment(images, generator, self.photometric), {**batch, "points": points, "valid": valid}
+
+    def losses(self, outputs: Any, truth: Batch) -> Losses:
+        target = detector_losses.targets(truth["points"], truth["valid"], self.size)
+        return {"loss": detector_losses.cross_entropy(outputs, target)}
+
+
+class DetectorObjective:
+    """MagicPoint: the detector head alone, on labelled views (paper, section 4).
+
+    A batch holds pictures (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_picture (B, V, 3, 3) and a seed.
+    """
+
+    def __init__(self, network: SuperPointNet, size: tuple[int, int], photometric: Photometric | None = None) -> None:
+        self.module: nn.Module = DetectorOnly(network)
+        self.size, self.photometric = size, photometric or Photometric()
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
+        maps = batch["to_picture"].flatten(0, 1)
+        count = batch["to_picture"].shape[1]
+        pictures = (batch["pictures"].float() / 255).repeat_interleave(count, dim=0)
+        points = views.project(torch.linalg.inv(maps).float(), batch["labels"].repeat_interleave(count, dim=0))
+        valid = batch["labelled"].repeat_interleave(count, dim=0) & views.inside(points, self.size)
+        images = views.warp(pictures, maps.float(), self.size, _OVERSAMPLE)
+        images = augment(images, _generator(batch, images.device), self.photometric)
+        return images, {**batch, "points": points, "valid": valid}
+
+    def losses(self, outputs: Any, truth: Batch) -> Losses:
+        target = detector_losses.targets(truth["points"], truth["valid"], self.size)
+        return {"loss": detector_losses.cross_entropy(outputs, target)}
+
+
+class JointObjective(DetectorObjective):
+    """Detector and descriptor on warped pairs (paper, section 3.4); V is 2."""
+
+    def __init__(
+        self,
+        network: SuperPointNet,
+        size: tuple[int, int],
+        photometric: Photometric | None = None,
+        loss: JointLoss | None = None,
+    ) -> None:
+        super().__init__(network, size, photometric)
+        self.module = network
+        self.weights = loss or JointLoss()
+
+    def losses(self, outputs: Any, truth: Batch) -> Losses:
+        logits, descriptors = (output.float() for output in outputs)
+        weights, maps = self.weights, truth["to_picture"]
+        across = (torch.linalg.inv(maps[:, 1]) @ maps[:, 0]).float()
+        target = detector_losses.targets(truth["points"], truth["valid"], self.size)
+        result = {"detector": detector_losses.cross_entropy(logits, target)}
+        if weights.descriptor == "hinge":
+            first, second = descriptors.unflatten(0, (-1, 2)).unbind(dim=1)
+            margins = (weights.positive_margin, weights.negative_margin, weights.positive_weight)
+            result["descriptor"] = descriptor_losses.hinge(first, second, across, *margins)
+        else:
+            result["descriptor"] = self._dual_softmax(descriptors, truth, across)
+        loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
+        if weights.localisation or weights.repetition:
+            heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
+            result["localisation"], repetition, result["repeated"] = detector_losses.agreement(heat, across)
+            grown = min(float(truth["step"]) / max(weights.ramp, 1), 1.0)
+            loss = loss + grown * (weights.localisation * result["localisation"] + weights.repetition * repetition)
+        return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
+
+    def _dual_softmax(self, descriptors: Tensor, truth: Batch, across: Tensor) -> Tensor:
+        with torch.no_grad():
+            points, valid = (truth[name].unflatten(0, (-1, 2))[:, 0] for name in ("points", "valid"))
+            generator = _generator(truth, across.device, 1)
+            count = self.weights.correspondences
+            first, second, used = views.correspondences(points, valid, across, self.size, count, generator)
+        sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
+        one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
+        return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
+
+
+def _generator(batch: Batch, device: torch.device, offset: int = 0) -> torch.Generator:
+    return torch.Generator(device).manual_seed(int(batch["seed"]) + offset)

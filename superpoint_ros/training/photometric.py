@@ -1,60 +1,136 @@
-"""Photometric augmentation of grey pictures: what lenses, sensors and codecs do to them."""
+"""Photometric augmentation in batches on the training device: what light, lenses, sensors and codecs do to pictures."""
 
 from __future__ import annotations
 
-import cv2
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor
 
-Image = NDArray[np.uint8]
-
-
-def augment(rng: np.random.Generator, image: Image, strength: float = 1.0) -> Image:
-    """A (H, W) uint8 picture with random light, blur, noise and compression; `strength` 0 changes nothing."""
-    if rng.random() < 0.7 * strength:
-        image = _light(rng, image)
-    if rng.random() < 0.15 * strength:
-        image = _shade(rng, image)
-    choice = rng.random()
-    if choice < 0.15 * strength:
-        image = _motion_blur(rng, image)
-    elif choice < 0.4 * strength:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
-    if rng.random() < 0.5 * strength:
-        image = _noise(rng, image)
-    if rng.random() < 0.15 * strength:
-        image = _jpeg(rng, image)
-    return image
+_KERNEL = 13
+# Luminance quantisation of the JPEG standard (ITU-T T.81, table K.1).
+_JPEG_STEPS = (
+    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99),
+)  # fmt: skip
 
 
-def _light(rng: np.random.Generator, image: Image) -> Image:
-    gamma, gain, offset = np.exp(rng.normal(0, 0.35)), rng.uniform(0.5, 1.3), rng.uniform(-30, 40)
-    table = 255 * (np.arange(256) / 255) ** gamma * gain + offset
-    return cv2.LUT(image, np.clip(table, 0, 255).astype(np.uint8))
+@dataclass(frozen=True)
+class Photometric:
+    """How often a picture is changed in each way, as probabilities; 0 everywhere changes nothing.
+
+    Attributes:
+        light: gamma, gain and offset.
+        dark: a small part of the light is left, with the noise of few photons.
+        shade: a soft dark or bright patch, as shadows and lamps throw.
+        blur: out of focus.
+        motion: blurred along a line.
+        noise: Gaussian noise of the sensor.
+        jpeg: compression to a quality of 20 to 85.
+    """
+
+    light: float = 0.7
+    dark: float = 0.08
+    shade: float = 0.15
+    blur: float = 0.25
+    motion: float = 0.15
+    noise: float = 0.5
+    jpeg: float = 0.15
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
-def _shade(rng: np.random.Generator, image: Image) -> Image:
-    """A soft dark or bright patch, as shadows and lamps throw."""
-    height, width = image.shape
-    small = rng.uniform(0.4, 1.3, (3, 3)).astype(np.float32)
-    shade = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(image * shade, 0, 255).astype(np.uint8)
+class _Random:
+    """Random numbers per picture of a batch, from one generator."""
+
+    def __init__(self, images: Tensor, generator: torch.Generator) -> None:
+        self.shape, self.device, self.generator = (len(images), 1, 1, 1), images.device, generator
+
+    def uniform(self, low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(self.shape, device=self.device, generator=self.generator)
+
+    def normal(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, device=self.device, generator=self.generator)
+
+    def chosen(self, probability: float) -> Tensor:
+        return torch.rand(self.shape, device=self.device, generator=self.generator) < probability
 
 
-def _motion_blur(rng: np.random.Generator, image: Image) -> Image:
-    length = int(rng.integers(3, 9))
-    kernel = np.zeros((length, length), np.float32)
-    kernel[length // 2] = 1
-    turn = cv2.getRotationMatrix2D(((length - 1) / 2, (length - 1) / 2), rng.uniform(0, 180), 1)
-    kernel = cv2.warpAffine(kernel, turn, (length, length))
-    return cv2.filter2D(image, -1, kernel / max(kernel.sum(), 1e-6))
+def augment(images: Tensor, generator: torch.Generator, settings: Photometric | None = None) -> Tensor:
+    """(B, 1, H, W) float grey pictures in 0..1, each changed in its own way; the results are whole 1/255 steps."""
+    how = settings or Photometric()
+    random = _Random(images, generator)
+    changed = torch.where(random.chosen(how.light), _light(images, random), images)
+    changed = torch.where(random.chosen(how.shade), _shade(changed, random), changed)
+    changed = _blurred(changed, random, how)
+    changed = torch.where(random.chosen(how.dark), _dark(changed, random), changed)
+    sensor = changed + random.normal(changed) * random.uniform(1, 14) / 255
+    changed = torch.where(random.chosen(how.noise), sensor, changed)
+    changed = (changed.clamp(0, 1) * 255).round() / 255
+    return torch.where(random.chosen(how.jpeg), _jpeg(changed, random), changed)
 
 
-def _noise(rng: np.random.Generator, image: Image) -> Image:
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(1, 14)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
+def augment_picture(image: NDArray[np.uint8], seed: int, settings: Photometric | None = None) -> NDArray[np.uint8]:
+    """One (H, W) uint8 picture, changed as `augment` does."""
+    tensor = torch.tensor(image)[None, None].float() / 255
+    changed = augment(tensor, torch.Generator().manual_seed(seed), settings)
+    return np.asarray((changed[0, 0] * 255).round().byte().numpy())
 
 
-def _jpeg(rng: np.random.Generator, image: Image) -> Image:
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+def _light(images: Tensor, random: _Random) -> Tensor:
+    gamma = torch.exp(0.35 * random.normal(images[:, :, :1, :1]))
+    lit = images.clamp(0, 1) ** gamma * random.uniform(0.5, 1.3) + random.uniform(-0.12, 0.16)
+    return lit.clamp(0, 1)
+
+
+def _shade(images: Tensor, random: _Random) -> Tensor:
+    coarse = torch.rand(len(images), 1, 3, 3, device=images.device, generator=random.generator) * 0.9 + 0.4
+    shade = F.interpolate(coarse, images.shape[-2:], mode="bicubic", align_corners=True)
+    return (images * shade).clamp(0, 1)
+
+
+def _blurred(images: Tensor, random: _Random, how: Photometric) -> Tensor:
+    """Every picture through a kernel of its own: out of focus, moved, or neither."""
+    choice = random.uniform(0, 1)
+    focus, motion = choice < how.blur, choice > 1 - how.motion
+    offset = torch.arange(_KERNEL, device=images.device, dtype=torch.float32) - _KERNEL // 2
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    still = ((x == 0) & (y == 0)).float()
+    gaussian = torch.exp(-(x**2 + y**2) / (2 * random.uniform(0.4, 1.6) ** 2))
+    angle, half = random.uniform(0, math.pi), random.uniform(1.0, 5.5)
+    along, aside = x * torch.cos(angle) + y * torch.sin(angle), y * torch.cos(angle) - x * torch.sin(angle)
+    line = (1 - aside.abs()).clamp(0, 1) * (half + 0.5 - along.abs()).clamp(0, 1)
+    kernels = torch.where(focus, gaussian, torch.where(motion, line, still))
+    kernels = kernels / kernels.sum(dim=(-2, -1), keepdim=True)
+    margin = _KERNEL // 2
+    padded = F.pad(images, (margin, margin, margin, margin), mode="replicate").transpose(0, 1)
+    return F.conv2d(padded, kernels, groups=len(images)).transpose(0, 1)
+
+
+def _dark(images: Tensor, random: _Random) -> Tensor:
+    dim = images * random.uniform(0.05, 0.35)
+    photons = random.uniform(300, 3000)
+    return dim + torch.sqrt(dim.clamp_min(0) / photons) * random.normal(images) + random.normal(images) * 0.008
+
+
+def _jpeg(images: Tensor, random: _Random) -> Tensor:
+    """The loss of JPEG compression of grey pictures, without the coding that loses nothing."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate") * 255 - 128
+    index = torch.arange(8, device=images.device, dtype=torch.float32)
+    cosine = torch.cos((2 * index + 1) * index[:, None] * math.pi / 16) / 2
+    cosine[0] /= math.sqrt(2)
+    blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
+    # The standard library's mapping of quality to quantisation steps.
+    quality = random.uniform(20, 85)[..., None, None]
+    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
+    steps = (torch.tensor(_JPEG_STEPS, device=images.device) * scale).round().clamp(1, 255)
+    kept = torch.round(cosine @ blocks @ cosine.T / steps) * steps
+    restored = (cosine.T @ kept @ cosine).permute(0, 1, 2, 4, 3, 5).reshape(padded.shape)
+    return ((restored[..., :height, :width] + 128).round().clamp(0, 255)) / 255

@@ -1,95 +1,147 @@
-"""The stages of a training run, each going on where it was interrupted (paper, figure 2)."""
+"""The stages of a training run, each in a folder of its own and going on where it was interrupted (paper, figure 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from superpoint_ros import decoding
 from superpoint_ros.network import Architecture, SuperPointNet
-from superpoint_ros.pictures import pictures, read_grey
-from superpoint_ros.training import loop
-from superpoint_ros.training.data import PairsDataset, ShapesDataset, held_out
-from superpoint_ros.training.homographies import HomographyRange
-from superpoint_ros.training.labels import LabelConfig, label_folder, label_path
-from superpoint_ros.training.objectives import DetectorObjective, JointObjective
+from superpoint_ros.training import loop, networks
+from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
+from superpoint_ros.training.data import LabelledPictures, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.labels import LabelConfig, label_folder
+from superpoint_ros.training.loop import LoopConfig
+from superpoint_ros.training.monitor import TensorBoard
+from superpoint_ros.training.networks import CHECKPOINT
+from superpoint_ros.training.objectives import DetectorObjective, JointObjective, Objective, ShapesObjective
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+Data = Callable[[int, int], Dataset[Any]]
+Chosen = Callable[[Path], bool]
+SETTINGS = "config.yaml"
+"""Name of the file that says how a folder was made."""
+# What may differ when an interrupted run goes on.
+_FREE = {"steps", "accelerator", "devices", "nodes", "strategy", "workers", "checkpoint_seconds", "log_every",
+         "picture_every"}  # fmt: skip
 
 
-def new_network() -> SuperPointNet:
-    """An untrained network with the batch normalisation without which training does not converge."""
-    network = SuperPointNet(Architecture(norm="before_relu"))
-    with torch.no_grad():
-        network.convPb.conv.bias[-1] = 5.0  # type: ignore[index]  # most cells hold no keypoint: begin with that
-    return network
+def _trainable_pictures(path: Path) -> bool:
+    return not held_out(path)
 
 
-def read_checkpoint(checkpoint: Path) -> SuperPointNet:
-    """The network of a stage's checkpoint."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
-    network = new_network()
-    network.load_state_dict({name.removeprefix("network."): tensor for name, tensor in state.items()})
-    return network.eval()
-
-
-def train_shapes(checkpoint: Path, config: loop.LoopConfig, size: tuple[int, int] = (120, 160)) -> int:
+def train_shapes(run: Path, config: ShapesConfig) -> int:
     """MagicPoint: the detector on Synthetic Shapes. Returns the step reached."""
-    torch.manual_seed(config.seed)
-    objective = DetectorObjective(new_network())
-    return loop.run(objective, lambda start: ShapesDataset(size, config.seed, start), config, checkpoint)
+    sizes = config.network
+    architecture = Architecture(sizes.encoder, sizes.detector, sizes.descriptor, sizes.descriptor_size)
+    network = networks.new(architecture, config.seed)
+
+    def dataset(rank: int, world: int) -> ShapesDataset:
+        return ShapesDataset(config.size, config.batch, config.ranges, config.seed, rank)
+
+    return _run(run, ShapesObjective(network, config.size, config.photometric), network, dataset, config)
 
 
-def detector(network: SuperPointNet, device: str = "cpu") -> Callable[[Tensor], Tensor]:
-    """Heat maps of a network, in bfloat16, as Homographic Adaptation wants them."""
-    network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @torch.inference_mode()
-    def heatmap(images: Tensor) -> Tensor:
-        images = images.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.split(":")[0], dtype=torch.bfloat16):
-            logits = network.detect(network.encode(images))
-        return decoding.heatmap(logits)
-
-    return heatmap
-
-
-def label(checkpoint: Path, images: Path, out: Path, config: LabelConfig, device: str = "cpu") -> int:
-    """Label a folder of pictures with a trained detector. Returns the number labelled now."""
-    heatmap = detector(read_checkpoint(checkpoint), device)
-    return label_folder(heatmap, images, out, config, lambda paths: tqdm(paths, unit="picture", mininterval=5))
+def train_detector(
+    run: Path,
+    start_from: str | Path,
+    images: Path,
+    labels: Path,
+    config: DetectorConfig,
+    chosen: Chosen = _trainable_pictures,
+) -> int:
+    """MagicPoint on labelled pictures. Returns the step reached."""
+    pictures = _read(images, labels, config, chosen)
+    network = _start(start_from, pictures, config)
+    objective = DetectorObjective(network, config.size, config.photometric)
+    return _run(run, objective, network, _views(pictures, 1, config), config)
 
 
 def train_joint(
-    checkpoint: Path,
-    start_from: Path | None,
+    run: Path,
+    start_from: str | Path,
     images: Path,
     labels: Path,
-    config: loop.LoopConfig,
-    size: tuple[int, int] = (160, 160),
-    longer_side: int = 320,
-    ranges: HomographyRange | None = None,
+    config: JointConfig,
+    chosen: Chosen = _trainable_pictures,
 ) -> int:
-    """Detector and descriptor on warped pairs of labelled pictures, held-out ones left aside. Returns the step."""
-    torch.manual_seed(config.seed)
-    network = read_checkpoint(start_from) if start_from else new_network()
-    views, points = [], []
-    for path in pictures(images):
-        file = label_path(path, images, labels)
-        if held_out(path) or not file.exists():
-            continue
-        image = read_grey(path)
-        small = read_grey(path, longer_side)
-        ratio = np.array(small.shape[::-1]) / np.array(image.shape[::-1])
-        views.append(small)
-        points.append((np.load(file)[:, :2] + 0.5) * ratio - 0.5)
-    if not views:
-        raise ValueError(f"folder '{labels}' holds no labels for the pictures of '{images}'")
+    """Detector and descriptor on warped pairs of labelled pictures. Returns the step reached."""
+    pictures = _read(images, labels, config, chosen)
+    network = _start(start_from, pictures, config)
+    objective = JointObjective(network, config.size, config.photometric, config.loss)
+    return _run(run, objective, network, _views(pictures, 2, config), config)
 
-    def dataset(start: int) -> PairsDataset:
-        return PairsDataset(views, points, size, ranges or HomographyRange(), config.seed, start)
 
-    return loop.run(JointObjective(network), dataset, config, checkpoint)
+def label(
+    source: str | Path,
+    images: Path,
+    out: Path,
+    config: LabelConfig,
+    processes: Fabric,
+    chosen: Chosen = lambda path: True,
+) -> int:
+    """Label a folder of pictures with a trained detector, shared out among processes. Returns the number done here."""
+    _keep_settings(out, config)
+    heatmap = networks.detector(networks.read(source), str(processes.device))
+    share = (processes.global_rank, processes.world_size)
+    done = label_folder(heatmap, images, out, config, str(processes.device), _bar("labelling"), chosen, share)
+    processes.barrier()
+    return done
+
+
+def _bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
+    return lambda paths: tqdm(paths, unit="picture", desc=what, mininterval=5)
+
+
+def _read(images: Path, labels: Path, config: DetectorConfig, chosen: Chosen) -> LabelledPictures:
+    return LabelledPictures.read(images, labels, config.longer_side, chosen, config.max_points, _bar("reading"))
+
+
+def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfig) -> SuperPointNet:
+    """The network to go on from; the first views fix the statistics where it comes without them."""
+    network = networks.read(source)
+    sample = ViewsDataset(pictures, config.size, 16, 1, config.ranges, config.seed)[0]
+    images, _ = DetectorObjective(network, config.size, config.photometric).prepare(sample)
+    return networks.trainable(network, images).requires_grad_(True)
+
+
+def _views(pictures: LabelledPictures, count: int, config: DetectorConfig) -> Data:
+    def dataset(rank: int, world: int) -> ViewsDataset:
+        return ViewsDataset(pictures, config.size, config.batch, count, config.ranges, config.seed, rank, world)
+
+    return dataset
+
+
+def _run(run: Path, objective: Objective, network: SuperPointNet, dataset: Data, config: LoopConfig) -> int:
+    _keep_settings(run, config)
+    with closing(TensorBoard(run)) as monitor:
+        return loop.run(objective, dataset, config, run / CHECKPOINT, monitor, networks.extras(network))
+
+
+def _keep_settings(folder: Path, config: Any) -> None:
+    """Write down how a folder is made.
+
+    Raises:
+        ValueError: if it was begun with other settings.
+    """
+    path, now = folder / SETTINGS, plain(config)
+    if path.exists():
+        before = read_yaml(path)
+        for key in now.keys() - _FREE:
+            if before.get(key) != now[key]:
+                raise ValueError(
+                    f"folder '{folder}' was begun with {key} {before.get(key)}, not {now[key]}: go on with that or "
+                    "take another folder"
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    # Several processes may do this at once.
+    partial = path.with_suffix(f".partial{os.getpid()}")
+    partial.write_text(as_yaml(config), encoding="utf-8")
+    os.replace(partial, path)

@@ -60,14 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from superpoint_ros.evaluation import cache, pairs, planar, report, results
+    from superpoint_ros.evaluation import cache, pairs, report, results, suite
     from superpoint_ros.evaluation.engine import Engine
 
     benchmarks = _benchmarks(options)
     dataset = pairs.read_dataset(options.dataset)
     names = options.methods or (DETECTORS if options.benchmark in ("all", "repeatability") else DESCRIBERS)
     predictions = None if options.no_cache else options.cache or cache.default_folder()
-    found = planar.evaluate(dataset, names, benchmarks, Engine(options.processes, options.ray), predictions)
+    found = suite.evaluate(dataset, names, benchmarks, Engine(options.processes, options.ray), predictions)
     if options.json:
         print(json.dumps(found.as_dict(), allow_nan=False))
     else:
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
     from superpoint_ros.evaluation.benchmarks import BENCHMARKS
     from superpoint_ros.evaluation.framing import Framing
-    from superpoint_ros.evaluation.planar import with_numbers
+    from superpoint_ros.evaluation.suite import with_numbers
     from superpoint_ros.homography import METHODS
 
     if options.estimator and options.estimator not in METHODS:

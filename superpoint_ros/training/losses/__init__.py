@@ -1,0 +1,1 @@
+"""What training minimises, a module for each part of the network."""

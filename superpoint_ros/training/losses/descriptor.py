@@ -1,0 +1,67 @@
+"""Losses of the descriptors on warped pairs."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from superpoint_ros.network import CELL
+from superpoint_ros.training.views import inside, project
+
+
+def dual_softmax(
+    first: Tensor, second: Tensor, positions: Tensor, valid: Tensor, temperature: float = 0.05, exclusion: float = 10.0
+) -> Tensor:
+    """Each point shall be the other's best match in both directions (dual softmax, as in LoFTR and DISK).
+
+    Args:
+        first, second: (B, P, D) unit descriptors of corresponding points in two pictures.
+        positions: (B, P, 2) pixels of the points in the second picture.
+        valid: (B, P) bool, which correspondences count.
+        temperature: divides the cosine similarity.
+        exclusion: points closer than this to the true one, in pixels, are no negatives.
+    """
+    similarity = torch.einsum("bpd,bqd->bpq", first, second) / temperature
+    near = torch.cdist(positions, positions) < exclusion
+    eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
+    usable = valid[:, :, None] & valid[:, None, :] & (~near | eye)
+    similarity = torch.where(usable | eye, similarity, torch.full_like(similarity, -1e4))
+    rows = torch.diagonal(F.log_softmax(similarity, dim=2), dim1=1, dim2=2)
+    columns = torch.diagonal(F.log_softmax(similarity, dim=1), dim1=1, dim2=2)
+    weight = valid.float()
+    return -((rows + columns) / 2 * weight).sum() / weight.sum().clamp_min(1.0)
+
+
+def hinge(
+    first: Tensor,
+    second: Tensor,
+    across: Tensor,
+    positive_margin: float = 1.0,
+    negative_margin: float = 0.2,
+    positive_weight: float = 250.0,
+) -> Tensor:
+    """The paper's hinge loss between all pairs of cells (equations 4 to 6).
+
+    Cells whose centres lie within 8 pixels of each other after warping correspond. Cells of the first view that leave
+    the second one count nowhere (the valid mask at borders).
+
+    Args:
+        first, second: (B, D, H/8, W/8) descriptor maps.
+        across: (B, 3, 3), from pixels of the first views to those of the second.
+        positive_weight: lambda_d: balances the few corresponding pairs against the others.
+    """
+    rows, columns = first.shape[-2:]
+    x = torch.arange(columns, device=first.device) * CELL + (CELL - 1) / 2
+    y = torch.arange(rows, device=first.device) * CELL + (CELL - 1) / 2
+    centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(1, -1, 2).expand(len(first), -1, -1)
+    warped = project(across, centres)
+    # The fast way to distances rounds too much: neighbouring cells lie exactly 8 pixels apart.
+    distance = torch.cdist(warped, centres, compute_mode="donot_use_mm_for_euclid_dist")
+    corresponds = (distance <= CELL).float()
+    valid = inside(warped, (rows * CELL, columns * CELL)).float().unsqueeze(-1)
+    unit = [F.normalize(maps.float().flatten(2), dim=1) for maps in (first, second)]
+    similarity = torch.einsum("bdp,bdq->bpq", *unit)
+    positive = positive_weight * corresponds * (positive_margin - similarity).clamp_min(0)
+    negative = (1 - corresponds) * (similarity - negative_margin).clamp_min(0)
+    return ((positive + negative) * valid).sum() / (valid.sum() * rows * columns).clamp_min(1.0)

@@ -1,0 +1,99 @@
+"""Losses of the detector: labels, and agreement between two views."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from superpoint_ros import decoding
+from superpoint_ros.network import CELL
+from superpoint_ros.training.views import inside, project
+
+
+def targets(points: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
+    """Keypoint labels as a distribution over each cell's 64 pixels and "none" (paper, section 3.4).
+
+    A label between pixels is shared by its four neighbours, so that the network learns where in the pixel it lies.
+
+    Args:
+        points: (B, N, 2) float (x, y) pixels.
+        valid: (B, N) bool, which of them are labels.
+        size: (height, width) of the picture, multiples of 8.
+
+    Returns:
+        (B, 65, H/8, W/8), summing to 1 over the bins.
+    """
+    batch, (height, width) = points.shape[0], size
+    mass = torch.zeros(batch, height * width, device=points.device)
+    base = points.floor()
+    for dx in (0, 1):
+        for dy in (0, 1):
+            corner = base + torch.tensor([dx, dy], device=points.device)
+            share = (1 - (points - corner).abs()).clamp_min(0).prod(dim=-1)
+            x, y = corner[..., 0].long(), corner[..., 1].long()
+            seen = valid & (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            index = torch.where(seen, y * width + x, torch.zeros_like(x))
+            mass.scatter_add_(1, index, torch.where(seen, share, torch.zeros_like(share)))
+    bins = F.pixel_unshuffle(mass.view(batch, 1, height, width), CELL)
+    total = bins.sum(dim=1, keepdim=True)
+    bins = bins / total.clamp_min(1.0)
+    return torch.cat((bins, (1 - total).clamp_min(0.0)), dim=1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over the 65 bins, mean over cells (paper, equations 1 to 3, with soft targets)."""
+    return -(target * F.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+
+
+def agreement(
+    heat: Tensor, across: Tensor, count: int = 100, reach: float = 3.0, close: float = 1.5
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How well two views agree on the keypoints that the decoder finds in them.
+
+    Keypoints that are each other's nearest within `reach` pixels are drawn together, through the refinement to
+    fractions of a pixel: that is what localisation error measures. And the probability of a keypoint rises where the
+    other view found it within `close` pixels, and falls where it did not, relative to the mean (a policy gradient as in
+    DISK, Tyszkiewicz et al., 2020, with repetition as the reward).
+
+    Args:
+        heat: (B, 2, H, W) float32 keypoint probabilities of the two views.
+        across: (B, 3, 3), from pixels of the first views to those of the second.
+        count: most keypoints per view.
+
+    Returns:
+        localisation: mean distance in pixels of the keypoints drawn together, 0 without any.
+        repetition: the loss that rewards repeated keypoints.
+        share: of the keypoints seen by both views, those that were repeated; not differentiable.
+    """
+    size = (heat.shape[-2], heat.shape[-1])
+    settings = decoding.Decoding(count, detection_threshold=0.005, border=4)
+    chosen, refined = [], []
+    for view in heat.unbind(dim=1):
+        positions, scores = decoding.pick(view.detach(), settings)
+        chosen.append((positions, scores > 0))
+        refined.append(decoding.refine(view, positions))
+    back = torch.linalg.inv(across)
+    localisation, repetition, shares = [], [], []
+    for source, target, homography in ((0, 1, across), (1, 0, back)):
+        moved = project(homography, refined[source])
+        usable, present = chosen[source][1] & inside(moved.detach(), size), chosen[target][1]
+        distance = torch.cdist(moved.detach(), refined[target].detach())
+        pairable = usable[:, :, None] & present[:, None, :]
+        distance = torch.where(pairable, distance, torch.full_like(distance, 1e6))
+        nearest, partner = distance.min(dim=2)
+        mutual = distance.argmin(dim=1).gather(1, partner) == torch.arange(count, device=heat.device)
+        drawn = mutual & (nearest < reach)
+        other = refined[target].gather(1, partner.unsqueeze(-1).expand(-1, -1, 2))
+        gap = torch.sqrt(((moved - other) ** 2).sum(dim=-1) + 1e-4)
+        localisation.append((gap * drawn).sum() / drawn.sum().clamp_min(1))
+        repeated = (drawn & (nearest < close)).float()
+        total = usable.sum().clamp_min(1)
+        share = (repeated * usable).sum() / total
+        x, y = chosen[source][0].unbind(dim=-1)
+        probability = heat[:, source].flatten(1).gather(1, y * size[1] + x)
+        logarithm = torch.log(probability.clamp_min(1e-4))
+        repetition.append(-((repeated - share) * usable * logarithm).sum() / total)
+        shares.append(share)
+    first, second, third = (torch.stack(values).mean() for values in (localisation, repetition, shares))
+    return first, second, third

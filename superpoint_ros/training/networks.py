@@ -1,0 +1,99 @@
+"""Networks to train: new ones, those of checkpoints, and those of weights files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from superpoint_ros import decoding, weights
+from superpoint_ros.network import ENCODER, HEADS, Architecture, SuperPointNet
+
+CHECKPOINT = "checkpoint.ckpt"
+"""Name of the checkpoint in a stage's folder."""
+
+
+def new(architecture: Architecture | None = None, seed: int = 0) -> SuperPointNet:
+    """An untrained network with the batch normalisation without which training does not converge."""
+    torch.manual_seed(seed)
+    a = architecture or Architecture()
+    network = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size, "before_relu"))
+    with torch.no_grad():
+        network.convPb.conv.bias[-1] = 5.0  # type: ignore[index]  # most cells hold no keypoint: begin with that
+    return network
+
+
+def extras(network: SuperPointNet) -> dict[str, Any]:
+    """What a checkpoint must say about its network."""
+    return {"architecture": {name: value for name, value in asdict(network.architecture).items()}}
+
+
+def read(source: str | Path) -> SuperPointNet:
+    """The network of a stage's folder, of its checkpoint, or of weights (see `superpoint_ros.weights.load`).
+
+    Raises:
+        ValueError: if there is none.
+    """
+    path = Path(source)
+    if path.is_dir() and (path / CHECKPOINT).exists():
+        path = path / CHECKPOINT
+    if path.suffix != ".ckpt":
+        return weights.load(source).network
+    if not path.is_file():
+        raise ValueError(f"checkpoint '{path}' does not exist")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        sizes = state.get("extras", {}).get("architecture", {"norm": "before_relu"})
+        network = SuperPointNet(Architecture(**sizes))
+        network.load_state_dict({name.removeprefix("network."): value for name, value in state["model"].items()})
+    except Exception as error:
+        raise ValueError(f"file '{path}' is no checkpoint of this package: {error}") from error
+    return network.eval()
+
+
+def trainable(network: SuperPointNet, images: Tensor) -> SuperPointNet:
+    """A network that gives the same results and has batch normalisation, which weights files have folded away.
+
+    Args:
+        images: (B, 1, H, W) in 0..1, of the kind that it will be trained with: they fix the statistics.
+    """
+    a = network.architecture
+    if a.norm == "before_relu":
+        return network
+    if a.norm == "after_relu":
+        raise ValueError("weights with batch normalisation after the ReLU cannot be trained on")
+    result = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size, "before_relu")).eval()
+    result.load_state_dict(network.state_dict(), strict=False)
+    layers = [result.get_submodule(f"conv{name}") for name in ENCODER + HEADS]
+    hooks = [layer.norm.register_forward_pre_hook(_calibrate) for layer in layers if layer.norm is not None]  # type: ignore[union-attr]
+    with torch.no_grad():
+        result(images)
+    for hook in hooks:
+        hook.remove()
+    return result
+
+
+def _calibrate(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    """Make a normalisation the identity on data of these statistics."""
+    variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
+    norm.running_mean, norm.running_var = mean.clone(), variance.clone()
+    norm.weight.data, norm.bias.data = torch.sqrt(variance + norm.eps), mean.clone()
+
+
+def detector(network: SuperPointNet, device: str = "cpu") -> Callable[[Tensor], Tensor]:
+    """Heat maps of a network in bfloat16: (B, 1, H, W) in 0..1 -> (B, H, W)."""
+    network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return partial(_heatmap, network, torch.device(device))
+
+
+@torch.inference_mode()
+def _heatmap(network: SuperPointNet, device: torch.device, images: Tensor) -> Tensor:
+    images = images.to(device, memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        logits = network.detect(network.encode(images))
+    return decoding.heatmap(logits)

@@ -1,0 +1,145 @@
+"""A whole training run from a recipe: stages, sizes, steps, data and seeds in one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from superpoint_ros import weights
+from superpoint_ros.training import config, frames, loop, networks, stages
+from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig
+from superpoint_ros.training.labels import LabelConfig
+
+_FOLDER = Path(__file__).with_name("recipes")
+_KINDS: dict[str, type[Any]] = {
+    "shapes": ShapesConfig,
+    "label": LabelConfig,
+    "detector": DetectorConfig,
+    "joint": JointConfig,
+}
+_COMMON = ("seed", "precision", "accelerator", "devices", "nodes", "strategy", "workers")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a recipe says.
+
+    Attributes:
+        images: folder of pictures, video or ROS bag.
+        out: folder for the run; every stage has one of its own name in it.
+        stages: by name, in order: `kind` (shapes, label, detector or joint), for label, detector and joint `start_from`
+            (an earlier stage, weights or a checkpoint; the last network where left out), for detector and joint
+            `labels` (an earlier stage; the last labels where left out), and the settings of that kind.
+        license: noted in the weights file.
+        topic: image topic of a bag.
+        every: seconds between two frames of a video or bag.
+        seed, precision, accelerator, devices, nodes, strategy, workers: of every training stage that says nothing else.
+    """
+
+    images: str
+    out: str
+    stages: dict[str, dict[str, Any]]
+    license: str = ""
+    topic: str = ""
+    every: float = 0.2
+    seed: int = 0
+    precision: str = "bf16-mixed"
+    accelerator: str = "auto"
+    devices: int | str = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    workers: int = 0
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a recipe, with everything that it needs decided."""
+
+    name: str
+    kind: Literal["shapes", "label", "detector", "joint"]
+    settings: Any
+    start_from: str = ""
+    labels: str = ""
+
+
+def read(name_or_path: str | Path, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe by the name of one of this package's, or a YAML file, with changes from the command line.
+
+    Raises:
+        ValueError: in one sentence, if a key is unknown or missing, or a value of the wrong kind.
+    """
+    own = _FOLDER / f"{name_or_path}.yaml"
+    path = own if own.is_file() else Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.yaml")))
+        raise ValueError(f"recipe '{name_or_path}' does not exist, allowed is a YAML file or one of {names}")
+    recipe = config.build(Recipe, config.merged(config.read_yaml(path), changes), f"recipe '{path.name}': key")
+    plan(recipe)
+    return recipe
+
+
+def plan(recipe: Recipe) -> list[Stage]:
+    """The stages with their settings, checked before the first one starts.
+
+    Raises:
+        ValueError: if a stage says something that is unknown or refers to a stage that is not before it.
+    """
+    result: list[Stage] = []
+    network = labels = ""
+    for name, values in recipe.stages.items():
+        what = f"stage '{name}'"
+        kind = values.get("kind")
+        if kind not in _KINDS:
+            raise ValueError(f"{what} has kind {kind!r}, allowed is one of {', '.join(_KINDS)}")
+        given = {key: value for key, value in values.items() if key not in ("kind", "start_from", "labels")}
+        common = ("seed",) if kind == "label" else _COMMON
+        given = {**{key: getattr(recipe, key) for key in common}, **given}
+        settings: Any = config.build(_KINDS[kind], given, f"{what}: key")
+        start, labelled = values.get("start_from", network), values.get("labels", labels)
+        if kind != "shapes" and not start:
+            raise ValueError(f"{what} has no network to start from: put a stage before it or give start_from")
+        if kind in ("detector", "joint") and labelled not in [s.name for s in result if s.kind == "label"]:
+            raise ValueError(f"{what} needs the labels of an earlier stage, '{labelled}' is none")
+        result.append(Stage(name, kind, settings, start, labelled))
+        if kind == "label":
+            labels = name
+        else:
+            network = name
+    if not network:
+        raise ValueError("the recipe trains no network: a stage of kind shapes, detector or joint is missing")
+    return result
+
+
+def run(recipe: Recipe) -> Path:
+    """Carry out a recipe, going on where it was interrupted. Returns the weights file written at its end."""
+    for key in ("images", "out"):
+        if not getattr(recipe, key):
+            raise ValueError(f"recipe: {key} is not given, as in {key}=FOLDER")
+    out = Path(recipe.out)
+    processes = loop.launch(loop.LoopConfig(**{key: getattr(recipe, key) for key in _COMMON}))
+    with processes.rank_zero_first():
+        images = frames.folder(Path(recipe.images), out / "frames", recipe.topic, recipe.every)
+    todo = plan(recipe)
+    trained = {stage.name for stage in todo if stage.kind != "label"}
+    last = ""
+    for stage in todo:
+        folder = out / stage.name
+        start: str | Path = out / stage.start_from if stage.start_from in trained else stage.start_from
+        if stage.kind == "shapes":
+            stages.train_shapes(folder, stage.settings)
+        elif stage.kind == "label":
+            stages.label(start, images, folder, stage.settings, processes)
+        elif stage.kind == "detector":
+            stages.train_detector(folder, start, images, out / stage.labels, stage.settings)
+        else:
+            stages.train_joint(folder, start, images, out / stage.labels, stage.settings)
+        last = stage.name if stage.kind != "label" else last
+    target = out / "weights.safetensors"
+    if processes.is_global_zero:
+        weights.save(networks.read(out / last), target, {"license": recipe.license})
+    processes.barrier()
+    return target

@@ -1,0 +1,1 @@
+"""Synthetic Shapes: rendered pictures whose corners are known exactly (paper, section 4)."""

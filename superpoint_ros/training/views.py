@@ -1,0 +1,77 @@
+"""Warped views of pictures, in batches on the device that trains (paper, section 5 and figure 6)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def project(homographies: Tensor, points: Tensor) -> Tensor:
+    """(B, 3, 3) homographies on (B, N, 2) pixels; points at or behind infinity land far outside any picture."""
+    xyw = F.pad(points, (0, 1), value=1.0) @ homographies.transpose(1, 2)
+    depth = xyw[..., 2:]
+    away = torch.full_like(depth, -1e6)
+    return torch.where(depth > 1e-6, xyw[..., :2] / depth.clamp_min(1e-6), away)
+
+
+def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which (..., 2) pixels lie in a picture of (height, width) `size`."""
+    x, y = points[..., 0], points[..., 1]
+    return (x >= 0) & (y >= 0) & (x <= size[1] - 1) & (y <= size[0] - 1)
+
+
+def warp(images: Tensor, to_image: Tensor, size: tuple[int, int], oversample: int = 1) -> Tensor:
+    """Views of images through homographies.
+
+    Args:
+        images: (B, C, H, W) float.
+        to_image: (B, 3, 3), from pixels of the view to pixels of the image.
+        size: (height, width) of a view.
+        oversample: samples per pixel and axis, averaged: more than one where views are smaller than what they show.
+
+    Returns:
+        (B, C, height, width) float; 0 outside the image.
+    """
+    height, width = size
+    x, y = (_samples(side, oversample, images) for side in (width, height))
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(1, -1, 2)
+    pixels = project(to_image, grid.expand(len(images), -1, -1))
+    # Float32 positions stay exact to a thousandth of a pixel in pictures of this size.
+    normal = (pixels + 0.5) / torch.tensor(images.shape[:1:-1], device=images.device) * 2 - 1
+    normal = normal.view(len(images), height * oversample, width * oversample, 2)
+    views = F.grid_sample(images, normal, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.avg_pool2d(views, oversample) if oversample > 1 else views
+
+
+def _samples(side: int, oversample: int, like: Tensor) -> Tensor:
+    steps = torch.arange(side * oversample, device=like.device, dtype=torch.float32)
+    return (steps + 0.5) / oversample - 0.5
+
+
+def correspondences(
+    labels: Tensor, valid: Tensor, across: Tensor, size: tuple[int, int], count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points seen by both views of pairs: half of them at labels as far as there are, the rest anywhere.
+
+    Args:
+        labels: (B, P, 2) pixels in the first views, in random order.
+        valid: (B, P) bool, which of them are labels inside the view.
+        across: (B, 3, 3), from the first views to the second ones.
+        size: (height, width) of the views.
+
+    Returns:
+        first (B, count, 2), second (B, count, 2), and (B, count) bool: which are used.
+    """
+    batch, device = len(labels), labels.device
+    limits = torch.tensor([size[1] - 1, size[0] - 1], device=device, dtype=torch.float32)
+    anywhere = torch.rand(batch, 4 * count, 2, device=device, generator=generator) * limits
+    at_labels = valid & inside(project(across, labels), size)
+    at_labels &= at_labels.cumsum(dim=1) <= count // 2
+    first = torch.cat((labels, anywhere), dim=1)
+    second = project(across, first)
+    usable = torch.cat((at_labels, inside(second[:, labels.shape[1] :], size)), dim=1)
+    order = torch.argsort((~usable).byte(), dim=1, stable=True)[:, :count]
+    pick = order.unsqueeze(-1).expand(-1, -1, 2)
+    used = usable.gather(1, order)
+    return first.gather(1, pick), torch.where(used.unsqueeze(-1), second.gather(1, pick), 0.0), used

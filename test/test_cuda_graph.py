@@ -1,0 +1,124 @@
+"""The CUDA graph's runtime: its steps on the processor, and the graph itself where there is a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, match, runtimes
+from superpoint_ros.matching import mutual_nearest, mutual_nearest_fixed
+from superpoint_ros.runtimes.cuda_graph import CudaGraphRuntime
+
+
+def unit(*shape, seed=0):
+    values = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(values, dim=-1)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def pair(request, tiny_weights):
+    """Plain PyTorch on the processor, and the graph's runtime: recorded on a GPU, step by step on the processor."""
+    options = {"device": "cpu", "runtime": "pytorch", "precision": "float32", "max_keypoints": 150}
+    plain, fixed = (SuperPoint(tiny_weights, **options) for _ in range(2))
+    fixed.runtime = CudaGraphRuntime(fixed.weights.network, torch.device(request.param), "float32")
+    return plain, fixed
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected) > 0 and found.image_size == expected.image_size
+    distance = np.linalg.norm(expected.keypoints[:, None] - found.keypoints[None], axis=2)
+    nearest, near = distance.argmin(axis=1), distance.min(axis=1) < 0.02
+    assert near.mean() > 0.98
+    np.testing.assert_allclose(found.scores[nearest][near], expected.scores[near], atol=1e-3)
+    np.testing.assert_allclose(found.descriptors[nearest][near], expected.descriptors[near], atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (61, 85)])
+def test_the_whole_step_finds_what_decoding_finds(pair, size, grey):
+    plain, fixed = pair
+    for top in (0, 100, 200):
+        image = grey[top : top + size[0], : size[1]]
+        assert_same(fixed.extract(image), plain.extract(image))
+
+
+def test_features_stay_as_they_are_when_the_next_frame_comes(pair, grey):
+    first = pair[1].extract(grey[:64, :96])
+    copies = [array.copy() for array in (first.keypoints, first.scores, first.descriptors)]
+    pair[1].extract(grey[100:164, 100:196])
+    for array, copy in zip((first.keypoints, first.scores, first.descriptors), copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_changed_settings_mixed_sizes_and_batches_are_followed(pair, grey):
+    images = [grey[:64, :96], grey[:80, 40:200], grey[100:164, :96], grey[9:73, 9:105]]
+    for limit in (150, 20, 150):
+        for superpoint in pair:
+            superpoint.configure(max_keypoints=limit, resize=0 if limit == 20 else 120)
+        for found, image in zip(pair[1].extract_batch(images), images, strict=True):
+            assert_same(found, pair[0].extract(image))
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.9])
+def test_matches_found_along_the_way_are_those_found_afterwards(pair, ratio, grey):
+    fixed = pair[1]
+    before, after = (fixed.extract(grey[top : top + 96, :128]) for top in (100, 103))
+    assert after.link is not None and after.link.before is before.link.own
+    found = match(before, after, min_similarity=0.9, ratio=ratio)
+    unlinked = [
+        type(features)(features.keypoints, features.scores, features.descriptors, features.image_size)
+        for features in (before, after)
+    ]
+    expected = match(*unlinked, min_similarity=0.9, ratio=ratio)
+    assert len(expected) > 5
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-4)
+
+
+def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey):
+    settings = FrontEndSettings.from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
+    expected, found = (FrontEnd(superpoint, settings) for superpoint in pair)
+    for index in range(6):
+        camera, top = ("left", "right")[index % 2], 100 + 3 * index + 80 * (index % 2)
+        frame = Frame(index * 10_000_000, lambda top=top: grey[top : top + 96, :128], camera)
+        theirs, ours = expected.process(frame), found.process(frame)
+        pairs = [{tuple(row) for row in result.matches.indices.tolist()} for result in (theirs, ours)]
+        assert (len(pairs[0]) > 5) == (index > 1)
+        assert len(pairs[0] ^ pairs[1]) <= 0.05 * len(pairs[0])
+    assert set(found.stopwatch.medians()) >= {"preprocess", "network", "decode features", "match"}
+
+
+@pytest.mark.parametrize(("firsts", "seconds"), [(40, 50), (1, 50), (40, 1), (0, 50), (40, 0)])
+def test_matching_at_fixed_sizes_is_matching(firsts, seconds):
+    a, b = unit(2, 40, 6), unit(2, 50, 6, seed=1)
+    counts = torch.tensor([firsts, 40]), torch.tensor([seconds, 50])
+    forward, best, second = mutual_nearest_fixed(a, counts[0], b, counts[1])
+    assert forward.shape == best.shape == second.shape == (2, 40)
+    for image, (n, m) in enumerate(((firsts, seconds), (40, 50))):
+        index = torch.nonzero(forward[image] >= 0)[:, 0]
+        if not n or not m:
+            assert not len(index)
+            continue
+        indices, similarity = mutual_nearest(a[image, :n], b[image, :m], -1.0, 1.0)
+        assert torch.equal(torch.stack((index, forward[image][index]), dim=1), indices)
+        torch.testing.assert_close(best[image][index], similarity)
+        if m > 1:
+            expected = (a[image, :n] @ b[image, :m].T).topk(2, dim=1).values[:, 1]
+            torch.testing.assert_close(second[image, :n], expected)
+
+
+def test_on_the_processor_the_graph_is_refused_in_a_sentence(tiny_network):
+    with pytest.raises(ValueError, match="runtime 'cuda_graph' is for the device cuda, not for 'cpu'"):
+        runtimes.create(tiny_network, "cpu", "cuda_graph")
+
+
+@pytest.mark.cuda
+def test_one_graph_serves_a_shape_and_half_precision_keeps_coordinates_exact(tiny_weights, grey):
+    superpoint = SuperPoint(tiny_weights, device="cuda", runtime="cuda_graph", max_keypoints=150)
+    assert superpoint.runtime.precision == "float16"
+    exact = SuperPoint(tiny_weights, device="cpu", precision="float32", max_keypoints=150)
+    image = grey[:240, :320]
+    found, expected = superpoint.extract(image), exact.extract(image)
+    distance = np.linalg.norm(expected.keypoints[:, None] - found.keypoints[None], axis=2).min(axis=1)
+    assert np.median(distance) < 0.1 and np.mean(found.keypoints % 1 != 0) > 0.5
+    assert found.device_descriptors.device.type == "cuda"
