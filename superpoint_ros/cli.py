@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "write the features of pictures to files",
     "train": "train the network",
+    "evaluate": "measure features on the benchmarks of the field, beside classical ones",
     "weights": "list, inspect and convert weights files",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ class SuperPointMethod:
     """SuperPoint with any weights file.
 
     Args:
-        weights: known name or path, as `superpoint_ros.weights.load` takes it.
+        weights: known name or path, as `superpoint_ros.weights.load` takes it, or a checkpoint of `train`.
         detection_threshold: least probability of a keypoint. The default is low, so that the number of keypoints is
             decided by the protocol, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
@@ -34,14 +35,15 @@ class SuperPointMethod:
     ) -> None:
         from superpoint_ros import SuperPoint
 
-        self._superpoint = SuperPoint(
-            weights,
-            detection_threshold=detection_threshold,
-            border=border,
-            subpixel=subpixel,
-            device=device,
-            precision=precision,
-        )
+        with tempfile.TemporaryDirectory() as scratch:
+            self._superpoint = SuperPoint(
+                _without_training_state(weights, Path(scratch)),
+                detection_threshold=detection_threshold,
+                border=border,
+                subpixel=subpixel,
+                device=device,
+                precision=precision,
+            )
         if weights != "default":
             self.name = f"{self.name}:{Path(weights).name}"
 
@@ -67,14 +69,42 @@ class SuperPointMethod:
 
 
 class MagicPointMethod(SuperPointMethod):
-    """The detector half alone (paper, section 4): a weights file whose descriptors are of no account."""
+    """The detector half alone (paper, section 4), from a weights file or a checkpoint of `train shapes`.
+
+    There are no default weights: SuperPoint's would only give SuperPoint's keypoints again.
+    """
 
     name = "magicpoint"
+
+    def __init__(self, weights: str = "", **options: Any) -> None:
+        if not weights:
+            raise ValueError("method 'magicpoint' needs weights, give a file: magicpoint:FILE")
+        super().__init__(weights, **options)
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
         """See `Method`."""
         found = super().detect(image, max_keypoints, nms_radius)
         return Detection(found.keypoints, found.scores, None)
+
+
+def _without_training_state(weights: str, scratch: Path) -> str | Path:
+    """Weights as they are, or, for a checkpoint of training, the network's part of it as a file in `scratch`."""
+    import torch
+    from safetensors.torch import save_file
+
+    path = Path(weights).expanduser()
+    if path.suffix in ("", ".safetensors") or not path.is_file():
+        return weights
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network = {name: tensor for name, tensor in state["model"].items() if name.startswith("network.")}
+    except Exception:
+        return weights  # whatever it is, `superpoint_ros.weights` says what is wrong with it
+    if not network:
+        return weights
+    target = scratch / f"{path.stem}.safetensors"
+    save_file({name.removeprefix("network."): tensor.contiguous() for name, tensor in network.items()}, target)
+    return target
 
 
 def _code(*names: str) -> str:

@@ -1,6 +1,12 @@
-"""The metrics of the field on one pair of pictures (paper, section 7; Mikolajczyk and Schmid, 2005)."""
+"""The metrics of the field on one pair of pictures: points and descriptors against a known homography.
+
+Distances are in pixels; `homography` always maps pixels of the first picture to pixels of the second, sizes are
+(height, width), and the common view is what both pictures show. Nothing here draws random numbers.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,24 +14,44 @@ from numpy.typing import NDArray
 from superpoint_ros.geometry import Matrix, Points, inside, project
 
 Size = tuple[int, int]
+Descriptors = NDArray[np.float32] | NDArray[np.uint8]
+
+
+def common_view(
+    first: Points, second: Points, homography: Matrix, first_size: Size, second_size: Size
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which (N, 2) points of the first and (M, 2) points of the second picture fall inside the other picture too."""
+    in_second = inside(project(homography, first), second_size)
+    in_first = inside(project(np.linalg.inv(homography), second), first_size)
+    return in_second, in_first
 
 
 def repeatability(
-    first: Points, second: Points, homography: Matrix, first_size: Size, second_size: Size, epsilon: float = 3.0
+    first: Points,
+    second: Points,
+    homography: Matrix,
+    first_size: Size,
+    second_size: Size,
+    epsilon: float = 3.0,
+    most: int | None = None,
 ) -> tuple[float, float]:
     """Share of the keypoints in the common view that are found again within `epsilon` pixels, and their mean distance.
 
+    Of the N1 + N2 keypoints in the common view, a keypoint is found again if one of the other picture lies within
+    `epsilon` of it (paper, section 7.1 and appendix; Mikolajczyk and Schmid, 2005). Distances are measured in the
+    second picture. The localisation error is the mean distance of those found again (paper, appendix).
+
     Args:
-        first, second: (N, 2) and (M, 2) keypoints.
-        homography: maps the first picture's pixels to the second's.
+        first, second: (N, 2) and (M, 2) keypoints, best first.
+        most: keep only that many of each picture's keypoints in the common view, as the published evaluation does.
 
     Returns:
-        Repeatability (NaN where no keypoint lies in the common view) and localisation error in pixels of the second
-        picture (NaN where none is found again).
+        Repeatability (NaN where no keypoint lies in the common view) and localisation error (NaN where none is found
+        again).
     """
-    forward, backward = project(homography, first), project(np.linalg.inv(homography), second)
-    seen_first, seen_second = inside(forward, second_size), inside(backward, first_size)
-    common_first, common_second = forward[seen_first], np.asarray(second, float)[seen_second]
+    seen_first, seen_second = common_view(first, second, homography, first_size, second_size)
+    common_first = project(homography, first[seen_first])[:most]
+    common_second = np.asarray(second, float)[seen_second][:most]
     total = len(common_first) + len(common_second)
     if not total:
         return float("nan"), float("nan")
@@ -42,8 +68,12 @@ def matching_accuracy(
 ) -> NDArray[np.float64]:
     """Share of matches whose reprojection error is at most each threshold; zeros where there is no match.
 
+    Its mean over pairs is the mean matching accuracy (MMA; Mikolajczyk and Schmid, 2005; Dusmanu et al., 2019), with
+    thresholds of 1 to 10 pixels its curve.
+
     Args:
         first, second: (M, 2) matched points.
+        thresholds: (T,) pixels of the second picture.
     """
     if not len(first):
         return np.zeros(len(thresholds))
@@ -51,8 +81,139 @@ def matching_accuracy(
     return np.asarray((error[:, None] <= np.asarray(thresholds)[None]).mean(axis=0))
 
 
+def descriptor_distances(first: Descriptors, second: Descriptors) -> NDArray[np.float64]:
+    """(N, M) distances: Euclidean between float descriptors of (N, D) and (M, D), Hamming between uint8 bit strings."""
+    if first.dtype == np.uint8:
+        bits = [np.unpackbits(d, axis=1).astype(np.float64) for d in (first, second)]
+        ones = bits[0].sum(axis=1)[:, None] + bits[1].sum(axis=1)[None]
+        return np.asarray(ones - 2 * bits[0] @ bits[1].T)
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    square = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None] - 2 * a @ b.T
+    return np.sqrt(np.maximum(square, 0))
+
+
+def mutual_matches(distances: NDArray[np.floating]) -> NDArray[np.int64]:
+    """(M, 2) indices of those that are each other's nearest in (N, M) distances; among equals the first counts."""
+    if not distances.size:
+        return np.zeros((0, 2), np.int64)
+    forward, backward = distances.argmin(axis=1), distances.argmin(axis=0)
+    index = np.arange(len(forward))
+    kept = backward[forward] == index
+    return np.column_stack((index[kept], forward[kept])).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """Both metrics of nearest-neighbour matching, each the mean of its two directions.
+
+    Attributes:
+        average_precision: see `nearest_neighbours`; NaN where no keypoint has a counterpart.
+        matching_score: NaN where no keypoint lies in the common view.
+    """
+
+    average_precision: float
+    matching_score: float
+
+
+def nearest_neighbours(
+    first: Points,
+    second: Points,
+    distances: NDArray[np.floating],
+    homography: Matrix,
+    first_size: Size,
+    second_size: Size,
+    epsilon: float = 3.0,
+) -> NearestNeighbours:
+    """Average precision and matching score of nearest-neighbour matching in the common view (paper, appendix).
+
+    Every keypoint of the common view is matched to the one of the other picture's with the nearest descriptor. A match is
+    correct if it lies within `epsilon` pixels of the true place.
+
+    * Matching score: correct matches over keypoints in the common view.
+    * Average precision: area under the precision-recall curve of a sweep of the greatest descriptor distance, as the sum
+      over distinct distances of precision times the step in recall. Recall counts correct matches among the keypoints
+      that have a counterpart within `epsilon` (Mikolajczyk and Schmid, 2005). Its mean over pairs is the
+      nearest-neighbour mAP.
+
+    Both are computed from the first picture to the second and back, and averaged.
+
+    Args:
+        first, second: (N, 2) and (M, 2) keypoints.
+        distances: (N, M) between their descriptors.
+    """
+    seen_first, seen_second = common_view(first, second, homography, first_size, second_size)
+    a, b = np.asarray(first, float)[seen_first], np.asarray(second, float)[seen_second]
+    distances = distances[seen_first][:, seen_second]
+    ways = (
+        _one_way(project(homography, a), b, distances, epsilon),
+        _one_way(project(np.linalg.inv(homography), b), a, distances.T, epsilon),
+    )
+    precision, score = (_mean_of_defined([way[k] for way in ways]) for k in (0, 1))
+    return NearestNeighbours(precision, score)
+
+
+def _one_way(true: Points, others: Points, distances: NDArray[np.floating], epsilon: float) -> tuple[float, float]:
+    if not len(true):
+        return float("nan"), float("nan")
+    if not len(others):
+        return float("nan"), 0.0
+    error = np.linalg.norm(true[:, None] - others[None], axis=2)
+    nearest = distances.argmin(axis=1)
+    index = np.arange(len(true))
+    correct = error[index, nearest] <= epsilon
+    positives = int((error.min(axis=1) <= epsilon).sum())
+    precision = average_precision(distances[index, nearest], correct, positives) if positives else float("nan")
+    return precision, float(correct.mean())
+
+
+def average_precision(distances: NDArray[np.floating], correct: NDArray[np.bool_], positives: int) -> float:
+    """Area under the precision-recall curve: the sum over distinct distances of precision times the step in recall.
+
+    Args:
+        distances: (N,) of the candidates, nearest are taken first, equal ones together.
+        correct: (N,) which candidates are right.
+        positives: how many right ones there could be, at least 1.
+    """
+    order = np.argsort(distances, kind="stable")
+    sorted_distances = np.asarray(distances)[order]
+    right = np.cumsum(correct[order])
+    last = np.append(np.diff(sorted_distances) > 0, True)  # the end of each run of equal distances
+    right, taken = right[last], np.arange(1, len(order) + 1)[last]
+    return float((np.diff(right, prepend=0) / positives * right / taken).sum())
+
+
 def corner_error(estimated: Matrix, true: Matrix, size: Size) -> float:
     """Mean distance in pixels between the image's four corners under two homographies (paper, section 7.3)."""
     height, width = size
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], float)
     return float(np.linalg.norm(project(estimated, corners) - project(true, corners), axis=1).mean())
+
+
+def correctness(errors: NDArray[np.floating], epsilon: float) -> float:
+    """Share of (N,) corner errors that are at most `epsilon` pixels (paper, section 7.3); failures are infinite."""
+    errors = np.asarray(errors, np.float64)
+    return float((errors <= epsilon).mean()) if len(errors) else float("nan")
+
+
+def area_under_curve(errors: NDArray[np.floating], limit: float) -> float:
+    """Area under the share of errors below a threshold that rises from 0 to `limit` pixels, over `limit`.
+
+    The curve is linear between the sorted errors, as published comparisons have it (Sarlin et al., 2020, AUC of the
+    pose error).
+
+    Args:
+        errors: (N,) corner errors, infinite where the estimate failed.
+    """
+    errors = np.sort(np.asarray(errors, np.float64))
+    if not len(errors):
+        return float("nan")
+    share = np.arange(1, len(errors) + 1) / len(errors)
+    x, y = np.append(0.0, errors), np.append(0.0, share)
+    below = int(np.searchsorted(x, limit))  # strictly below
+    x, y = np.append(x[:below], limit), np.append(y[:below], y[below - 1])
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit)
+
+
+def _mean_of_defined(values: list[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")

@@ -1,80 +1,127 @@
-"""Repeatability, matching and homography accuracy of a method over pairs of pictures."""
+"""Benchmarks over a dataset of planar pairs: methods and pictures in, results out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from superpoint_ros.evaluation.metrics import corner_error, matching_accuracy, repeatability
-from superpoint_ros.evaluation.pairs import Image, Pair
-from superpoint_ros.features import Status
-from superpoint_ros.homography import homography_from_points
-
-Detection = tuple[NDArray[np.float32], NDArray[np.generic]]
-Method = Callable[[Image], Detection]
-"""(H, W) uint8 -> keypoints (N, 2), best first, and descriptors (N, D): float of unit length, or uint8 bit strings."""
-
-EPSILONS = (1.0, 3.0, 5.0)
+from superpoint_ros.evaluation import cache, methods, pairs
+from superpoint_ros.evaluation.benchmarks import Benchmark
+from superpoint_ros.evaluation.engine import Engine
+from superpoint_ros.evaluation.methods import Detection
+from superpoint_ros.evaluation.pairs import LeftOut
+from superpoint_ros.evaluation.results import Results, Row, versions
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Means over pairs: repeatability, localisation error in pixels, share of matches right to 3 px, and share of
-    homographies whose corner error is at most 1, 3 and 5 px."""
+class Task:
+    """One method on one sequence: what is handed to a process.
 
-    pairs: int
-    repeatability: float
-    localisation: float
-    matching_accuracy: float
-    homography: tuple[float, float, float]
+    Attributes:
+        method: as `methods.create` takes it.
+        predictions: folder of the cache, or None.
+    """
 
-
-def evaluate(method: Method, pairs: Iterable[Pair], repeatability_points: int = 300) -> Scores:
-    """Run a method over pairs; repeatability is of its best `repeatability_points` keypoints."""
-    rows = []
-    for pair in pairs:
-        (first, first_descriptors), (second, second_descriptors) = method(pair.first), method(pair.second)
-        sizes = pair.first.shape[:2], pair.second.shape[:2]
-        best = slice(repeatability_points)
-        repeated, distance = repeatability(first[best], second[best], pair.homography, *sizes)
-        matches = mutual_matches(first_descriptors, second_descriptors)
-        a, b = first[matches[:, 0]], second[matches[:, 1]]
-        accuracy = matching_accuracy(a, b, pair.homography, np.array([3.0]))[0]
-        found = homography_from_points(a, b, threshold=3.0, min_inliers=4)
-        error = corner_error(found.matrix, pair.homography, sizes[0]) if found.status == Status.OK else np.inf
-        rows.append((repeated, distance, accuracy, *(error <= epsilon for epsilon in EPSILONS)))
-    table = np.array(rows, float)
-    mean = np.nanmean(table, axis=0)
-    return Scores(len(table), mean[0], mean[1], mean[2], (mean[3], mean[4], mean[5]))
+    sequence: pairs.Sequence
+    method: str
+    benchmarks: tuple[Benchmark, ...]
+    predictions: Path | None
 
 
-def mutual_matches(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.int64]:
-    """(M, 2) indices of mutual nearest neighbours, by Euclidean or, for uint8 bit strings, Hamming distance."""
-    if not len(first) or not len(second):
-        return np.zeros((0, 2), np.int64)
-    norm = cv2.NORM_HAMMING if first.dtype == np.uint8 else cv2.NORM_L2
-    matches = cv2.BFMatcher(norm, crossCheck=True).match(first, second)
-    return np.array([(m.queryIdx, m.trainIdx) for m in matches], np.int64).reshape(-1, 2)
+@dataclass(frozen=True)
+class Outcome:
+    """What a task gave: rows, what was left out, and how many predictions were computed and reused."""
+
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOut, ...]
+    computed: int
+    reused: int
 
 
-def opencv_method(name: str, max_keypoints: int = 1000) -> Method:
-    """OpenCV's "sift" or "orb" with at most `max_keypoints` keypoints."""
-    create: dict[str, Any] = {"sift": cv2.SIFT.create, "orb": cv2.ORB.create}
-    if name not in create:
-        raise ValueError(f"method '{name}' is unknown, allowed is one of {', '.join(create)}")
-    detector = create[name](nfeatures=max_keypoints)
+def evaluate(
+    dataset: pairs.Dataset,
+    names: Sequence[str],
+    benchmarks: Sequence[Benchmark],
+    engine: Engine | None = None,
+    predictions: Path | None = None,
+) -> Results:
+    """Every benchmark for every method over a dataset.
 
-    def run(image: Image) -> Detection:
-        keypoints, descriptors = detector.detectAndCompute(image, None)
-        if descriptors is None:
-            return np.zeros((0, 2), np.float32), np.zeros((0, 1), np.float32)
-        order = np.argsort([-k.response for k in keypoints])[:max_keypoints]
-        points = np.array([k.pt for k in keypoints], np.float32)
-        return points[order], descriptors[order]
+    Args:
+        names: methods, as `methods.create` takes them.
+        predictions: folder for predictions, which a second or resumed run reads; None keeps none.
 
-    return run
+    Raises:
+        ValueError: if a method cannot be made, or nothing at all could be evaluated.
+    """
+    started = time.monotonic()
+    names = list(dict.fromkeys(names))
+    settings = {name: methods.create(name).settings() for name in names}
+    tasks = [Task(sequence, name, tuple(benchmarks), predictions) for sequence in dataset.sequences for name in names]
+    outcomes = list((engine or Engine()).run(evaluate_sequence, tasks, "evaluating"))
+    rows = [row for outcome in outcomes for row in outcome.rows]
+    left_out = list(dict.fromkeys([*dataset.left_out, *(item for outcome in outcomes for item in outcome.left_out)]))
+    if not rows:
+        why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ""
+        raise ValueError(f"nothing in dataset '{dataset.folder}' could be evaluated{why}")
+    # Tasks end in any order; tables keep the order of methods and pairs.
+    place = {name: index for index, name in enumerate(names)}
+    rows.sort(key=lambda row: (place[row.method], row.pair))
+    return Results(
+        dataset=str(dataset.folder),
+        benchmarks=tuple(benchmarks),
+        methods=settings,
+        rows=tuple(rows),
+        left_out=tuple(left_out),
+        versions=versions(),
+        seconds=time.monotonic() - started,
+        computed=sum(outcome.computed for outcome in outcomes),
+        reused=sum(outcome.reused for outcome in outcomes),
+    )
+
+
+def evaluate_sequence(task: Task) -> Outcome:
+    """All pairs of one sequence with one method; what cannot be read or detected is left out, the rest goes on."""
+    method = cache.Predictor(methods.create(task.method), task.predictions)
+    found: dict[tuple[str, int, int, bool, int], Detection] = {}
+    rows: list[Row] = []
+    left_out: list[LeftOut] = []
+    for benchmark in task.benchmarks:
+        views = pairs.Views(task.sequence, benchmark.framing)
+
+        def detect(k: int, benchmark: Benchmark = benchmark, views: pairs.Views = views) -> Detection:
+            numbers = benchmark.max_keypoints, benchmark.nms_radius, benchmark.descriptors
+            key = (str(benchmark.framing), *numbers, k)
+            if key not in found:
+                image = views.picture(k)
+                try:
+                    found[key] = method.detect(image, *numbers)
+                except ValueError as error:
+                    raise ValueError(f"{error} (method {task.method})") from error
+            return found[key]
+
+        try:
+            first = detect(1)
+        except ValueError as error:
+            left_out.append(LeftOut(task.sequence.name, str(error)))
+            continue
+        if benchmark.descriptors and first.descriptors is None:
+            left_out.append(LeftOut(task.method, f"the method has no descriptors, so no figures of {benchmark.name}"))
+            continue
+        for k in task.sequence.views:
+            try:
+                pair = views.pair(k)
+                values = benchmark.score(pair, first, detect(k))
+            except ValueError as error:
+                left_out.append(LeftOut(f"{task.sequence.name}/1-{k}", str(error)))
+                continue
+            rows.append(Row(benchmark.name, task.method, task.sequence.name, pair.name, pair.group, values))
+    return Outcome(tuple(rows), tuple(left_out), method.computed, method.reused)
+
+
+def with_numbers(benchmark: Benchmark, **changes: object) -> Benchmark:
+    """A benchmark with other numbers; those that it does not have, and None, are ignored."""
+    known = {name: value for name, value in changes.items() if value is not None and hasattr(benchmark, name)}
+    return replace(benchmark, **known)  # type: ignore[arg-type]

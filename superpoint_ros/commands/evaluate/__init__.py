@@ -1,0 +1,32 @@
+"""superpoint-ros evaluate: a module for each kind of benchmark, with `add_arguments(parser)` and `run(options)`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+
+_PLANAR = "superpoint_ros.commands.evaluate.planar"
+
+VERBS = {
+    "all": (_PLANAR, "all benchmarks on planar pairs: the tables of the published evaluations"),
+    "repeatability": (_PLANAR, "are the same places found again? repeatability and localisation error"),
+    "homography": (_PLANAR, "is the homography between two pictures found? correctness and its area under the curve"),
+    "matching": (_PLANAR, "do descriptors find their counterparts? mAP, matching score, matching accuracy"),
+    "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of pictures"),
+    "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
+}
+"""Verbs with their module and what they do; verbs whose module is not there are left away."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    for name, (module, summary) in VERBS.items():
+        if importlib.util.find_spec(module) is None:
+            continue
+        command = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        importlib.import_module(module).add_arguments(command)
+
+
+def run(options: argparse.Namespace) -> int:
+    return int(importlib.import_module(VERBS[options.benchmark][0]).run(options) or 0)

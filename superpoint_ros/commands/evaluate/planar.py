@@ -1,0 +1,126 @@
+"""superpoint-ros evaluate all, repeatability, homography, matching"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from superpoint_ros.evaluation.benchmarks import Benchmark
+
+DETECTORS = ("superpoint", "fast", "harris", "shi", "sift", "orb")
+DESCRIBERS = ("superpoint", "sift", "orb")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "dataset", type=Path, help="folder in HPatches layout, or one that `evaluate make-pairs` has written"
+    )
+    parser.add_argument(
+        "-m",
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class of "
+        f"your own (default: {' '.join(DETECTORS)}, of which homography and matching take those with descriptors)",
+    )
+    protocol = parser.add_argument_group("protocol", "what is not given is as published")
+    protocol.add_argument(
+        "--size",
+        help="HEIGHTxWIDTH to scale and crop to, the longer side in pixels, or native "
+        "(default: 240x320 for repeatability, else 480x640)",
+    )
+    protocol.add_argument("--max-keypoints", type=_at_least_one, help="in a picture (default: 1000)")
+    protocol.add_argument("--nms-radius", type=_not_negative, help="in pixels (default: 4 for repeatability, else 8)")
+    protocol.add_argument("--epsilon", type=_positive, help="greatest distance of the same place (default: 3 px)")
+    protocol.add_argument(
+        "--most", type=_at_least_one, help="keypoints in the common view that repeatability counts (default: 300)"
+    )
+    protocol.add_argument(
+        "--estimator", help="of homographies: ransac, magsac, accurate, fast or lmeds (default: ransac)"
+    )
+    work = parser.add_argument_group("work")
+    work.add_argument(
+        "--cache", type=Path, metavar="DIR", help="keep predictions here (default: the user's cache folder)"
+    )
+    work.add_argument("--no-cache", action="store_true", help="keep no predictions and read none")
+    work.add_argument("--processes", type=_at_least_one, default=1, help="on this machine (default: %(default)s)")
+    work.add_argument(
+        "--ray", nargs="?", const="", metavar="ADDRESS", help="work with Ray, here or on the cluster at ADDRESS"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.csv and results.md")
+    output.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from superpoint_ros.evaluation import cache, pairs, planar, report, results
+    from superpoint_ros.evaluation.engine import Engine
+
+    benchmarks = _benchmarks(options)
+    dataset = pairs.read_dataset(options.dataset)
+    names = options.methods or (DETECTORS if options.benchmark in ("all", "repeatability") else DESCRIBERS)
+    predictions = None if options.no_cache else options.cache or cache.default_folder()
+    found = planar.evaluate(dataset, names, benchmarks, Engine(options.processes, options.ray), predictions)
+    if options.json:
+        print(json.dumps(found.as_dict(), allow_nan=False))
+    else:
+        report.show(found, Console())
+        print(f"{found.seconds:.1f} s, predictions: {found.computed} computed, {found.reused} from the cache")
+    if options.out:
+        written = results.write(found, options.out, report.markdown(found))
+        if not options.json:
+            print(f"written: {', '.join(str(path) for path in written)}")
+    return 0
+
+
+def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
+    from superpoint_ros.evaluation.benchmarks import BENCHMARKS
+    from superpoint_ros.evaluation.framing import Framing
+    from superpoint_ros.evaluation.planar import with_numbers
+    from superpoint_ros.homography import METHODS
+
+    if options.estimator and options.estimator not in METHODS:
+        raise ValueError(f"estimator '{options.estimator}' is unknown, allowed is one of {', '.join(METHODS)}")
+    kinds = list(BENCHMARKS.values()) if options.benchmark == "all" else [BENCHMARKS[options.benchmark]]
+    changes = {
+        "framing": Framing.parse(options.size) if options.size else None,
+        "max_keypoints": options.max_keypoints,
+        "nms_radius": options.nms_radius,
+        "epsilon": options.epsilon,
+        "most": options.most,
+        "estimator": options.estimator,
+    }
+    return [with_numbers(kind(), **changes) for kind in kinds]
+
+
+def _at_least_one(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _not_negative(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a whole number of at least {least}")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a positive number")
+    return value

@@ -1,0 +1,190 @@
+"""The benchmarks: what is computed on a pair of pictures, with which numbers, and how pairs are summed up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from superpoint_ros.evaluation import metrics
+from superpoint_ros.evaluation.framing import Framing
+from superpoint_ros.evaluation.methods import Detection
+from superpoint_ros.evaluation.pairs import Pair
+from superpoint_ros.features import Status
+from superpoint_ros.homography import homography_from_points
+
+Values = dict[str, float]
+
+EPSILONS = (1, 3, 5)
+CURVE = tuple(range(1, 11))
+"""Thresholds in pixels of homography correctness and of the matching accuracy curve."""
+
+
+@dataclass(frozen=True)
+class Benchmark(ABC):
+    """Numbers of a protocol.
+
+    Attributes:
+        framing: size of the pictures.
+        max_keypoints: most keypoints that a method is asked for in a picture.
+        nms_radius: radius of non-maximum suppression, the same for every method.
+        epsilon: greatest distance in pixels of what counts as the same place.
+    """
+
+    name: ClassVar[str]
+    descriptors: ClassVar[bool]
+
+    framing: Framing
+    max_keypoints: int
+    nms_radius: int
+    epsilon: float = 3.0
+
+    def settings(self) -> dict[str, Any]:
+        """All numbers as JSON can hold them."""
+        return {"benchmark": self.name, **asdict(self), "framing": str(self.framing)}
+
+    @abstractmethod
+    def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
+        """Metrics of one pair; NaN where one is not defined."""
+
+    @abstractmethod
+    def summarise(self, pairs: Sequence[Values]) -> Values:
+        """Metrics of many pairs."""
+
+
+@dataclass(frozen=True)
+class Repeatability(Benchmark):
+    """Are the same places found again? 240 x 320 pixels, 300 points in the common view, NMS 4 (paper, section 7.1).
+
+    Attributes:
+        most: keypoints kept of those in the common view.
+    """
+
+    name: ClassVar[str] = "repeatability"
+    descriptors: ClassVar[bool] = False
+
+    framing: Framing = field(default_factory=lambda: Framing(crop=(240, 320)))
+    max_keypoints: int = 1000
+    nms_radius: int = 4
+    most: int = 300
+
+    def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
+        """See `metrics.repeatability`."""
+        share, distance = metrics.repeatability(
+            first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape, self.epsilon,
+            self.most,
+        )  # fmt: skip
+        return {"repeatability": share, "localisation_error": distance, "keypoints": (len(first) + len(second)) / 2}
+
+    def summarise(self, pairs: Sequence[Values]) -> Values:
+        """Means over the pairs for which a metric is defined."""
+        return _means(pairs)
+
+
+@dataclass(frozen=True)
+class HomographyEstimation(Benchmark):
+    """Is the homography found? 480 x 640 pixels, 1000 points, NMS 8, mutual matches, RANSAC (paper, section 7.3).
+
+    Attributes:
+        estimator: a method of `superpoint_ros.homography`; the published evaluation has OpenCV's RANSAC.
+        threshold: greatest reprojection error of an inlier, in pixels.
+        common_view: match only keypoints of the common view, as the published evaluation does.
+    """
+
+    name: ClassVar[str] = "homography"
+    descriptors: ClassVar[bool] = True
+
+    framing: Framing = field(default_factory=lambda: Framing(crop=(480, 640)))
+    max_keypoints: int = 1000
+    nms_radius: int = 8
+    estimator: str = "ransac"
+    threshold: float = 3.0
+    common_view: bool = True
+
+    def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
+        """Corner error in pixels (infinite where no homography was found), number of matches and of inliers."""
+        if self.common_view:
+            first, second = _in_common_view(pair, first, second)
+        matches = metrics.mutual_matches(_distances(first, second))
+        found = homography_from_points(
+            first.keypoints[matches[:, 0]],
+            second.keypoints[matches[:, 1]],
+            method=self.estimator,
+            threshold=self.threshold,
+            min_inliers=4,
+        )
+        error = np.inf
+        if found.status == Status.OK:
+            error = metrics.corner_error(found.matrix, pair.homography, pair.first.shape)
+        return {
+            "corner_error": error if np.isfinite(error) else np.inf,
+            "matches": len(matches),
+            "inliers": found.inlier_count,
+        }
+
+    def summarise(self, pairs: Sequence[Values]) -> Values:
+        """Correctness and area under its curve at 1, 3 and 5 pixels; means of the numbers of matches and inliers."""
+        errors = np.array([values["corner_error"] for values in pairs])
+        result = {f"correctness_{e}": metrics.correctness(errors, e) for e in EPSILONS}
+        result |= {f"auc_{e}": metrics.area_under_curve(errors, e) for e in EPSILONS}
+        return result | _means([{name: values[name] for name in ("matches", "inliers")} for values in pairs])
+
+
+@dataclass(frozen=True)
+class Matching(Benchmark):
+    """Do descriptors find their counterparts? Pictures and points as in homography estimation (paper, appendix).
+
+    The matching accuracy is that of mutual matches among all keypoints; nearest-neighbour mAP and matching score are
+    those of one-sided matches in the common view.
+    """
+
+    name: ClassVar[str] = "matching"
+    descriptors: ClassVar[bool] = True
+
+    framing: Framing = field(default_factory=lambda: Framing(crop=(480, 640)))
+    max_keypoints: int = 1000
+    nms_radius: int = 8
+
+    def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
+        """See `metrics.nearest_neighbours` and `metrics.matching_accuracy`."""
+        distances = _distances(first, second)
+        sizes = pair.first.shape, pair.second.shape
+        nearest = metrics.nearest_neighbours(
+            first.keypoints, second.keypoints, distances, pair.homography, *sizes, self.epsilon
+        )
+        matches = metrics.mutual_matches(distances)
+        accuracy = metrics.matching_accuracy(
+            first.keypoints[matches[:, 0]], second.keypoints[matches[:, 1]], pair.homography, np.array(CURVE, float)
+        )
+        values = {"nn_map": nearest.average_precision, "matching_score": nearest.matching_score}
+        values |= {f"mma_{t}": float(share) for t, share in zip(CURVE, accuracy, strict=True)}
+        return values | {"matches": len(matches)}
+
+    def summarise(self, pairs: Sequence[Values]) -> Values:
+        """Means over the pairs for which a metric is defined."""
+        return _means(pairs)
+
+
+BENCHMARKS: dict[str, type[Benchmark]] = {kind.name: kind for kind in (Repeatability, HomographyEstimation, Matching)}
+
+
+def _distances(first: Detection, second: Detection) -> np.ndarray:
+    if first.descriptors is None or second.descriptors is None:
+        raise ValueError("the method has no descriptors")
+    return metrics.descriptor_distances(first.descriptors, second.descriptors)
+
+
+def _in_common_view(pair: Pair, first: Detection, second: Detection) -> tuple[Detection, Detection]:
+    seen = metrics.common_view(first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape)
+    return first.select(seen[0]), second.select(seen[1])
+
+
+def _means(pairs: Sequence[Values]) -> Values:
+    result = {}
+    for name in pairs[0] if pairs else ():
+        defined = [values[name] for values in pairs if not np.isnan(values[name])]
+        result[name] = float(np.mean(defined)) if defined else float("nan")
+    return result

@@ -1,0 +1,89 @@
+"""Predictions on disk by content, so that metrics are recomputed without computing features again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from superpoint_ros.evaluation.methods import Detection, Image, Method
+
+_FORMAT = 1
+
+
+def default_folder() -> Path:
+    """Below the user's cache folder: `$XDG_CACHE_HOME/superpoint_ros/predictions`, usually in ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "superpoint_ros" / "predictions"
+
+
+class Predictor:
+    """A method whose detections are kept in a folder.
+
+    The key is a checksum of the method's settings, the picture's bytes and the protocol's numbers, so nothing stale is
+    ever read, whatever files are called. Files are written whole: an interrupted run goes on where it was.
+
+    Args:
+        folder: where to keep predictions; None keeps none.
+    """
+
+    def __init__(self, method: Method, folder: Path | None) -> None:
+        self._method = method
+        self._folder = folder
+        self._settings = json.dumps(method.settings(), sort_keys=True)
+        self.computed = 0
+        self.reused = 0
+
+    def detect(self, image: Image, max_keypoints: int, nms_radius: int, descriptors: bool = True) -> Detection:
+        """As the method's `detect`; without `descriptors` they are neither returned nor kept."""
+        path = self._path(image, (max_keypoints, nms_radius, int(descriptors)))
+        if path and (kept := _read(path)) is not None:
+            self.reused += 1
+            return kept
+        self.computed += 1
+        found = self._method.detect(image, max_keypoints, nms_radius)
+        if not descriptors:
+            found = Detection(found.keypoints, found.scores, None)
+        if path:
+            _write(path, found)
+        return found
+
+    def _path(self, image: Image, numbers: tuple[int, ...]) -> Path | None:
+        if self._folder is None:
+            return None
+        digest = hashlib.sha256(f"{_FORMAT}\n{self._settings}\n{numbers}\n{image.shape}\n".encode())
+        digest.update(np.ascontiguousarray(image))
+        name = digest.hexdigest()
+        return self._folder / name[:2] / f"{name[2:]}.npz"
+
+
+def _read(path: Path) -> Detection | None:
+    """What was kept; None where nothing was, or where the file is damaged and better computed again."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            descriptors = file["descriptors"] if "descriptors" in file else None
+            return Detection(file["keypoints"], file["scores"], descriptors)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, found: Detection) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {"keypoints": found.keypoints, "scores": found.scores}
+    if found.descriptors is not None:
+        arrays["descriptors"] = found.descriptors
+    # Processes may write the same prediction at once: each has a file of its own until it is whole.
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

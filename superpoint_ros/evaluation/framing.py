@@ -1,0 +1,83 @@
+"""Bringing pictures to a protocol's size, together with what that does to their pixels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Matrix = NDArray[np.float64]
+
+LEAST_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Framing:
+    """The size at which pictures are evaluated. At most one of the two is given; with neither, pictures stay as they are.
+
+    Attributes:
+        crop: (height, width) that every picture is scaled to cover and then cropped to about its centre, as the
+            published evaluations have it (rpautrat's code; paper, section 7: 240 x 320 and 480 x 640).
+        longer_side: pixels of the longer side; nothing is cropped.
+    """
+
+    crop: tuple[int, int] | None = None
+    longer_side: int = 0
+
+    @staticmethod
+    def parse(text: str) -> Framing:
+        """`240x320` (height x width), `640` (longer side) or `native`.
+
+        Raises:
+            ValueError: if the text is none of these or a side is below 16 pixels.
+        """
+        if text == "native":
+            return Framing()
+        found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+        sides = [int(side) for side in found.groups() if side] if found else []
+        if not sides or min(sides) < LEAST_SIDE:
+            raise ValueError(
+                f"size '{text}' is not allowed, it must be HEIGHTxWIDTH such as 240x320, the longer side such as 640, "
+                f"or native, with sides of at least {LEAST_SIDE}"
+            )
+        return Framing(crop=(sides[0], sides[1])) if len(sides) == 2 else Framing(longer_side=sides[0])
+
+    def __str__(self) -> str:
+        if self.crop:
+            return f"{self.crop[0]}x{self.crop[1]}"
+        return str(self.longer_side) if self.longer_side else "native"
+
+    def apply(self, image: Image) -> tuple[Image, Matrix]:
+        """A (H, W) picture in this size, and the (3, 3) map from the original's pixels to its pixels.
+
+        Ground truth must go through these maps: H of the framed pair is `second_map @ H @ inv(first_map)`.
+        """
+        height, width = image.shape
+        if self.crop:
+            factor = max(self.crop[0] / height, self.crop[1] / width)
+            size = max(self.crop[0], round(height * factor)), max(self.crop[1], round(width * factor))
+        elif self.longer_side:
+            factor = self.longer_side / max(height, width)
+            size = max(LEAST_SIDE, round(height * factor)), max(LEAST_SIDE, round(width * factor))
+        else:
+            return image, np.eye(3)
+        matrix = scaling((height, width), size)
+        if size != (height, width):
+            # Averaging keeps fine texture from turning into false corners when a picture shrinks.
+            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+            image = np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
+        if self.crop:
+            top, left = ((size[k] - self.crop[k]) // 2 for k in (0, 1))
+            image = np.ascontiguousarray(image[top : top + self.crop[0], left : left + self.crop[1]])
+            matrix = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], float) @ matrix
+        return image, matrix
+
+
+def scaling(before: tuple[int, int], after: tuple[int, int]) -> Matrix:
+    """What resizing from one (height, width) to another does to pixels whose centres are whole numbers."""
+    x, y = after[1] / before[1], after[0] / before[0]
+    return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])

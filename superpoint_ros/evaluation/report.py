@@ -1,0 +1,171 @@
+"""Results as tables: for the terminal, for Markdown and for the page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from superpoint_ros.evaluation.benchmarks import EPSILONS
+from superpoint_ros.evaluation.results import Results, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; the first column names what a row is about.
+
+    Attributes:
+        best: (row, column) of the best figures of their column.
+    """
+
+    heading: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A metric as a column: its title, its name in a summary, digits, and whether less is better."""
+
+    title: str
+    metric: str
+    digits: int = 3
+    less: bool = False
+    ranked: bool = True
+
+
+_HEADLINES = {
+    "repeatability": [("Repeatability", _Column("", "repeatability")),
+                      ("Localisation error (px)", _Column("", "localisation_error", less=True))],
+    "homography": [("Homography correctness at 3 px", _Column("", "correctness_3"))],
+    "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score"))],
+}  # fmt: skip
+"""Tables with a column for each group, as published evaluations print them."""
+
+_DETAILS = {
+    "repeatability": ("Keypoints", [_Column("mean keypoints", "keypoints", 0, ranked=False)]),
+    "homography": ("Homography estimation",
+                   [*(_Column(f"e = {e}", f"correctness_{e}") for e in EPSILONS),
+                    *(_Column(f"AUC@{e}", f"auc_{e}") for e in EPSILONS)]),
+    "matching": ("Mean matching accuracy", [*(_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 10)),
+                                            _Column("matches", "matches", 0, ranked=False)]),
+}  # fmt: skip
+"""Tables with a row for each method and group."""
+
+
+def tables(results: Results) -> list[Table]:
+    """Every table of an evaluation, benchmark by benchmark."""
+    found = []
+    for benchmark in results.benchmarks:
+        summaries = list(results.summaries(benchmark.name))
+        if not summaries:
+            continue
+        numbers = benchmark.settings()
+        note = f"{numbers.pop('framing')} pixels, " + ", ".join(
+            f"{name.replace('_', ' ')} {value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool)
+            else f"{name.replace('_', ' ')} {str(value).lower()}"
+            for name, value in numbers.items() if name != "benchmark"
+        )  # fmt: skip
+        groups = results.groups(benchmark.name)
+        for heading, column in _HEADLINES[benchmark.name]:
+            found.append(_headline(heading, note, column, groups, summaries))
+        heading, columns = _DETAILS[benchmark.name]
+        found.append(_details(heading, note, columns, groups, summaries))
+    return found
+
+
+def left_out(results: Results) -> list[str]:
+    """One sentence for everything that was left out."""
+    return [f"{item.name}: {item.reason}" for item in results.left_out]
+
+
+def markdown(results: Results) -> str:
+    """The tables, best figures bold, and what was left out."""
+    lines = [f"Dataset `{results.dataset}`."]
+    for table in tables(results):
+        lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
+        lines.append("| " + " | ".join(table.header) + " |")
+        lines.append("|" + "---|" * len(table.header))
+        for r, row in enumerate(table.rows):
+            cells = (f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row))
+            lines.append("| " + " | ".join(cells) + " |")
+    if results.left_out:
+        lines += ["", "### Left out", "", *(f"* {sentence}" for sentence in left_out(results))]
+    return "\n".join(lines) + "\n"
+
+
+def show(results: Results, console: Console) -> None:
+    """Print the tables, best figures bold, and what was left out."""
+    from rich.markup import escape
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+
+    for table in tables(results):
+        drawn = RichTable(
+            title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+        )
+        for c, title in enumerate(table.header):
+            # A long method may take two lines, a figure must be whole.
+            widest = max(len(cells[c]) for cells in (table.header, *table.rows))
+            drawn.add_column(
+                title, justify="left" if c == 0 else "right", min_width=widest if c else 8, overflow="fold"
+            )
+        for r, row in enumerate(table.rows):
+            cells = [escape(cell) for cell in row]
+            drawn.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))
+        console.print(drawn)
+    for sentence in left_out(results):
+        console.print(f"left out: {escape(sentence)}", highlight=False)
+
+
+def _headline(heading: str, note: str, column: _Column, groups: list[str], summaries: list[Summary]) -> Table:
+    methods = list(dict.fromkeys(s.method for s in summaries))
+    values = {(s.method, s.group): s.values[column.metric] for s in summaries}
+    grid = [[values.get((method, group), math.nan) for group in groups] for method in methods]
+    rows = tuple(
+        (method, *(_number(value, column) for value in line)) for method, line in zip(methods, grid, strict=True)
+    )
+    best = {(r, c + 1) for c in range(len(groups)) for r in _best([line[c] for line in grid], column)}
+    return Table(heading, note, ("method", *groups), rows, frozenset(best))
+
+
+def _details(heading: str, note: str, columns: list[_Column], groups: list[str], summaries: list[Summary]) -> Table:
+    ordered = sorted(summaries, key=lambda s: groups.index(s.group))
+    several = len(groups) > 1
+    rows = tuple(
+        (
+            s.method,
+            *((s.group,) if several else ()),
+            str(s.pairs),
+            *(_number(s.values[column.metric], column) for column in columns),
+        )
+        for s in ordered
+    )
+    shift = 3 if several else 2
+    best = set()
+    for group in groups:
+        own = [index for index, s in enumerate(ordered) if s.group == group]
+        for c, column in enumerate(columns):
+            ranks = _best([ordered[index].values[column.metric] for index in own], column)
+            best |= {(own[rank], c + shift) for rank in ranks}
+    header = ("method", *(("change",) if several else ()), "pairs", *(column.title for column in columns))
+    return Table(heading, note, header, rows, frozenset(best))
+
+
+def _number(value: float, column: _Column) -> str:
+    return f"{value:.{column.digits}f}" if math.isfinite(value) else "-"
+
+
+def _best(values: list[float], column: _Column) -> list[int]:
+    """Which of a column's values are the best, as far as its digits tell them apart."""
+    shown = [round(value, column.digits) for value in values]
+    defined = [value for value in shown if math.isfinite(value)]
+    if not column.ranked or len(values) < 2 or not defined:
+        return []
+    top = min(defined) if column.less else max(defined)
+    return [index for index, value in enumerate(shown) if value == top]

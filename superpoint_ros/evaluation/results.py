@@ -1,0 +1,169 @@
+"""What an evaluation found: figures of every pair, their summaries, and files of both."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from superpoint_ros.evaluation.benchmarks import Benchmark, Values
+from superpoint_ros.evaluation.pairs import GROUPS, LeftOut
+
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Figures of one method on one pair.
+
+    Attributes:
+        group: what changes within the pair (see `pairs.GROUPS`).
+        values: by the name of the metric.
+    """
+
+    benchmark: str
+    method: str
+    sequence: str
+    pair: str
+    group: str
+    values: Values
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of one method over the pairs of a group; the group "overall" is all pairs."""
+
+    benchmark: str
+    method: str
+    group: str
+    pairs: int
+    values: Values
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation.
+
+    Attributes:
+        methods: settings by the name under which they were asked for.
+        versions: of everything that the figures may depend on.
+        seconds: how long it took.
+        computed, reused: predictions that were computed and that came from the cache.
+    """
+
+    dataset: str
+    benchmarks: tuple[Benchmark, ...]
+    methods: dict[str, dict[str, Any]]
+    rows: tuple[Row, ...]
+    left_out: tuple[LeftOut, ...]
+    versions: dict[str, str]
+    seconds: float
+    computed: int
+    reused: int
+
+    def groups(self, benchmark: str) -> list[str]:
+        """Groups that occur, in the order of tables, "overall" last."""
+        present = {row.group for row in self.rows if row.benchmark == benchmark}
+        known = [group for group in (*GROUPS.values(), "other") if group in present]
+        # A single group is the whole.
+        return [*known, OVERALL] if len(known) > 1 else [OVERALL]
+
+    def summaries(self, benchmark: str) -> Iterator[Summary]:
+        """Per method and group, in the order of methods."""
+        kind = next(b for b in self.benchmarks if b.name == benchmark)
+        for method in self.methods:
+            own = [row for row in self.rows if row.benchmark == benchmark and row.method == method]
+            for group in self.groups(benchmark):
+                chosen = [row.values for row in own if group in (OVERALL, row.group)]
+                if chosen:
+                    yield Summary(benchmark, method, group, len(chosen), kind.summarise(chosen))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON can hold it: metrics that are not defined and infinite errors are null."""
+        return {
+            "dataset": self.dataset,
+            "benchmarks": [benchmark.settings() for benchmark in self.benchmarks],
+            "methods": self.methods,
+            "versions": self.versions,
+            "seconds": round(self.seconds, 3),
+            "predictions": {"computed": self.computed, "reused": self.reused},
+            "left_out": [{"name": item.name, "reason": item.reason} for item in self.left_out],
+            "summaries": [
+                {
+                    "benchmark": s.benchmark,
+                    "method": s.method,
+                    "group": s.group,
+                    "pairs": s.pairs,
+                    "values": _finite(s.values),
+                }
+                for benchmark in self.benchmarks
+                for s in self.summaries(benchmark.name)
+            ],
+            "pairs": [
+                {
+                    "benchmark": row.benchmark,
+                    "method": row.method,
+                    "pair": row.pair,
+                    "group": row.group,
+                    "values": _finite(row.values),
+                }
+                for row in self.rows
+            ],
+        }
+
+    def as_csv(self) -> str:
+        """One line for every metric of every summary and of every pair (a summary's pair is empty)."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("benchmark", "method", "group", "pair", "metric", "value"))
+        for benchmark in self.benchmarks:
+            for s in self.summaries(benchmark.name):
+                writer.writerows((s.benchmark, s.method, s.group, "", name, v) for name, v in s.values.items())
+        for r in self.rows:
+            writer.writerows((r.benchmark, r.method, r.group, r.pair, name, v) for name, v in r.values.items())
+        return text.getvalue()
+
+
+def write(results: Results, folder: Path, markdown: str) -> list[Path]:
+    """results.json, results.csv and results.md in a folder, each written whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "results.json": json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n",
+        "results.csv": results.as_csv(),
+        "results.md": markdown,
+    }
+    written = []
+    for name, text in texts.items():
+        partial = folder / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, folder / name)
+        written.append(folder / name)
+    return written
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures may depend on."""
+    import cv2
+    import numpy as np
+    import torch
+
+    from superpoint_ros import __version__
+
+    return {
+        "superpoint_ros": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def _finite(values: Values) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

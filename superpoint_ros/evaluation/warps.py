@@ -1,0 +1,158 @@
+"""Warped pairs with ground truth of any pictures: what the paper does with COCO's validation set (section 7.1)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from superpoint_ros.evaluation.engine import Engine
+from superpoint_ros.evaluation.framing import Framing, Image
+from superpoint_ros.evaluation.pairs import LeftOut, Pair
+from superpoint_ros.pictures import pictures, read_grey
+from superpoint_ros.training.homographies import HomographyRange, random_homography
+
+NOTE = "pairs.json"
+"""File beside the pairs that says how they were made."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """How far the second view goes from the first.
+
+    Attributes:
+        rotation: standard deviation in degrees.
+        scale: least side of the region seen, as a share of the largest one that fits into the picture; 0.1 to 1.
+        perspective: greatest shift of a corner, as a share of the region's half side; 0 to 0.5.
+    """
+
+    rotation: float = 20.0
+    scale: float = 0.7
+    perspective: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("rotation", 0, 180), ("scale", 0.1, 1), ("perspective", 0, 0.5)):
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise ValueError(f"{name} is {value}, allowed is {least} to {most}")
+
+
+@dataclass(frozen=True)
+class Warping:
+    """How pairs are made.
+
+    Attributes:
+        size: (height, width) of both views.
+        seed: of warps and light. A picture's pair depends on it and on the picture's name alone.
+        light: strength of light, blur and noise in the second view, 0 to 1.
+    """
+
+    size: tuple[int, int] = (480, 640)
+    seed: int = 0
+    ranges: Ranges = field(default_factory=Ranges)
+    light: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.light <= 1:
+            raise ValueError(f"light is {self.light}, allowed is 0 to 1")
+
+
+def warped_pair(image: Image, name: str, settings: Warping) -> Pair:
+    """The (H, W) picture scaled and cropped to size, and a random view from within it."""
+    rng = np.random.default_rng((settings.seed, zlib.crc32(name.encode())))
+    first, _ = Framing(crop=settings.size).apply(image)
+    r = settings.ranges
+    ranges = HomographyRange(r.rotation, scale_min=r.scale, scale_max=1.0, perspective=r.perspective)
+    to_first = random_homography(rng, settings.size, settings.size, ranges)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    second = cv2.warpPerspective(first, to_first, settings.size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    homography = np.linalg.inv(to_first)
+    second = _lit(rng, np.asarray(second, np.uint8), settings.light)
+    return Pair(name, "warped", first, second, homography / homography[2, 2])
+
+
+def _lit(rng: np.random.Generator, image: Image, strength: float) -> Image:
+    """Another exposure, some blur and some noise. This is not the training's augmentation, so that a benchmark stays
+    as it is when training changes."""
+    gamma = np.exp(rng.normal(0, 0.25 * strength))
+    gain, sigma, noise = (
+        1 + strength * rng.uniform(-0.3, 0.2),
+        strength * rng.uniform(0, 1.2),
+        strength * rng.uniform(0, 8),
+    )
+    if not strength:
+        return image
+    value = 255 * gain * (image / 255.0) ** gamma
+    if sigma > 0.2:
+        value = cv2.GaussianBlur(value, (0, 0), sigma)
+    value = value + noise * rng.standard_normal(image.shape)
+    return np.asarray(np.clip(np.rint(value), 0, 255), np.uint8)
+
+
+@dataclass(frozen=True)
+class _Task:
+    picture: Path
+    name: str
+    out: Path
+    settings: Warping
+
+
+def make_pairs(
+    images: Path, out: Path, settings: Warping, limit: int = 0, engine: Engine | None = None
+) -> tuple[int, list[LeftOut]]:
+    """Write a pair of each picture below a folder, in the layout of HPatches: `w_NAME/1.png`, `2.png`, `H_1_2`.
+
+    Pairs that are there are left alone, so an interrupted run goes on.
+
+    Args:
+        limit: most pictures, in order of their names; 0 for all.
+
+    Returns:
+        How many pairs the folder holds, and which pictures could not be used.
+
+    Raises:
+        ValueError: if there is no picture, or the folder holds pairs that were made otherwise.
+    """
+    found = pictures(images)[: limit or None]
+    out.mkdir(parents=True, exist_ok=True)
+    note = {"made_by": "superpoint-ros evaluate make-pairs", **json.loads(json.dumps(asdict(settings)))}
+    place = out / NOTE
+    if place.is_file() and json.loads(place.read_text(encoding="utf-8")) != note:
+        raise ValueError(f"folder '{out}' holds pairs made with other settings ({NOTE}), give another folder")
+    _write_text(place, json.dumps(note, indent=1) + "\n")
+    names = {path: path.relative_to(images).as_posix().replace("/", "_") for path in found}
+    tasks = [_Task(path, name, out, settings) for path, name in names.items()]
+    results = list((engine or Engine()).run(_make, tasks, "making pairs"))
+    left_out = sorted((item for item in results if item is not None), key=lambda item: item.name)
+    return len(results) - len(left_out), left_out
+
+
+def _make(task: _Task) -> LeftOut | None:
+    folder = task.out / f"w_{task.name}"
+    if folder.is_dir():
+        return None
+    try:
+        pair = warped_pair(read_grey(task.picture), task.name, task.settings)
+    except ValueError as error:
+        return LeftOut(str(task.picture), str(error))
+    partial = task.out / f".{folder.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    for k, image in ((1, pair.first), (2, pair.second)):
+        if not cv2.imwrite(str(partial / f"{k}.png"), image):
+            raise OSError(f"picture '{partial / f'{k}.png'}' cannot be written")
+    np.savetxt(partial / "H_1_2", pair.homography, fmt="%.17g")
+    os.replace(partial, folder)
+    return None
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
