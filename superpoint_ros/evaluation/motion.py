@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float64]
 Rays = NDArray[np.floating]
+Vectors = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+Pose = tuple[Matrix, Vectors]
 
 _LEAST_MATCHES = 8
+_REACH = 1.5
+"""Matches up to this many thresholds away are refined on."""
+_SCALE = 0.3
+"""Of a match's error where its weight is halved, in thresholds."""
 
 
 class MotionStatus(enum.Enum):
@@ -45,44 +52,58 @@ class Motion:
         return Motion(MotionStatus.FAILED, np.eye(3), np.zeros(3), np.zeros(matches, bool))
 
 
-def estimate_motion(first: Rays, second: Rays, threshold: float, noise: float | None = None) -> Motion:
-    """The motion that most matches agree on.
+def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
+    """The motion that most matches agree on, between two frames of a calibrated camera.
 
-    An essential matrix is found by MAGSAC++ (Barath et al., 2020), its four motions are told apart by the depths of the
-    inliers, and the motion is refined on the Sampson error of the inliers (Hartley and Zisserman, 2004, 11.4.3). Where
-    a rotation alone explains the inliers as well by Torr's criterion (GRIC, 1998), it is the result.
+    Two of OpenCV's USAC estimators (MAGSAC++, Barath et al., 2020, and graph-cut RANSAC) propose an essential matrix
+    each. Of its four motions the one counts that puts most points in front of both cameras. Each is refined by robust
+    least squares on the Sampson error (Hartley and Zisserman, 2004, section 11.4.3), and the better one wins: forward
+    motion over a street has local minima that one start alone falls into. Where a rotation alone explains the inliers
+    as well (Torr's criterion GRIC, 1998), that is the result.
 
     Args:
         first, second: (M, 3) matched viewing rays at unit depth.
-        threshold: greatest epipolar error of an inlier at unit depth: pixels divided by the focal length.
+        threshold: greatest Sampson error of an inlier at unit depth: pixels divided by the focal length.
     """
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    a, b = np.asarray(first, np.float64).reshape(-1, 3), np.asarray(second, np.float64).reshape(-1, 3)
     if len(a) < _LEAST_MATCHES:
         return Motion.failed(len(a))
-    try:
-        essential, mask = cv2.findEssentialMat(
-            a[:, :2].copy(), b[:, :2].copy(), np.eye(3), cv2.USAC_MAGSAC, 0.9999, threshold
-        )
-    except cv2.error:
-        essential, mask = None, None
-    if essential is None or essential.shape != (3, 3) or mask is None:
+    found = [_refined(start, a, b, threshold) for start in _starts(a, b, threshold)]
+    if not found:
         return Motion.failed(len(a))
-    inliers = mask.ravel().astype(bool)
-    if inliers.sum() < _LEAST_MATCHES:
+    pose = min(found, key=lambda pose: float(np.minimum(sampson(*pose, a, b) ** 2, threshold**2).sum()))
+    error = sampson(*pose, a, b)
+    inliers = np.abs(error) <= threshold
+    if np.count_nonzero(inliers) < _LEAST_MATCHES:
         return Motion.failed(len(a))
-    rotation, direction = _in_front(essential, a[inliers], b[inliers])
-    rotation, direction, inliers = refine(rotation, direction, a, b, threshold)
-    return Motion(MotionStatus.OK, rotation, direction, inliers)
+    turn = _rotation_only(pose[0], a, b, threshold)
+    if _without_parallax(error[inliers], transfer(turn, a[inliers], b[inliers])):
+        near = np.linalg.norm(transfer(turn, a, b), axis=1) <= _REACH * threshold
+        return Motion(MotionStatus.ROTATION_ONLY, turn, np.zeros(3), near)
+    return Motion(MotionStatus.OK, pose[0], pose[1], inliers)
 
 
-def _in_front(essential: NDArray[np.float64], a: Vectors, b: Vectors) -> tuple[NDArray[np.float64], Vectors]:
+def _starts(a: Vectors, b: Vectors, threshold: float) -> Iterator[Pose]:
+    points = np.ascontiguousarray(a[:, :2]), np.ascontiguousarray(b[:, :2])
+    for method in (cv2.USAC_ACCURATE, cv2.USAC_MAGSAC):
+        try:
+            essential, mask = cv2.findEssentialMat(*points, np.eye(3), method, 0.9999, threshold)
+        except cv2.error:  # all points the same, for one
+            continue
+        if essential is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
+            continue
+        inliers = mask.ravel().astype(bool)
+        yield in_front(essential, a[inliers], b[inliers])
+
+
+def in_front(essential: Matrix, a: Vectors, b: Vectors) -> Pose:
     """The one of an essential matrix's four motions that puts most points in front of both cameras."""
     one, two, t = cv2.decomposeEssentialMat(essential)
     candidates = [(r, sign * t.ravel()) for r in (one, two) for sign in (1, -1)]
     return max(candidates, key=lambda motion: int(np.count_nonzero((depths(*motion, a, b) > 0).all(axis=1))))
 
 
-def depths(rotation: NDArray[np.float64], direction: Vectors, a: Vectors, b: Vectors) -> NDArray[np.float64]:
+def depths(rotation: Matrix, direction: Vectors, a: Vectors, b: Vectors) -> Matrix:
     """(M, 2) depths in both frames of the points where matched rays come closest, in lengths of the translation."""
     turned = a @ rotation.T
     # Least squares of d_b b - d_a R a = t, by the normal equations of two unknowns.
@@ -92,35 +113,75 @@ def depths(rotation: NDArray[np.float64], direction: Vectors, a: Vectors, b: Vec
     return np.column_stack(((ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant))
 
 
-def sampson(rotation: NDArray[np.float64], direction: Vectors, a: Vectors, b: Vectors) -> Vectors:
+def sampson(rotation: Matrix, direction: Vectors, a: Vectors, b: Vectors) -> Vectors:
     """(M,) signed distances at unit depth of matched rays from satisfying a motion, to first order."""
     x, y, z = direction
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
     forward, backward = a @ essential.T, b @ essential
-    error = (b * forward).sum(1)
-    return error / np.sqrt(forward[:, 0] ** 2 + forward[:, 1] ** 2 + backward[:, 0] ** 2 + backward[:, 1] ** 2 + 1e-30)
+    slope = (forward[:, :2] ** 2).sum(1) + (backward[:, :2] ** 2).sum(1)
+    return np.asarray((b * forward).sum(1) / np.sqrt(slope + 1e-30))
 
 
-def refine(
-    rotation: NDArray[np.float64], direction: Vectors, a: Vectors, b: Vectors, threshold: float, rounds: int = 3,
-    loss: str = "cauchy", scale: float = 0.3, gate: float = 1.5,
-) -> tuple[NDArray[np.float64], Vectors, NDArray[np.bool_]]:  # fmt: skip
-    """Least squares on the Sampson error over rotation and direction, with the inliers chosen anew in every round."""
+def transfer(rotation: Matrix, a: Vectors, b: Vectors) -> Matrix:
+    """(M, 2) differences at unit depth between rays of the first frame, turned, and those of the second."""
+    turned = a @ rotation.T
+    return turned[:, :2] / np.maximum(turned[:, 2:], 1e-9) - b[:, :2]
+
+
+def _refined(pose: Pose, a: Vectors, b: Vectors, threshold: float) -> Pose:
+    for _ in range(2):
+        rotation, direction = pose
+        near = np.abs(sampson(rotation, direction, a, b)) <= _REACH * threshold
+        tangent = np.linalg.svd(direction[None])[2][1:]
+
+        def moved(
+            step: Vectors, rotation: Matrix = rotation, direction: Vectors = direction, tangent: Matrix = tangent
+        ) -> Pose:
+            to = direction + step[3:] @ tangent
+            return cv2.Rodrigues(step[:3])[0] @ rotation, to / np.linalg.norm(to)
+
+        pose = moved(
+            _least_squares(lambda step, moved=moved, near=near: sampson(*moved(step), a[near], b[near]), 5, threshold)
+        )
+    return pose
+
+
+def _rotation_only(rotation: Matrix, a: Vectors, b: Vectors, threshold: float) -> Matrix:
+    for reach in (4 * _REACH, _REACH):
+        near = np.linalg.norm(transfer(rotation, a, b), axis=1) <= reach * threshold
+        if np.count_nonzero(near) < _LEAST_MATCHES:
+            return rotation
+        start = rotation
+        step = _least_squares(
+            lambda step, start=start, near=near: transfer(cv2.Rodrigues(step)[0] @ start, a[near], b[near]).ravel(),
+            3,
+            threshold,
+        )
+        rotation = cv2.Rodrigues(step)[0] @ start
+    return rotation
+
+
+def _least_squares(residuals: Callable[[Vectors], Vectors], unknowns: int, threshold: float) -> Vectors:
     from scipy.optimize import least_squares
 
-    inliers = np.abs(sampson(rotation, direction, a, b)) <= threshold
-    for _ in range(rounds):
-        near = np.abs(sampson(rotation, direction, a, b)) <= gate * threshold
-        basis = np.linalg.svd(direction[None])[2][1:]
+    # Cauchy's loss: what is far off still counts, but little, so no inlier has to be told from an outlier exactly.
+    found = least_squares(
+        lambda step: residuals(step) / threshold,
+        np.zeros(unknowns),
+        loss="cauchy",
+        f_scale=_SCALE,
+        x_scale=threshold,
+        xtol=1e-6,
+        ftol=1e-6,
+    )
+    return np.asarray(found.x)
 
-        def moved(step: Vectors, r: NDArray[np.float64] = rotation, t: Vectors = direction, basis=basis):
-            turn, _ = cv2.Rodrigues(step[:3])
-            to = t + step[3:] @ basis
-            return turn @ r, to / np.linalg.norm(to)
 
-        found = least_squares(
-            lambda step: sampson(*moved(step), a[near], b[near]) / threshold, np.zeros(5), loss=loss, f_scale=scale,
-            x_scale=[threshold] * 3 + [threshold*10] * 2, method="trf"
-        )
-        rotation, direction = moved(found.x)
-    return rotation, direction, np.abs(sampson(rotation, direction, a, b)) <= threshold
+def _without_parallax(epipolar: Vectors, transferred: Matrix) -> bool:
+    """Torr's GRIC of a rotation (3 unknowns, 2 dimensions) is less than that of a motion (5 unknowns, 3 dimensions)."""
+    count = len(epipolar)
+    variance = float(np.median(epipolar**2)) / 0.4549 + 1e-18  # the median of a chi-squared variable
+    # Distances in the space of (x, y, x', y'): the Sampson error is one already, a transfer's is shared by both points.
+    motion = np.minimum(epipolar**2 / variance, 2).sum() + 3 * count * np.log(4) + 5 * np.log(4 * count)
+    turn = np.minimum((transferred**2).sum(1) / 2 / variance, 4).sum() + 2 * count * np.log(4) + 3 * np.log(4 * count)
+    return bool(turn < motion)
