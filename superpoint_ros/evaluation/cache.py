@@ -57,7 +57,7 @@ class Predictor:
         if self._folder is None:
             return None
         digest = hashlib.sha256(f"{_FORMAT}\n{self._settings}\n{numbers}\n{image.shape}\n".encode())
-        digest.update(np.ascontiguousarray(image))
+        digest.update(image.tobytes())
         name = digest.hexdigest()
         return self._folder / name[:2] / f"{name[2:]}.npz"
 

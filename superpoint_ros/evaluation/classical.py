@@ -147,7 +147,7 @@ class Akaze(_Described):
 
     def __init__(self, threshold: float = 0.001) -> None:
         self.parameters = {"threshold": threshold}
-        self._create = getattr(cv2, "AKAZE", None) or getattr(getattr(cv2, "xfeatures2d", None), "AKAZE", None)
+        self._create: Any = getattr(cv2, "AKAZE", None) or getattr(getattr(cv2, "xfeatures2d", None), "AKAZE", None)
         if self._create is None:
             raise ValueError(
                 f"method 'akaze' is not in OpenCV {cv2.__version__} as installed, "

@@ -17,7 +17,7 @@ LEAST_SIDE = 16
 
 @dataclass(frozen=True)
 class Framing:
-    """The size at which pictures are evaluated. At most one of the two is given; with neither, pictures stay as they are.
+    """The size at which pictures are evaluated; with neither of the two given they stay as they are.
 
     Attributes:
         crop: (height, width) that every picture is scaled to cover and then cropped to about its centre, as the

@@ -84,7 +84,7 @@ def matching_accuracy(
 def descriptor_distances(first: Descriptors, second: Descriptors) -> NDArray[np.float64]:
     """(N, M) distances: Euclidean between float descriptors of (N, D) and (M, D), Hamming between uint8 bit strings."""
     if first.dtype == np.uint8:
-        bits = [np.unpackbits(d, axis=1).astype(np.float64) for d in (first, second)]
+        bits = [np.unpackbits(np.asarray(d, np.uint8), axis=1).astype(np.float64) for d in (first, second)]
         ones = bits[0].sum(axis=1)[:, None] + bits[1].sum(axis=1)[None]
         return np.asarray(ones - 2 * bits[0] @ bits[1].T)
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
@@ -126,13 +126,13 @@ def nearest_neighbours(
 ) -> NearestNeighbours:
     """Average precision and matching score of nearest-neighbour matching in the common view (paper, appendix).
 
-    Every keypoint of the common view is matched to the one of the other picture's with the nearest descriptor. A match is
-    correct if it lies within `epsilon` pixels of the true place.
+    Every keypoint of the common view is matched to the one of the other picture's with the nearest descriptor. A match
+    is correct if it lies within `epsilon` pixels of the true place.
 
     * Matching score: correct matches over keypoints in the common view.
-    * Average precision: area under the precision-recall curve of a sweep of the greatest descriptor distance, as the sum
-      over distinct distances of precision times the step in recall. Recall counts correct matches among the keypoints
-      that have a counterpart within `epsilon` (Mikolajczyk and Schmid, 2005). Its mean over pairs is the
+    * Average precision: area under the precision-recall curve of a sweep of the greatest descriptor distance, as the
+      sum over distinct distances of precision times the step in recall. Recall counts correct matches among the
+      keypoints that have a counterpart within `epsilon` (Mikolajczyk and Schmid, 2005). Its mean over pairs is the
       nearest-neighbour mAP.
 
     Both are computed from the first picture to the second and back, and averaged.

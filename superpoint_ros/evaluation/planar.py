@@ -88,6 +88,7 @@ def evaluate_sequence(task: Task) -> Outcome:
     found: dict[tuple[str, int, int, bool, int], Detection] = {}
     rows: list[Row] = []
     left_out: list[LeftOut] = []
+    undescribed: list[str] = []
     for benchmark in task.benchmarks:
         views = pairs.Views(task.sequence, benchmark.framing)
 
@@ -108,7 +109,7 @@ def evaluate_sequence(task: Task) -> Outcome:
             left_out.append(LeftOut(task.sequence.name, str(error)))
             continue
         if benchmark.descriptors and first.descriptors is None:
-            left_out.append(LeftOut(task.method, f"the method has no descriptors, so no figures of {benchmark.name}"))
+            undescribed.append(benchmark.name)
             continue
         for k in task.sequence.views:
             try:
@@ -118,6 +119,8 @@ def evaluate_sequence(task: Task) -> Outcome:
                 left_out.append(LeftOut(f"{task.sequence.name}/1-{k}", str(error)))
                 continue
             rows.append(Row(benchmark.name, task.method, task.sequence.name, pair.name, pair.group, values))
+    if undescribed:
+        left_out.append(LeftOut(task.method, f"the method has no descriptors, which {' and '.join(undescribed)} need"))
     return Outcome(tuple(rows), tuple(left_out), method.computed, method.reused)
 
 

@@ -41,16 +41,16 @@ class _Column:
 
 _HEADLINES = {
     "repeatability": [("Repeatability", _Column("", "repeatability")),
-                      ("Localisation error (px)", _Column("", "localisation_error", less=True))],
+                      ("Localisation error (px)", _Column("", "localisation_error", less=True)),
+                      ("Keypoints found", _Column("", "keypoints", 0, ranked=False))],
     "homography": [("Homography correctness at 3 px", _Column("", "correctness_3"))],
     "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score"))],
 }  # fmt: skip
 """Tables with a column for each group, as published evaluations print them."""
 
 _DETAILS = {
-    "repeatability": ("Keypoints", [_Column("mean keypoints", "keypoints", 0, ranked=False)]),
     "homography": ("Homography estimation",
-                   [*(_Column(f"e = {e}", f"correctness_{e}") for e in EPSILONS),
+                   [*(_Column(f"e={e}", f"correctness_{e}") for e in EPSILONS),
                     *(_Column(f"AUC@{e}", f"auc_{e}") for e in EPSILONS)]),
     "matching": ("Mean matching accuracy", [*(_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 10)),
                                             _Column("matches", "matches", 0, ranked=False)]),
@@ -74,8 +74,9 @@ def tables(results: Results) -> list[Table]:
         groups = results.groups(benchmark.name)
         for heading, column in _HEADLINES[benchmark.name]:
             found.append(_headline(heading, note, column, groups, summaries))
-        heading, columns = _DETAILS[benchmark.name]
-        found.append(_details(heading, note, columns, groups, summaries))
+        if benchmark.name in _DETAILS:
+            heading, columns = _DETAILS[benchmark.name]
+            found.append(_details(heading, note, columns, groups, summaries))
     return found
 
 
@@ -87,8 +88,12 @@ def left_out(results: Results) -> list[str]:
 def markdown(results: Results) -> str:
     """The tables, best figures bold, and what was left out."""
     lines = [f"Dataset `{results.dataset}`."]
+    note = ""
     for table in tables(results):
-        lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
+        lines += ["", f"### {table.heading}", ""]
+        if table.note != note:  # once for the tables of a benchmark
+            note = table.note
+            lines += [f"{note}.", ""]
         lines.append("| " + " | ".join(table.header) + " |")
         lines.append("|" + "---|" * len(table.header))
         for r, row in enumerate(table.rows):
@@ -101,14 +106,18 @@ def markdown(results: Results) -> str:
 
 def show(results: Results, console: Console) -> None:
     """Print the tables, best figures bold, and what was left out."""
-    from rich.markup import escape
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
+    note = ""
     for table in tables(results):
         drawn = RichTable(
-            title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+            title=table.heading, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
         )
+        if table.note != note:  # once for the tables of a benchmark
+            note = table.note
+            console.print(f"[dim]{escape(note)}[/]", highlight=False)
         for c, title in enumerate(table.header):
             # A long method may take two lines, a figure must be whole.
             widest = max(len(cells[c]) for cells in (table.header, *table.rows))

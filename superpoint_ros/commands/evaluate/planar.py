@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class of "
-        f"your own (default: {' '.join(DETECTORS)}, of which homography and matching take those with descriptors)",
+        help="superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class "
+        f"of your own (default: {' '.join(DETECTORS)}, of which homography and matching take those with descriptors)",
     )
     protocol = parser.add_argument_group("protocol", "what is not given is as published")
     protocol.add_argument(
