@@ -83,17 +83,42 @@ def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
     return Motion(MotionStatus.OK, pose[0], pose[1], inliers)
 
 
+def ransac_motion(first: Rays, second: Rays, threshold: float) -> Motion:
+    """The motion of OpenCV's plain RANSAC, as most published comparisons have it; arguments as `estimate_motion`."""
+    a, b = np.asarray(first, np.float64).reshape(-1, 3), np.asarray(second, np.float64).reshape(-1, 3)
+    if len(a) < _LEAST_MATCHES:
+        return Motion.failed(len(a))
+    found = _essential(a, b, cv2.RANSAC, 0.999, threshold)
+    if found is None:
+        return Motion.failed(len(a))
+    essential, inliers = found
+    return Motion(MotionStatus.OK, *in_front(essential, a[inliers], b[inliers]), inliers)
+
+
+ESTIMATORS = {"refined": estimate_motion, "ransac": ransac_motion}
+"""Estimators of a motion by name."""
+
+
 def _starts(a: Vectors, b: Vectors, threshold: float) -> Iterator[Pose]:
-    points = np.ascontiguousarray(a[:, :2]), np.ascontiguousarray(b[:, :2])
     for method in (cv2.USAC_ACCURATE, cv2.USAC_MAGSAC):
-        try:
-            essential, mask = cv2.findEssentialMat(*points, np.eye(3), method, 0.9999, threshold)
-        except cv2.error:  # all points the same, for one
-            continue
-        if essential is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
-            continue
-        inliers = mask.ravel().astype(bool)
-        yield in_front(essential, a[inliers], b[inliers])
+        found = _essential(a, b, method, 0.9999, threshold)
+        if found is not None:
+            essential, inliers = found
+            yield in_front(essential, a[inliers], b[inliers])
+
+
+def _essential(
+    a: Vectors, b: Vectors, method: int, confidence: float, threshold: float
+) -> tuple[Matrix, NDArray[np.bool_]] | None:
+    points = np.ascontiguousarray(a[:, :2]), np.ascontiguousarray(b[:, :2])
+    try:
+        essential, mask = cv2.findEssentialMat(*points, np.eye(3), method, confidence, threshold)
+    except cv2.error:  # all points the same, for one
+        return None
+    # Of points that fit several matrices OpenCV returns them all, one below the other.
+    if essential is None or mask is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
+        return None
+    return essential, mask.ravel().astype(bool)
 
 
 def in_front(essential: Matrix, a: Vectors, b: Vectors) -> Pose:

@@ -45,19 +45,23 @@ class Sequence:
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, start: int = 0, frames: int | None = None) -> Sequence:
-        """At most `frames` frames from `start` on.
+    def select(self, chosen: list[int] | slice) -> Sequence:
+        """The frames that a list of indices or a slice chooses."""
+        images = self.images[chosen] if isinstance(chosen, slice) else tuple(self.images[index] for index in chosen)
+        return replace(self, images=images, times=self.times[chosen], poses=self.poses[chosen])
+
+    def part(self, start: int = 0, frames: int | None = None, every: int = 1) -> Sequence:
+        """At most `frames` frames from `start` on, only every so-manieth of them.
 
         Raises:
             ValueError: if fewer than two remain.
         """
-        chosen = slice(start, None if frames is None else start + frames)
-        if len(self.images[chosen]) < 2:
+        found = self.select(slice(start, None, every)).select(slice(frames))
+        if len(found) < 2:
             raise ValueError(
-                f"sequence '{self.name}' has {len(self)} frames with a known pose and {len(self.images[chosen])} of "
-                f"them are chosen, allowed is at least 2"
+                f"of the {len(self)} frames of sequence '{self.name}' {len(found)} are chosen, allowed is at least 2"
             )
-        return replace(self, images=self.images[chosen], times=self.times[chosen], poses=self.poses[chosen])
+        return found
 
 
 def open_sequence(folder: str | Path, camera_info: str | Path | None = None) -> Sequence:
