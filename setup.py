@@ -43,6 +43,7 @@ setup(
     extras_require={
         "standalone": DDS,
         "demo": [*DDS, "scikit-image>=0.22"],
+        "evaluate": ["evo>=1.20", "matplotlib>=3.6", "scipy>=1.10"],
         "fetch": ["pooch>=1.6"],
         "train": ["lightning>=2.2", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.

@@ -61,7 +61,7 @@ def kitti(path: Path, index: int, size: Size) -> tuple[Camera, NDArray[np.float6
     Raises:
         ValueError: if the file holds no projection matrix for it.
     """
-    rows = []
+    rows: list[list[str]] = []
     for line in read_text(path).splitlines():
         label, colon, numbers = line.partition(":")
         words = (numbers if colon else line).split()
@@ -69,7 +69,7 @@ def kitti(path: Path, index: int, size: Size) -> tuple[Camera, NDArray[np.float6
             rows.append(words)
     try:
         projection = np.array(rows[index], np.float64).reshape(3, 4)
-        centre = -np.linalg.solve(projection[:, :3], projection[:, 3])
+        centre = np.asarray(-np.linalg.solve(projection[:, :3], projection[:, 3]), np.float64)
     except (IndexError, ValueError, np.linalg.LinAlgError):
         raise ValueError(f"file '{path}' holds no 3x4 projection matrix of camera {index}") from None
     matrix = projection[:, :3]
@@ -87,12 +87,12 @@ def read_camera(path: str | Path) -> Camera:
         if "camera_matrix" in values:
             size = int(values["image_height"]), int(values["image_width"])
             matrix = np.array(values["camera_matrix"]["data"], np.float64).reshape(3, 3)
-            numbers = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
+            numbers = [matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]]
             model = values.get("distortion_model", "plumb_bob")
             distortion = np.array(values.get("distortion_coefficients", {}).get("data", []), np.float64)
         else:
             size = int(values["resolution"][1]), int(values["resolution"][0])
-            numbers = tuple(float(value) for value in values["intrinsics"])
+            numbers = [float(value) for value in values["intrinsics"]]
             model = values["distortion_model"]
             distortion = np.array(values["distortion_coefficients"], np.float64)
         fx, fy, cx, cy = numbers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -71,8 +72,8 @@ def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
     found = [_refined(start, a, b, threshold) for start in _starts(a, b, threshold)]
     if not found:
         return Motion.failed(len(a))
-    pose = min(found, key=lambda pose: float(np.minimum(sampson(*pose, a, b) ** 2, threshold**2).sum()))
-    error = sampson(*pose, a, b)
+    pose = min(found, key=lambda pose: float(np.minimum(sampson(pose, a, b) ** 2, threshold**2).sum()))
+    error = sampson(pose, a, b)
     inliers = np.abs(error) <= threshold
     if np.count_nonzero(inliers) < _LEAST_MATCHES:
         return Motion.failed(len(a))
@@ -124,12 +125,13 @@ def _essential(
 def in_front(essential: Matrix, a: Vectors, b: Vectors) -> Pose:
     """The one of an essential matrix's four motions that puts most points in front of both cameras."""
     one, two, t = cv2.decomposeEssentialMat(essential)
-    candidates = [(r, sign * t.ravel()) for r in (one, two) for sign in (1, -1)]
-    return max(candidates, key=lambda motion: int(np.count_nonzero((depths(*motion, a, b) > 0).all(axis=1))))
+    candidates: list[Pose] = [(r, sign * t.ravel()) for r in (one, two) for sign in (1, -1)]
+    return max(candidates, key=lambda motion: int(np.count_nonzero((depths(motion, a, b) > 0).all(axis=1))))
 
 
-def depths(rotation: Matrix, direction: Vectors, a: Vectors, b: Vectors) -> Matrix:
+def depths(pose: Pose, a: Vectors, b: Vectors) -> Matrix:
     """(M, 2) depths in both frames of the points where matched rays come closest, in lengths of the translation."""
+    rotation, direction = pose
     turned = a @ rotation.T
     # Least squares of d_b b - d_a R a = t, by the normal equations of two unknowns.
     aa, bb, ab = (turned**2).sum(1), (b**2).sum(1), (turned * b).sum(1)
@@ -138,9 +140,9 @@ def depths(rotation: Matrix, direction: Vectors, a: Vectors, b: Vectors) -> Matr
     return np.column_stack(((ab * bt - bb * at) / determinant, (aa * bt - ab * at) / determinant))
 
 
-def sampson(rotation: Matrix, direction: Vectors, a: Vectors, b: Vectors) -> Vectors:
+def sampson(pose: Pose, a: Vectors, b: Vectors) -> Vectors:
     """(M,) signed distances at unit depth of matched rays from satisfying a motion, to first order."""
-    x, y, z = direction
+    rotation, (x, y, z) = pose
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
     forward, backward = a @ essential.T, b @ essential
     slope = (forward[:, :2] ** 2).sum(1) + (backward[:, :2] ** 2).sum(1)
@@ -155,50 +157,46 @@ def transfer(rotation: Matrix, a: Vectors, b: Vectors) -> Matrix:
 
 def _refined(pose: Pose, a: Vectors, b: Vectors, threshold: float) -> Pose:
     for _ in range(2):
-        rotation, direction = pose
-        near = np.abs(sampson(rotation, direction, a, b)) <= _REACH * threshold
-        tangent = np.linalg.svd(direction[None])[2][1:]
-
-        def moved(
-            step: Vectors, rotation: Matrix = rotation, direction: Vectors = direction, tangent: Matrix = tangent
-        ) -> Pose:
-            to = direction + step[3:] @ tangent
-            return cv2.Rodrigues(step[:3])[0] @ rotation, to / np.linalg.norm(to)
-
-        pose = moved(
-            _least_squares(lambda step, moved=moved, near=near: sampson(*moved(step), a[near], b[near]), 5, threshold)
-        )
+        near = np.abs(sampson(pose, a, b)) <= _REACH * threshold
+        pose = _moved(pose, _least_squares(_motion_residuals, 5, threshold, pose, a[near], b[near]))
     return pose
+
+
+def _motion_residuals(step: Vectors, pose: Pose, a: Vectors, b: Vectors) -> Vectors:
+    return sampson(_moved(pose, step), a, b)
+
+
+def _moved(pose: Pose, step: Vectors) -> Pose:
+    """A motion changed by a rotation vector and by two steps at right angles to the direction."""
+    rotation, direction = pose
+    to = direction + step[3:] @ np.linalg.svd(direction[None])[2][1:]
+    return _turned(rotation, step[:3]), to / np.linalg.norm(to)
+
+
+def _turned(rotation: Matrix, step: Vectors) -> Matrix:
+    return np.asarray(cv2.Rodrigues(step)[0] @ rotation)
 
 
 def _rotation_only(rotation: Matrix, a: Vectors, b: Vectors, threshold: float) -> Matrix:
     for reach in (4 * _REACH, _REACH):
         near = np.linalg.norm(transfer(rotation, a, b), axis=1) <= reach * threshold
         if np.count_nonzero(near) < _LEAST_MATCHES:
-            return rotation
-        start = rotation
-        step = _least_squares(
-            lambda step, start=start, near=near: transfer(cv2.Rodrigues(step)[0] @ start, a[near], b[near]).ravel(),
-            3,
-            threshold,
-        )
-        rotation = cv2.Rodrigues(step)[0] @ start
+            break
+        rotation = _turned(rotation, _least_squares(_turn_residuals, 3, threshold, rotation, a[near], b[near]))
     return rotation
 
 
-def _least_squares(residuals: Callable[[Vectors], Vectors], unknowns: int, threshold: float) -> Vectors:
+def _turn_residuals(step: Vectors, rotation: Matrix, a: Vectors, b: Vectors) -> Vectors:
+    return transfer(_turned(rotation, step), a, b).ravel()
+
+
+def _least_squares(residuals: Callable[..., Vectors], unknowns: int, threshold: float, *fixed: Any) -> Vectors:
     from scipy.optimize import least_squares
 
     # Cauchy's loss: what is far off still counts, but little, so no inlier has to be told from an outlier exactly.
-    found = least_squares(
-        lambda step: residuals(step) / threshold,
-        np.zeros(unknowns),
-        loss="cauchy",
-        f_scale=_SCALE,
-        x_scale=threshold,
-        xtol=1e-6,
-        ftol=1e-6,
-    )
+    scale = _SCALE * threshold
+    step = np.zeros(unknowns)
+    found = least_squares(residuals, step, loss="cauchy", f_scale=scale, x_scale=threshold, args=fixed, xtol=1e-6)
     return np.asarray(found.x)
 
 

@@ -68,7 +68,8 @@ def open_sequence(folder: str | Path, camera_info: str | Path | None = None) -> 
     """The sequence in a folder; its layout is told from the files in it.
 
     * EuRoC: `mav0/cam0/data.csv` and `sensor.yaml`, with the poses of the body in
-      `mav0/state_groundtruth_estimate0/data.csv` or of the left camera itself in `mav0/groundtruth_cam0.csv`.
+      `mav0/state_groundtruth_estimate0/data.csv` or, in shortened copies, `mav0/groundtruth_body.csv`; else those of
+      the left camera itself in `mav0/groundtruth_cam0.csv`.
     * TUM RGB-D: `rgb.txt` and `groundtruth.txt`.
     * KITTI odometry: `image_0` (or `image_l`, `image_2`), `calib.txt`, and `poses.txt` or `../../poses/NAME.txt`.
 
@@ -113,23 +114,28 @@ def _checked(sequence: Sequence) -> Sequence:
 
 def _euroc(folder: Path, camera_info: str | Path | None) -> Sequence:
     data, sensor = folder / "cam0" / "data.csv", folder / "cam0" / "sensor.yaml"
-    body, camera = folder / "state_groundtruth_estimate0" / "data.csv", folder / "groundtruth_cam0.csv"
+    bodies = folder / "state_groundtruth_estimate0" / "data.csv", folder / "groundtruth_body.csv"
+    body = next((path for path in bodies if path.is_file()), None)
+    camera = folder / "groundtruth_cam0.csv"
     times, names = pose_files.stamped_names(data, ",", 1e-9)
-    if body.is_file():
+    if body:
         stamps, poses = pose_files.stamped_poses(body, ",", 1e-9, scalar_first=True)
         poses = poses @ _extrinsics(sensor)
     elif camera.is_file():
         stamps, poses = pose_files.stamped_poses(camera, ",", 1e-9, scalar_first=True)
     else:
-        raise ValueError(f"sequence '{folder}' has no ground truth, neither '{body}' nor '{camera}'")
+        raise ValueError(
+            f"sequence '{folder}' has no ground truth, none of '{bodies[0]}', '{bodies[1]}' and '{camera}'"
+        )
     name = folder.resolve().parent.name if folder.name == "mav0" else folder.resolve().name
     images = [folder / "cam0" / "data" / picture for picture in names]
     return _associated(name, "euroc", images, times, stamps, poses, calibration.read_camera(camera_info or sensor))
 
 
 def _extrinsics(sensor: Path) -> NDArray[np.float64]:
+    values = calibration.read_yaml(sensor)
     try:
-        return np.array(calibration.read_yaml(sensor)["T_BS"]["data"], np.float64).reshape(4, 4)
+        return np.array(values["T_BS"]["data"], np.float64).reshape(4, 4)
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"file '{sensor}' states no 4x4 matrix T_BS") from None
 
