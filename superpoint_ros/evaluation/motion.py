@@ -56,11 +56,11 @@ class Motion:
 def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
     """The motion that most matches agree on, between two frames of a calibrated camera.
 
-    Two of OpenCV's USAC estimators (MAGSAC++, Barath et al., 2020, and graph-cut RANSAC) propose an essential matrix
-    each. Of its four motions the one counts that puts most points in front of both cameras. Each is refined by robust
-    least squares on the Sampson error (Hartley and Zisserman, 2004, section 11.4.3), and the better one wins: forward
-    motion over a street has local minima that one start alone falls into. Where a rotation alone explains the inliers
-    as well (Torr's criterion GRIC, 1998), that is the result.
+    OpenCV's graph-cut RANSAC (USAC_ACCURATE; Barath and Matas, 2018) proposes an essential matrix at half, at the whole
+    and at twice the threshold. Of its four motions the one counts that puts most points in front of both cameras. Each
+    is refined by robust least squares on the Sampson error (Hartley and Zisserman, 2004, section 11.4.3), and the best
+    wins: the error has local minima, which one start alone falls into. Where a rotation alone explains the inliers as
+    well (Torr's criterion GRIC, 1998), that is the result.
 
     Args:
         first, second: (M, 3) matched viewing rays at unit depth.
@@ -101,8 +101,8 @@ ESTIMATORS = {"refined": estimate_motion, "ransac": ransac_motion}
 
 
 def _starts(a: Vectors, b: Vectors, threshold: float) -> Iterator[Pose]:
-    for method in (cv2.USAC_ACCURATE, cv2.USAC_MAGSAC):
-        found = _essential(a, b, method, 0.9999, threshold)
+    for part in (0.5, 1, 2):
+        found = _essential(a, b, cv2.USAC_ACCURATE, 0.9999, part * threshold)
         if found is not None:
             essential, inliers = found
             yield in_front(essential, a[inliers], b[inliers])

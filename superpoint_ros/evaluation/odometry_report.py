@@ -23,15 +23,15 @@ _Column = tuple[str, str, int, int]
 """Title, name of the value, digits, and whether less (-1) or more (1) is better, or neither (0)."""
 
 _STEPS: list[_Column] = [
-    ("rotation median", "rotation_median", 3, -1),
-    ("mean", "rotation_mean", 3, -1),
-    ("direction median", "direction_median", 2, -1),
-    ("mean", "direction_mean", 2, -1),
+    ("rot. median", "rotation_median", 3, -1),
+    ("rot. mean", "rotation_mean", 3, -1),
+    ("dir. median", "direction_median", 2, -1),
+    ("dir. mean", "direction_mean", 2, -1),
     *((f"AUC@{limit}", f"auc_{limit}", 3, 1) for limit in AUC_LIMITS),
 ]
 _TRAJECTORY: list[_Column] = [
-    ("RPE translation (m)", "rpe_translation", 3, -1),
-    ("RPE rotation (deg)", "rpe_rotation", 3, -1),
+    ("RPE (m)", "rpe_translation", 3, -1),
+    ("RPE (deg)", "rpe_rotation", 3, -1),
     ("ATE (m)", "ate", 3, -1),
     ("ATE (% of path)", "ate_percent", 2, -1),
 ]
@@ -89,7 +89,9 @@ def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None
     for table in tables(odometry, summaries):
         drawn = RichTable(title=table.heading, caption=table.note, title_justify="left", caption_justify="left")
         for c, title in enumerate(table.header):
-            drawn.add_column(title, justify="right" if c else "left", overflow="fold")
+            # A long method may take two lines, a figure must be whole.
+            widest = max(len(word) for cells in (title.split(), *((row[c],) for row in table.rows)) for word in cells)
+            drawn.add_column(title, justify="right" if c else "left", min_width=min(widest, 24), overflow="fold")
         for r, row in enumerate(table.rows):
             cells = (escape(cell) for cell in row)
             drawn.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))

@@ -62,6 +62,9 @@ def _summary(track: Track, odometry: Odometry) -> Summary:
         "matches": float(np.median([step.matches for step in track.steps])),
         "inliers": float(np.median([step.inliers for step in track.steps])),
     }
+    if not counts["moving_steps"]:
+        # Of a camera that hovers, positions say nothing: what little it moves is of the ground truth's own noise.
+        trajectory |= {name: float("nan") for name in ("rpe_translation", "ate", "ate_percent")}
     return Summary(track.method, {**step_errors(track.steps), **trajectory, **counts}, aligned)
 
 

@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--estimator",
         default="refined",
-        help="refined (USAC and robust least squares) or ransac (OpenCV's, as in most published comparisons; default: "
-        "%(default)s)",
+        help="refined (graph-cut RANSAC and robust least squares) or ransac (OpenCV's, as in most comparisons, "
+        "default: %(default)s)",
     )
     protocol.add_argument(
         "--threshold", type=_positive, default=1.0, help="epipolar error of inliers in pixels (default: %(default)s)"
