@@ -83,17 +83,22 @@ def _table(heading: str, note: str, columns: list[_Column], summaries: list[Summ
 
 def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None:
     """Print the tables, best figures bold, and what was left out."""
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as RichTable
 
     for table in tables(odometry, summaries):
-        drawn = RichTable(title=table.heading, caption=table.note, title_justify="left", caption_justify="left")
+        drawn = RichTable(
+            title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+        )
         for c, title in enumerate(table.header):
             # A long method may take two lines, a figure must be whole.
-            widest = max(len(word) for cells in (title.split(), *((row[c],) for row in table.rows)) for word in cells)
-            drawn.add_column(title, justify="right" if c else "left", min_width=min(widest, 24), overflow="fold")
+            widest = max(len(row[c]) for row in table.rows)
+            drawn.add_column(
+                title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
+            )
         for r, row in enumerate(table.rows):
-            cells = (escape(cell) for cell in row)
+            cells = [escape(cell) for cell in row]
             drawn.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))
         console.print(drawn)
     for item in odometry.left_out:
