@@ -45,9 +45,11 @@ setup(
         "demo": [*DDS, "scikit-image>=0.22"],
         "evaluate": ["evo>=1.20", "matplotlib>=3.6", "scipy>=1.10"],
         "fetch": ["pooch>=1.6"],
+        "plot": ["matplotlib>=3.8"],
+        "ray": ["ray>=2.10"],
         "train": ["lightning>=2.2", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
-        "test": ["lark", "packaging", "pooch>=1.6", "psutil", "pytest>=7,<9", "transformers>=4.50"],
+        "test": ["lark", "matplotlib>=3.8", "packaging", "pooch>=1.6", "psutil", "pytest>=7,<9", "transformers>=4.50"],
         "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
     },
     entry_points={"console_scripts": ["superpoint-ros = superpoint_ros.cli:main"]},

@@ -24,6 +24,9 @@ __all__ = [
     "FrontEndSettings",
     "Frame",
     "FrameResult",
+    "PaddedFeatures",
+    "plot_features",
+    "plot_matches",
     "__version__",
 ]
 
@@ -32,6 +35,8 @@ _MODULES = {
     "frontend": ("Frame", "FrameResult", "FrontEnd", "FrontEndSettings"),
     "homography": ("estimate_homography",),
     "matching": ("match",),
+    "padded": ("PaddedFeatures",),
+    "plots": ("plot_features", "plot_matches"),
     "superpoint": ("ImageError", "SuperPoint"),
 }
 
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from superpoint_ros.frontend import Frame, FrameResult, FrontEnd, FrontEndSettings
     from superpoint_ros.homography import estimate_homography
     from superpoint_ros.matching import match
+    from superpoint_ros.padded import PaddedFeatures
+    from superpoint_ros.plots import plot_features, plot_matches
     from superpoint_ros.superpoint import ImageError, SuperPoint
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, overload
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from superpoint_ros import runtimes, weights
 from superpoint_ros.decoding import Decoding, decode
 from superpoint_ros.features import Features
 from superpoint_ros.network import CELL
+from superpoint_ros.padded import PaddedFeatures, pad
 
 LEAST_SIDE = 16
 _LARGEST_BATCH = 16
@@ -118,8 +119,22 @@ class SuperPoint:
         """
         return self._extract_alike([image], clock or _NoClock())[0]
 
-    def extract_batch(self, images: Sequence[NDArray[np.uint8]]) -> list[Features]:
-        """Features of images of any sizes, in their order; images of equal size share a forward pass."""
+    @overload
+    def extract_batch(self, images: Sequence[NDArray[np.uint8]], padded: Literal[False] = False) -> list[Features]: ...
+
+    @overload
+    def extract_batch(self, images: Sequence[NDArray[np.uint8]], padded: Literal[True]) -> PaddedFeatures: ...
+
+    def extract_batch(
+        self, images: Sequence[NDArray[np.uint8]], padded: bool = False
+    ) -> list[Features] | PaddedFeatures:
+        """Features of images of any sizes, in their order; images of equal size share a forward pass.
+
+        `padded` gives the same as tensors of one shape with a mask, on the network's device.
+
+        Raises:
+            ImageError: if an image is of another kind than `extract` takes.
+        """
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             _check_image(image)
@@ -132,7 +147,8 @@ class SuperPoint:
                     chunk, self._extract_alike([images[i] for i in chunk], _NoClock()), strict=True
                 ):
                     results[index] = found
-        return [result for result in results if result is not None]
+        found_all = [result for result in results if result is not None]
+        return pad(found_all, self.descriptor_size, self.runtime.device) if padded else found_all
 
     def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
         settings = self.settings

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from superpoint_ros.evaluation import metrics
 from superpoint_ros.evaluation.framing import Framing
 from superpoint_ros.evaluation.methods import Detection
 from superpoint_ros.evaluation.pairs import Pair
-from superpoint_ros.features import Status
+from superpoint_ros.features import Homography, Status
 from superpoint_ros.homography import homography_from_points
 
 Values = dict[str, float]
@@ -85,6 +86,22 @@ class Repeatability(Benchmark):
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A homography and what it was estimated from.
+
+    Attributes:
+        first, second: the keypoints that took part.
+        matches: (M, 2) indices into them.
+        homography: with its (M,) inliers.
+    """
+
+    first: Detection
+    second: Detection
+    matches: NDArray[np.int64]
+    homography: Homography
+
+
+@dataclass(frozen=True)
 class HomographyEstimation(Benchmark):
     """Is the homography found? 480 x 640 pixels, 1000 points, NMS 8, mutual matches, RANSAC (paper, section 7.3).
 
@@ -104,10 +121,13 @@ class HomographyEstimation(Benchmark):
     threshold: float = 3.0
     common_view: bool = True
 
-    def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
-        """Corner error in pixels (infinite where no homography was found), number of matches and of inliers."""
+    def estimate(self, pair: Pair, first: Detection, second: Detection) -> Estimate:
+        """Match two pictures' keypoints and estimate the homography."""
         if self.common_view:
-            first, second = _in_common_view(pair, first, second)
+            seen = metrics.common_view(
+                first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape
+            )
+            first, second = first.select(seen[0]), second.select(seen[1])
         matches = metrics.mutual_matches(_distances(first, second))
         found = homography_from_points(
             first.keypoints[matches[:, 0]],
@@ -116,12 +136,17 @@ class HomographyEstimation(Benchmark):
             threshold=self.threshold,
             min_inliers=4,
         )
-        error = np.inf
+        return Estimate(first, second, matches, found)
+
+    def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
+        """Corner error in pixels (infinite where no homography was found), number of matches and of inliers."""
+        estimate = self.estimate(pair, first, second)
+        found, error = estimate.homography, np.inf
         if found.status == Status.OK:
             error = metrics.corner_error(found.matrix, pair.homography, pair.first.shape)
         return {
             "corner_error": error if np.isfinite(error) else np.inf,
-            "matches": len(matches),
+            "matches": len(estimate.matches),
             "inliers": found.inlier_count,
         }
 
@@ -180,11 +205,6 @@ def _distances(first: Detection, second: Detection) -> np.ndarray:
     if first.descriptors is None or second.descriptors is None:
         raise ValueError("the method has no descriptors")
     return metrics.descriptor_distances(first.descriptors, second.descriptors)
-
-
-def _in_common_view(pair: Pair, first: Detection, second: Detection) -> tuple[Detection, Detection]:
-    seen = metrics.common_view(first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape)
-    return first.select(seen[0]), second.select(seen[1])
 
 
 def _means(pairs: Sequence[Values]) -> Values:

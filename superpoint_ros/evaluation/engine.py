@@ -65,23 +65,22 @@ def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], pro
     threads = max(1, (os.cpu_count() or 1) // processes)
     # A forked process hangs where PyTorch or OpenCV has threads already.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, _prepare_process, (threads,)) as pool:
-        futures = [pool.submit(function, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ProcessPoolExecutor(processes, spawn, _prepare_process, (threads,))
+    try:
+        for future in as_completed([pool.submit(function, task) for task in tasks]):
+            yield future.result()
+    finally:
+        # Not `with`: its own shutdown would take the cancelling back.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_process(threads: int) -> None:
     """Share the processor's cores; leave Ctrl-C to the process that started this one."""
     import cv2
-    import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # PyTorch reads it, if it is imported at all
     cv2.setNumThreads(threads)
-    torch.set_num_threads(threads)
 
 
 def _with_ray(

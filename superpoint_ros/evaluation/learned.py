@@ -97,13 +97,13 @@ def _without_training_state(weights: str, scratch: Path) -> str | Path:
         return weights
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        network = {name: tensor for name, tensor in state["model"].items() if name.startswith("network.")}
+        parts = {name.removeprefix("network."): part for name, part in state["model"].items() if "network." in name}
     except Exception:
         return weights  # whatever it is, `superpoint_ros.weights` says what is wrong with it
-    if not network:
+    if not parts:
         return weights
     target = scratch / f"{path.stem}.safetensors"
-    save_file({name.removeprefix("network."): tensor.contiguous() for name, tensor in network.items()}, target)
+    save_file({name.replace(".conv.", "."): part.contiguous() for name, part in parts.items()}, target)
     return target
 
 

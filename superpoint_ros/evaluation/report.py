@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from superpoint_ros.evaluation.benchmarks import EPSILONS
@@ -18,9 +19,12 @@ class Table:
     """Text in rows and columns; the first column names what a row is about.
 
     Attributes:
+        benchmark: whose figures these are.
+        note: its numbers.
         best: (row, column) of the best figures of their column.
     """
 
+    benchmark: str
     heading: str
     note: str
     header: tuple[str, ...]
@@ -44,7 +48,8 @@ _HEADLINES = {
                       ("Localisation error (px)", _Column("", "localisation_error", less=True)),
                       ("Keypoints found", _Column("", "keypoints", 0, ranked=False))],
     "homography": [("Homography correctness at 3 px", _Column("", "correctness_3"))],
-    "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score"))],
+    "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score")),
+                 ("Mutual matches", _Column("", "matches", 0, ranked=False))],
 }  # fmt: skip
 """Tables with a column for each group, as published evaluations print them."""
 
@@ -52,8 +57,7 @@ _DETAILS = {
     "homography": ("Homography estimation",
                    [*(_Column(f"e={e}", f"correctness_{e}") for e in EPSILONS),
                     *(_Column(f"AUC@{e}", f"auc_{e}") for e in EPSILONS)]),
-    "matching": ("Mean matching accuracy", [*(_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 10)),
-                                            _Column("matches", "matches", 0, ranked=False)]),
+    "matching": ("Mean matching accuracy", [_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 7, 10)]),
 }  # fmt: skip
 """Tables with a row for each method and group."""
 
@@ -87,7 +91,13 @@ def left_out(results: Results) -> list[str]:
 
 def markdown(results: Results) -> str:
     """The tables, best figures bold, and what was left out."""
-    lines = [f"Dataset `{results.dataset}`."]
+    weights = [
+        f"weights of {name}: {settings['weights_sha256'][:12]}"
+        for name, settings in results.methods.items()
+        if "weights_sha256" in settings
+    ]
+    versions = [f"{name} {version}" for name, version in results.versions.items()]
+    lines = [f"Dataset `{Path(results.dataset).resolve().name}`; {', '.join([*weights, *versions])}."]
     note = ""
     for table in tables(results):
         lines += ["", f"### {table.heading}", ""]
@@ -140,7 +150,7 @@ def _headline(heading: str, note: str, column: _Column, groups: list[str], summa
         (method, *(_number(value, column) for value in line)) for method, line in zip(methods, grid, strict=True)
     )
     best = {(r, c + 1) for c in range(len(groups)) for r in _best([line[c] for line in grid], column)}
-    return Table(heading, note, ("method", *groups), rows, frozenset(best))
+    return Table(summaries[0].benchmark, heading, note, ("method", *groups), rows, frozenset(best))
 
 
 def _details(heading: str, note: str, columns: list[_Column], groups: list[str], summaries: list[Summary]) -> Table:
@@ -163,7 +173,7 @@ def _details(heading: str, note: str, columns: list[_Column], groups: list[str],
             ranks = _best([ordered[index].values[column.metric] for index in own], column)
             best |= {(own[rank], c + shift) for rank in ranks}
     header = ("method", *(("change",) if several else ()), "pairs", *(column.title for column in columns))
-    return Table(heading, note, header, rows, frozenset(best))
+    return Table(summaries[0].benchmark, heading, note, header, rows, frozenset(best))
 
 
 def _number(value: float, column: _Column) -> str:

@@ -10,6 +10,7 @@ import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,6 @@ def versions() -> dict[str, str]:
     """Versions of what the figures may depend on."""
     import cv2
     import numpy as np
-    import torch
 
     from superpoint_ros import __version__
 
@@ -161,8 +161,16 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
-        "torch": torch.__version__,
+        "torch": _version("torch"),
     }
+
+
+def _version(package: str) -> str:
+    """Of an installed package, without importing it: that takes seconds, and classical methods do without."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _finite(values: Values) -> dict[str, float | None]:

@@ -126,7 +126,7 @@ def make_pairs(
     if place.is_file() and json.loads(place.read_text(encoding="utf-8")) != note:
         raise ValueError(f"folder '{out}' holds pairs made with other settings ({NOTE}), give another folder")
     _write_text(place, json.dumps(note, indent=1) + "\n")
-    names = {path: path.relative_to(images).as_posix().replace("/", "_") for path in found}
+    names = {path: path.relative_to(images).as_posix().replace("/", "_").replace(".", "_") for path in found}
     tasks = [_Task(path, name, out, settings) for path, name in names.items()]
     results = list((engine or Engine()).run(_make, tasks, "making pairs"))
     left_out = sorted((item for item in results if item is not None), key=lambda item: item.name)

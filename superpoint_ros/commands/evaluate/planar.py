@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ray", nargs="?", const="", metavar="ADDRESS", help="work with Ray, here or on the cluster at ADDRESS"
     )
     output = parser.add_argument_group("output")
-    output.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.csv and results.md")
+    output.add_argument(
+        "--out", type=Path, metavar="DIR", help="write results.json, results.csv, results.md and page.html"
+    )
     output.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
 
 
@@ -72,7 +74,10 @@ def run(options: argparse.Namespace) -> int:
         report.show(found, Console())
         print(f"{found.seconds:.1f} s, predictions: {found.computed} computed, {found.reused} from the cache")
     if options.out:
+        from superpoint_ros.evaluation import planar_page
+
         written = results.write(found, options.out, report.markdown(found))
+        written.append(planar_page.write(options.out / "page.html", dataset, found, predictions))
         if not options.json:
             print(f"written: {', '.join(str(path) for path in written)}")
     return 0

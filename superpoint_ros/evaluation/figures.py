@@ -1,0 +1,156 @@
+"""Figures of an evaluation: curves, bars for each sequence, and pictures of matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from superpoint_ros.plots import Scored, plot_matches
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which most colour-blind readers can tell apart; yellow is too faint for lines on white.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
+_DASHES = ("-", "--", ":", "-.")
+_BARS_A_ROW = 72
+
+
+def matching_accuracy_curves(
+    accuracy: Mapping[str, ArrayLike], thresholds: Sequence[float] = tuple(range(1, 11)), title: str = ""
+) -> Figure:
+    """Mean matching accuracy over the reprojection error that counts as right, one line a method.
+
+    Args:
+        accuracy: for each method the share of right matches at each threshold, 0 to 1.
+        thresholds: in pixels.
+    """
+    return curves(
+        accuracy, thresholds, "threshold (pixels)", "mean matching accuracy", title=title, limits=(0, 1.02), marker="o"
+    )
+
+
+def curves(
+    lines: Mapping[str, ArrayLike],
+    x: ArrayLike,
+    x_label: str,
+    y_label: str,
+    *,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+    marker: str = "",
+) -> Figure:
+    """One line for each name, with a legend beside them.
+
+    Args:
+        lines: for each name its (N,) values; a NaN leaves a gap.
+        x: (N,) places of the values.
+        limits: of the vertical axis.
+
+    Raises:
+        ValueError: if a line has not as many values as there are places.
+    """
+    places = np.asarray(x, float)
+    figure, axes = _figure(7.0, 4.0)
+    for (name, values), style in zip(lines.items(), _styles(), strict=False):
+        y = np.asarray(values, float)
+        if y.shape != places.shape:
+            raise ValueError(f"line '{name}' has {y.size} values, allowed is one for each of {places.size} places")
+        axes.plot(places, y, label=name, marker=marker, markersize=4, linewidth=1.6, **style)
+    axes.set(xlabel=x_label, ylabel=y_label, title=title)
+    if marker:
+        axes.set_xticks(places)
+    if limits:
+        axes.set_ylim(*limits)
+    _grid(axes, "both")
+    if lines:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    return figure
+
+
+def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, title: str = "") -> Figure:
+    """A group of bars for each sequence, one bar a method; many sequences go on in further rows.
+
+    Args:
+        values: for each method its value on each sequence; where a method has none, or NaN, the place stays empty.
+    """
+    sequences = list(dict.fromkeys(name for row in values.values() for name in row))
+    methods = max(len(values), 1)
+    a_row = max(_BARS_A_ROW // methods, 1)
+    rows = [sequences[start : start + a_row] for start in range(0, len(sequences), a_row)] or [[]]
+    figure, *axes = _figure(10.0, 2.4 * len(rows) + 0.6, len(rows))
+    highest = max((v for row in values.values() for v in row.values() if np.isfinite(v)), default=1.0)
+    for index, (panel, names) in enumerate(zip(axes, rows, strict=True)):
+        for number, ((method, row), style) in enumerate(zip(values.items(), _styles(), strict=False)):
+            heights = [row.get(name, float("nan")) for name in names]
+            left = np.arange(len(names)) + (number - (methods - 1) / 2) * 0.8 / methods
+            panel.bar(left, heights, 0.8 / methods, label=method, color=style["color"])
+        panel.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0, fontsize="small",
+                         ha="right" if len(names) > 4 else "center", rotation_mode="anchor")  # fmt: skip
+        # Rows of one scale can be compared, also where the last is not full.
+        panel.set(xlim=(-0.6, len(rows[0]) - 0.4), ylim=(0, 1.05 * max(highest, 1e-9)), ylabel=y_label)
+        _grid(panel, "y")
+        if index == 0:
+            panel.set_title(title)
+            if values:
+                panel.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    return figure
+
+
+def match_picture(
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    found_a: Scored,
+    found_b: Scored,
+    matches: NDArray[np.integer[Any]],
+    inliers: NDArray[np.bool_] | None = None,
+    *,
+    title: str = "",
+    most: int = 200,
+) -> Figure:
+    """Two pictures with their matches, inliers in green and others in red.
+
+    Args:
+        first, second: (H, W) grey or (H, W, 3) BGR uint8.
+        found_a, found_b: what was found in them, with keypoints (N, 2) and scores (N,).
+        matches: (M, 2) indices into the keypoints.
+        inliers: (M,) bool.
+        most: where there are more matches, this many are drawn, evenly taken from all; the title says so.
+    """
+    shown = np.unique(np.linspace(0, len(matches) - 1, min(most, len(matches))).round().astype(int))
+    if len(shown) < len(matches):
+        title = f"{title} ({len(shown)} of {len(matches)} drawn)".strip()
+    agree = None if inliers is None else np.asarray(inliers)[shown]
+    axes = plot_matches(
+        first, second, found_a, found_b, np.asarray(matches)[shown], agree, title=title, keypoints=False
+    )
+    figure = axes.figure
+    return figure  # type: ignore[return-value] # of its own, so no part of another figure
+
+
+def _figure(width: float, height: float, rows: int = 1) -> Any:
+    """A figure that pyplot does not know, and its axes one below the other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, *figure.subplots(rows, 1, squeeze=False)[:, 0]
+
+
+def _styles() -> Iterator[dict[str, str]]:
+    """Colours and dashes in an order that never ends, so that a method looks the same in every figure."""
+    while True:
+        for dash in _DASHES:
+            for colour in _COLOURS:
+                yield {"color": colour, "linestyle": dash}
+
+
+def _grid(axes: Axes, axis: Any) -> None:
+    axes.grid(axis=axis, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
