@@ -43,7 +43,7 @@ setup(
     extras_require={
         "standalone": DDS,
         "demo": [*DDS, "scikit-image>=0.22"],
-        "evaluate": ["evo>=1.20", "matplotlib>=3.6", "scipy>=1.10"],
+        "evaluate": ["evo>=1.20", "matplotlib>=3.8", "scipy>=1.10"],
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.10"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 
 import cv2
 import numpy as np
@@ -158,6 +159,12 @@ def test_what_cannot_be_done_is_said_in_one_sentence(evaluate, room, words, sent
     code, out, err = evaluate(room, *words)
     assert code == 1 and not out
     assert sentence in err and len(err.strip().splitlines()) == 1
+
+
+def test_without_evo_the_extra_is_named_before_any_work(evaluate, room, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evo", None)
+    code, _, err = evaluate(room)
+    assert code == 1 and err.strip().endswith("install it with: pip install 'superpoint_ros[evaluate]'")
 
 
 @pytest.mark.parametrize("words", [["--threshold", "0"], ["--frames", "1"], ["--every", "x"], ["--delta", "0"]])

@@ -7,17 +7,28 @@ import io
 import json
 import math
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superpoint_ros.evaluation.odometry import Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
-from superpoint_ros.evaluation.report import Table
 from superpoint_ros.evaluation.results import versions
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns, a row for each method; `best` are (row, column) of the best figures of a column."""
+
+    heading: str
+    note: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]]
+
 
 _Column = tuple[str, str, int, int]
 """Title, name of the value, digits, and whether less (-1) or more (1) is better, or neither (0)."""
