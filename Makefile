@@ -17,7 +17,7 @@ venv: $(VENV)/.ready ## set up .venv with everything that demo and tests need
 
 $(VENV)/.ready: setup.py constraints.txt package.xml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[standalone,demo,train,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[standalone,demo,evaluate,train,test]'
 	touch $@
 
 demo: venv ## run the whole front end live on the embedded camera; results in demo_output/

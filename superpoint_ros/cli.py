@@ -19,7 +19,7 @@ COMMANDS = {
     "weights": "list, inspect, convert and calibrate weights files",
 }
 
-EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train"}
+EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train", "evaluate": "evaluate"}
 """What to install for the commands that need more than the package itself."""
 
 
