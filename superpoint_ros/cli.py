@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "write the features of pictures to files",
     "train": "train the network",
+    "bench": "measure speed, memory and messages beside other implementations",
     "weights": "list, inspect, convert and calibrate weights files",
 }
 
