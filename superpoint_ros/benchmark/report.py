@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from superpoint_ros.benchmark.subjects import PLAIN, TRANSFORMERS
@@ -20,6 +22,13 @@ def markdown(results: Results) -> str:
     if results["left_out"]:
         parts += ["## Left out", "\n".join(f"* {name}: {why}" for name, why in results["left_out"].items())]
     return "\n\n".join(parts) + "\n"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros import runtimes, weights
 from superpoint_ros.benchmark import energy, machine, memory, online, scene, stages
+from superpoint_ros.benchmark.ceiling import matrix_product_ceiling
 from superpoint_ros.benchmark.measure import Case, Samples, measure, summary
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.subjects import (
@@ -31,15 +32,17 @@ SCHEMA = 1
 """Changes with the form of the results."""
 
 Tell = Callable[[str], None]
+Keep = Callable[[dict[str, Any]], None]
 _SAME = 1.0  # pixel
 _MARGIN = 16  # pixels
 
 
-def run(plan: Plan, tell: Tell = lambda text: None) -> dict[str, Any]:
+def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results: None) -> dict[str, Any]:
     """Measure everything that the plan asks for.
 
     Args:
         tell: gets a word on what is being done.
+        keep: gets what there is so far after every case and at the end, for those who may have to stop early.
 
     Returns:
         See docs/performance.md for what each entry means.
@@ -59,7 +62,7 @@ def run(plan: Plan, tell: Tell = lambda text: None) -> dict[str, Any]:
     chosen = _chosen(plan, candidates(found, device, settings))
     built, left_out = _built(chosen)
     default = default_name(found, device)
-    ceiling = stages.matrix_product_ceiling(device)
+    ceiling = matrix_product_ceiling(device)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": machine.describe(device),
@@ -73,12 +76,14 @@ def run(plan: Plan, tell: Tell = lambda text: None) -> dict[str, Any]:
         "cases": [],
     }
     for case in cases:
-        results["cases"].append(_case(case, plan, built, found, lambda text, case=case: tell(f"{case.label}: {text}")))  # type: ignore[misc]
+        results["cases"].append(_case(case, plan, built, found, tell))
+        keep(results)
     # What the machine gives changes while others use it; the ceiling is the most that was seen.
-    again = stages.matrix_product_ceiling(device)
+    again = matrix_product_ceiling(device)
     results["ceiling"] = {name: max(value, again[name]) for name, value in ceiling.items()}
     results["reference"] = _reference(plan, built, found, device, results, tell)
     results["seconds"] = round(time.monotonic() - begin, 1)
+    keep(results)
     return results
 
 
@@ -122,7 +127,9 @@ def _case(case: Case, plan: Plan, built: Mapping[str, Subject], found: weights.W
         return result
     images = scene.frames((case.width, case.height), 2 * case.batch, plan.images)
     gc.collect()
-    samples, result["failed"] = measure(built, images, case.batch, plan.rounds, plan.seconds, tell)
+    samples, result["failed"] = measure(
+        built, images, case.batch, plan.rounds, plan.seconds, lambda text: tell(f"{case.label}: {text}")
+    )
     result["subjects"] = {name: _figures(taken, case) for name, taken in samples.items()}
     for figures in result["subjects"].values():
         for peer in (TRANSFORMERS, PLAIN):

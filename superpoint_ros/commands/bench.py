@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
     from superpoint_ros.benchmark.machine import busy
     from superpoint_ros.benchmark.plan import Plan
-    from superpoint_ros.benchmark.report import markdown
+    from superpoint_ros.benchmark.report import markdown, write_file
     from superpoint_ros.benchmark.run import run as run_plan
 
     quick: dict[str, Any] = {"sizes": _SIZES[:2], "batches": (1,), "rounds": 3} if options.quick else {}
@@ -69,20 +68,22 @@ def run(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     if busy(os.cpu_count() or 1):
         _log.warning("other programs keep this machine busy: compare figures of this run with each other only")
+
+    def keep(results: dict[str, Any]) -> None:
+        if options.out:
+            write_file(options.out / "results.json", json.dumps(results, indent=2) + "\n")
+
     console = Console(stderr=True)
     with console.status("starting") as status:
-        results = run_plan(plan, lambda text: status.update(text))
+        results = run_plan(plan, lambda text: status.update(text), keep)
     if options.out:
-        _write(options.out, results, markdown(results))
+        write_file(options.out / "results.md", markdown(results))
+        _plot(results, options.out)
     print(json.dumps(results) if options.json else markdown(results))
     return 0
 
 
-def _write(out: Path, results: dict[str, Any], text: str) -> None:
-    for name, content in (("results.json", json.dumps(results, indent=2) + "\n"), ("results.md", text)):
-        partial = out / f"{name}.partial"
-        partial.write_text(content, encoding="utf-8")
-        os.replace(partial, out / name)
+def _plot(results: dict[str, Any], out: Path) -> None:
     try:
         from superpoint_ros.benchmark.plot import plot
 
@@ -90,6 +91,4 @@ def _write(out: Path, results: dict[str, Any], text: str) -> None:
         plot(results, partial)
         os.replace(partial, out / "results.png")
     except ImportError:
-        print(
-            "no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[plot]'", file=sys.stderr
-        )
+        _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[plot]'")
