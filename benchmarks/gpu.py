@@ -27,13 +27,13 @@ SUBJECTS = ["cuda_graph", "pytorch", "transformers", "plain-pytorch"]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N or cpu (default: %(default)s)")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WxH", help=f"(default: {' '.join(SIZES)})")
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8], metavar="N", help="(default: 1 2 4 8)")
+    parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"(default: {' '.join(SIZES)})")
+    parser.add_argument("--batches", nargs="+", type=int, metavar="N", help="(default: 1 2 4 8)")
     parser.add_argument("--grid", action="store_true", help="every batch at every size, not at 640x480 only")
     parser.add_argument("--subjects", nargs="+", default=SUBJECTS, metavar="NAME", help="(default: all)")
     parser.add_argument("--weights", default="default", help="known name or file (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each subject (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="320x240 only, batches of 1 and 2, 2 rounds")
+    parser.add_argument("--rounds", type=int, help="turns of each subject (default: 10)")
+    parser.add_argument("--quick", action="store_true", help="by default 320x240 only, batches of 1 and 2, 2 rounds")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for results.json and results.md")
     parser.add_argument("--json", action="store_true", help="print JSON on stdout instead of tables")
     options = parser.parse_args()
@@ -68,14 +68,15 @@ def measure(options: argparse.Namespace) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(
-            sizes=["320x240"] if options.quick else options.sizes,
-            batches=[1, 2] if options.quick else options.batches,
+            sizes=options.sizes or (["320x240"] if options.quick else SIZES),
+            batches=options.batches or ([1, 2] if options.quick else [1, 2, 4, 8]),
             grid=options.grid,
             subjects=options.subjects,
             weights=readable(options.weights, Path(folder)),
             device=options.device,
-            rounds=2 if options.quick else options.rounds,
+            rounds=options.rounds or (2 if options.quick else 10),
             seconds=60,
+            ceiling_seconds=0.05 if options.quick else 0.4,
             extras=() if options.quick else ("memory", "energy"),
         )
         results = run(plan, tell, keep)

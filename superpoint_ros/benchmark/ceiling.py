@@ -15,7 +15,7 @@ import torch.nn.functional as F
 Work = Callable[[], Any]
 
 
-def matrix_product_ceiling(device: torch.device, seconds: float = 0.4) -> dict[str, float]:
+def matrix_product_ceiling(device: torch.device, seconds: float) -> dict[str, float]:
     """The most floating-point operations per second that a square matrix product reaches here, by precision.
 
     On the processor the product is tried in several sizes, and in PyTorch (as a product and as a 1 x 1 convolution) and

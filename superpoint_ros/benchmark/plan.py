@@ -31,6 +31,7 @@ class Plan:
         rounds: turns of each subject in each case.
         seconds: no further round begins in a case when these are used up, but for the first three.
         extras: of `EXTRAS`.
+        ceiling_seconds: for each of the products that find the matrix product ceiling.
         threads: of PyTorch, OpenVINO, ONNX Runtime and OpenCV; 0 leaves them as they are.
     """
 
@@ -45,6 +46,7 @@ class Plan:
     rounds: int = 7
     seconds: float = 40.0
     extras: Sequence[str] = EXTRAS
+    ceiling_seconds: float = 0.4
     threads: int = 0
 
     def cases(self) -> list[Case]:

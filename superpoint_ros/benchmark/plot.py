@@ -35,6 +35,7 @@ def plot(results: Mapping[str, Any], path: str | Path) -> None:
             by_batch.plot(counts, [case["subjects"][name]["images_per_second"] for case in batches], **style)
     by_size.set(xscale="log", yscale="log", xlabel="megapixels", ylabel="milliseconds", title="one image")
     by_batch.set(yscale="log", xlabel="images in a batch", ylabel="images per second")
+    by_batch.set_xticks(sorted({case["batch"] for case in results["cases"]}))
     by_batch.set_title(f"{reference[0]}x{reference[1]}")
     for axes in (by_size, by_batch):
         axes.grid(True, which="both", alpha=0.3)

@@ -19,9 +19,43 @@ def markdown(results: Results) -> str:
         parts += [f"## {case['label']}", _case(case, results["default"])]
         parts += [f"* {name}: not measured, {reason}" for name, reason in case["failed"].items()]
     parts += _reference(results)
+    if short := in_short(results):
+        parts += ["## In short", "\n".join(f"* {line}" for line in short)]
     if results["left_out"]:
         parts += ["## Left out", "\n".join(f"* {name}: {why}" for name, why in results["left_out"].items())]
     return "\n\n".join(parts) + "\n"
+
+
+def in_short(results: Results) -> list[str]:
+    """What the default subject's figures come to, a sentence each."""
+    name, reference = results["default"], results["reference"]
+    single = [case for case in results["cases"] if case["batch"] == 1 and name in case["subjects"]]
+    size = reference["width"], reference["height"]
+    here = next((case for case in single if (case["width"], case["height"]) == size), None)
+    if here is None:
+        return []
+    figures, lines = here["subjects"][name], []
+    for peer in (TRANSFORMERS, PLAIN):
+        if f"times_{peer}" in figures:
+            lines.append(f"{name} is {figures[f'times_{peer}']:.1f} times as fast as {peer} at {here['label']}")
+    largest = max(single, key=lambda case: case["width"] * case["height"])
+    if largest is not here:
+        growth = largest["subjects"][name]["ms_per_megapixel"] / figures["ms_per_megapixel"]
+        lines.append(f"a megapixel of {largest['label']} costs {growth:.2f} times one of {here['label']}")
+    if (decoding := reference["stages"].get(name, {}).get("decode_to_network")) is not None:
+        lines.append(f"decoding takes {100 * decoding:.1f} % of the network's time")
+    if name in reference["agreement"]:
+        lines.append(
+            f"{100 * reference['agreement'][name]:.1f} % of its keypoints are those of float32, within a pixel"
+        )
+    if (reference.get("middleware") or {}).get("float32", {}).get("total"):
+        total = reference["middleware"]["float32"]["total"]["median"]
+        lines.append(f"a message takes {total:.2f} ms from features to features in another process")
+    if "live" in reference:
+        lines.append(
+            f"the live node keeps up {100 * reference['live']['share']:.0f} % of the rate that follows from this"
+        )
+    return lines
 
 
 def write_file(path: Path, text: str) -> None:

@@ -62,7 +62,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
     chosen = _chosen(plan, candidates(found, device, settings))
     built, left_out = _built(chosen)
     default = default_name(found, device)
-    ceiling = matrix_product_ceiling(device)
+    ceiling = matrix_product_ceiling(device, plan.ceiling_seconds)
     results: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": machine.describe(device),
@@ -79,7 +79,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
         results["cases"].append(_case(case, plan, built, found, tell))
         keep(results)
     # What the machine gives changes while others use it; the ceiling is the most that was seen.
-    again = matrix_product_ceiling(device)
+    again = matrix_product_ceiling(device, plan.ceiling_seconds)
     results["ceiling"] = {name: max(value, again[name]) for name, value in ceiling.items()}
     results["reference"] = _reference(plan, built, found, device, results, tell)
     results["seconds"] = round(time.monotonic() - begin, 1)

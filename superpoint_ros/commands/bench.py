@@ -21,11 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "even on a machine that is not idle. With nothing else running the default takes about five minutes on two "
         "cores; --quick takes about one."
     )
+    parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"image sizes (default: {' '.join(_SIZES)})")
     parser.add_argument(
-        "--sizes", nargs="+", default=list(_SIZES), metavar="WxH", help=f"image sizes (default: {' '.join(_SIZES)})"
-    )
-    parser.add_argument(
-        "--batches", nargs="+", type=int, default=[1, 4], metavar="N",
+        "--batches", nargs="+", type=int, metavar="N",
         help="images at a time; more than 1 at 640x480 only, or at the first size without it (default: 1 4)",
     )  # fmt: skip
     parser.add_argument("--grid", action="store_true", help="every batch at every size")
@@ -38,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=0, help="of all libraries; 0 leaves them (default: 0)")
     parser.add_argument("--images", help="picture or folder of pictures in the place of the drawn scene")
     parser.add_argument("--max-keypoints", type=int, default=1000, help="per image (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each subject (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help="turns of each subject (default: 7)")
     parser.add_argument(
         "--seconds", type=float, default=40.0,
         help="time for one size, after which no round beyond the third begins (default: %(default)s)",
@@ -47,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--extras", nargs="*", choices=_EXTRAS, default=list(_EXTRAS), metavar="NAME",
         help=f"what to measure beside times: {', '.join(_EXTRAS)}; none if nothing follows (default: all)",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="320x240 and 640x480, single images, 3 rounds")
+    parser.add_argument("--quick", action="store_true", help="by default 320x240 and 640x480, single images, 3 rounds")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.md and results.png there")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
 
@@ -60,10 +58,13 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.benchmark.report import markdown, write_file
     from superpoint_ros.benchmark.run import run as run_plan
 
-    quick: dict[str, Any] = {"sizes": _SIZES[:2], "batches": (1,), "rounds": 3} if options.quick else {}
+    defaults: dict[str, Any] = {"sizes": _SIZES, "batches": (1, 4), "rounds": 7}
+    if options.quick:
+        defaults = {"sizes": _SIZES[:2], "batches": (1,), "rounds": 3, "ceiling_seconds": 0.05}
     names = ("sizes", "batches", "grid", "subjects", "weights", "device", "images", "max_keypoints", "rounds",
              "seconds", "extras", "threads")  # fmt: skip
-    plan = Plan(**{**{name: getattr(options, name) for name in names}, **quick})
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    plan = Plan(**{**defaults, **given})
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     if busy(os.cpu_count() or 1):
