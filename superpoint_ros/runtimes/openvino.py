@@ -94,7 +94,13 @@ def _compiled(core: Any, numbers: Layers, settings: dict[str, Any], ranges: Mapp
             return core.import_model(io.BytesIO(kept), "CPU", settings)
         except RuntimeError:
             pass  # from another build of OpenVINO; it is written anew
-    compiled = core.compile_model(model(numbers, ranges), "CPU", settings)
+    try:
+        compiled = core.compile_model(model(numbers, ranges), "CPU", settings)
+    except RuntimeError as error:
+        hint = settings["INFERENCE_PRECISION_HINT"]
+        raise RuntimeChoiceError(
+            f"OpenVINO cannot run the network in {hint} on this processor, try precision float32 or runtime pytorch"
+        ) from error
     cache.write(name, compiled.export_model().getvalue())
     return compiled
 
