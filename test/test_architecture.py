@@ -46,8 +46,8 @@ def test_only_the_standalone_host_imports_dds():
 
 
 def test_the_core_imports_no_host_no_command_no_training_and_no_evaluation():
-    outside = [f"superpoint_ros.{name}" for name in
-               ("ros_node", "standalone", "demo", "cli", "commands", "training", "evaluation", "detector")]  # fmt: skip
+    outside = [f"superpoint_ros.{name}" for name in ("ros_node", "standalone", "demo", "benchmark", "cli", "commands",
+               "training", "evaluation", "detector")]  # fmt: skip
     assert not {name for name in users(*outside) if name.removesuffix(".py").split("/")[0] in CORE}
 
 

@@ -232,7 +232,7 @@ def test_the_command_prints_json_and_writes_its_files(tmp_path, tiny_weights, ca
 
 
 def test_the_plot_is_a_picture(results, tmp_path):
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed, superpoint_ros[plot]")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed, superpoint_ros[bench]")
     from superpoint_ros.benchmark.plot import plot
 
     plot(results, tmp_path / "plot.png")

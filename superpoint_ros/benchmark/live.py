@@ -18,7 +18,7 @@ from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.detector import stamp_to_ns
 
 _PATIENCE = 90.0
-_TOO_FAST = 1.3
+_TOO_FAST = 1.5
 """The camera's rate against the rate expected, so that the detector is never idle."""
 
 

@@ -53,8 +53,10 @@ def busy(usable: int) -> bool:
     return os.getloadavg()[0] > 0.3 * usable
 
 
-def memory_available() -> float:
-    """Bytes that a process may still take, or infinity where that is unknown."""
+def memory_available(device: torch.device) -> float:
+    """Bytes that a process may still take on a device, or infinity where that is unknown."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -95,14 +95,15 @@ def _about(results: Results) -> str:
 
 def _case(case: Mapping[str, Any], default: str) -> str:
     peers = [peer for peer in (TRANSFORMERS, PLAIN) if peer in case["subjects"]]
-    heads = ["subject", "median ms", "p10", "p90", "p95", "images/s", "ms/MP", *(f"x {peer}" for peer in peers),
-             "with matching ms", "keypoints", "matches", "inliers", "samples"]  # fmt: skip
+    heads = ["subject", "median ms", "p10", "p90", "p95", "CPU ms", "images/s", "ms/MP",
+             *(f"x {peer}" for peer in peers), "with matching ms", "keypoints", "matches", "inliers", "samples"]  # fmt: skip
     rows = []
     for name, f in case["subjects"].items():
         times = [f"{f['extract'][key]:.1f}" for key in ("median", "p10", "p90", "p95")]
         ratios = [f"{f[f'times_{peer}']:.2f}" for peer in peers]
         counts = [str(f[key]) for key in ("keypoints", "matches", "inliers")]
-        row = [name + (" *" if name == default else ""), *times, f"{f['images_per_second']:.1f}"]
+        row = [name + (" *" if name == default else ""), *times, f"{f['processor']['median']:.1f}"]
+        row += [f"{f['images_per_second']:.1f}"]
         row += [f"{f['ms_per_megapixel']:.1f}", *ratios, f"{f['with_matching']['median']:.1f}", *counts]
         rows.append([*row, str(f["extract"]["samples"])])
     return table(heads, rows)

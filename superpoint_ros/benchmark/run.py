@@ -76,7 +76,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
         "cases": [],
     }
     for case in cases:
-        results["cases"].append(_case(case, plan, built, found, tell))
+        results["cases"].append(_case(case, plan, built, found, device, tell))
         keep(results)
     # What the machine gives changes while others use it; the ceiling is the most that was seen.
     again = matrix_product_ceiling(device, plan.ceiling_seconds)
@@ -108,7 +108,9 @@ def _built(chosen: list[Candidate]) -> tuple[dict[str, Subject], dict[str, str]]
     return built, left_out
 
 
-def _case(case: Case, plan: Plan, built: Mapping[str, Subject], found: weights.Weights, tell: Tell) -> dict[str, Any]:
+def _case(
+    case: Case, plan: Plan, built: Mapping[str, Subject], found: weights.Weights, device: torch.device, tell: Tell
+) -> dict[str, Any]:
     result: dict[str, Any] = {
         "label": case.label,
         "width": case.width,
@@ -120,7 +122,7 @@ def _case(case: Case, plan: Plan, built: Mapping[str, Subject], found: weights.W
     }
     # The first two layers of a network in float32, which hold most of its numbers, and what is made of them.
     needed = 4 * 64 * 4 * case.width * case.height * case.batch
-    if needed > (available := machine.memory_available()):
+    if needed > (available := machine.memory_available(device)):
         result["failed"] = dict.fromkeys(
             built, f"needs {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"
         )

@@ -141,7 +141,7 @@ class Transformers:
 
     def __init__(self, network: SuperPointNet, device: torch.device, rules: Decoding) -> None:
         if importlib.util.find_spec("transformers") is None:
-            raise ImportError("transformers is not installed, install it with: pip install transformers")
+            raise ImportError("transformers is not installed, install it with: pip install 'superpoint_ros[bench]'")
         from transformers import SuperPointConfig, SuperPointForKeypointDetection
 
         plain = folded(network)

@@ -92,4 +92,4 @@ def _plot(results: dict[str, Any], out: Path) -> None:
         plot(results, partial)
         os.replace(partial, out / "results.png")
     except ImportError:
-        _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[plot]'")
+        _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[bench]'")
