@@ -96,7 +96,8 @@ def _about(results: Results) -> str:
 def _case(case: Mapping[str, Any], default: str) -> str:
     peers = [peer for peer in (TRANSFORMERS, PLAIN) if peer in case["subjects"]]
     heads = ["subject", "median ms", "p10", "p90", "p95", "CPU ms", "images/s", "ms/MP",
-             *(f"x {peer}" for peer in peers), "with matching ms", "keypoints", "matches", "inliers", "samples"]  # fmt: skip
+             *(f"x {peer}" for peer in peers), "with matching ms", "keypoints", "matches", "inliers",
+             "samples"]  # fmt: skip
     rows = []
     for name, f in case["subjects"].items():
         times = [f"{f['extract'][key]:.1f}" for key in ("median", "p10", "p90", "p95")]
