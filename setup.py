@@ -44,6 +44,7 @@ setup(
     ],
     extras_require={
         "standalone": DDS,
+        "bench": [*DDS, *ONNX, *OPENVINO, "matplotlib>=3.8", "transformers>=4.50"],
         "demo": [*DDS, "scikit-image>=0.22"],
         "openvino": OPENVINO,
         "onnxruntime": ONNX,
