@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 _DASHES = ("-", "--", ":", "-.")
 _BARS_A_ROW = 72
+_LONGEST_NAME = 16
 
 
 def matching_accuracy_curves(
@@ -72,6 +73,11 @@ def curves(
     return figure
 
 
+def _short(name: str) -> str:
+    """A name that leaves room for the bars: its beginning and its end."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:8]}…{name[-7:]}"
+
+
 def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, title: str = "") -> Figure:
     """A group of bars for each sequence, one bar a method; many sequences go on in further rows.
 
@@ -89,7 +95,7 @@ def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, ti
             heights = [row.get(name, float("nan")) for name in names]
             left = np.arange(len(names)) + (number - (methods - 1) / 2) * 0.8 / methods
             panel.bar(left, heights, 0.8 / methods, label=method, color=style["color"])
-        panel.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0, fontsize="small",
+        panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=30 if len(names) > 4 else 0, fontsize="small",
                          ha="right" if len(names) > 4 else "center", rotation_mode="anchor")  # fmt: skip
         # Rows of one scale can be compared, also where the last is not full.
         panel.set(xlim=(-0.6, len(rows[0]) - 0.4), ylim=(0, 1.05 * max(highest, 1e-9)), ylabel=y_label)
