@@ -55,7 +55,7 @@ def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(tmp_pa
     done = train("run", "miniature", f"images={photographs}", f"out={tmp_path / 'run'}")
     result = json.loads(done.stdout)
     assert result["sha256"] == weights.load(result["weights"]).sha256
-    for stage, steps in (("shapes", 150), ("detector", 40), ("joint", 60)):
+    for stage, steps in (("shapes", 400), ("detector", 80), ("joint", 80)):
         assert step_of(tmp_path / "run" / stage) == steps
     assert len(list((tmp_path / "run" / "labels").glob("*.npy"))) == 12
 
@@ -73,7 +73,7 @@ def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(tmp_pa
 
     trained = networks.read(tmp_path / "run" / "joint")
     untrained = networks.new(trained.architecture)
-    assert repeatability(trained, "trained") > repeatability(untrained, "untrained") + 0.05
+    assert repeatability(trained, "trained") > repeatability(untrained, "untrained") + 0.15
 
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.ckpt")}
     train("run", "miniature", f"images={photographs}", f"out={tmp_path / 'run'}")
