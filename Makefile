@@ -8,7 +8,7 @@ ROS_WS := .ros_ws
 # Whatever runs here talks to this machine alone.
 export ROS_AUTOMATIC_DISCOVERY_RANGE = LOCALHOST
 
-.PHONY: help venv demo test test-ros lint format clean
+.PHONY: help venv demo test test-ros bench lint format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ venv: $(VENV)/.ready ## set up .venv with everything that demo and tests need
 
 $(VENV)/.ready: setup.py constraints.txt package.xml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[standalone,demo,train,test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[standalone,demo,evaluate,train,test]'
 	touch $@
 
 demo: venv ## run the whole front end live on the embedded camera; results in demo_output/
@@ -37,6 +37,9 @@ else
 	    echo "== $$rmw" && RMW_IMPLEMENTATION=$$rmw python -m pytest -m ros test/ros $(ARGS) || exit 1; done
 endif
 
+bench: venv ## measure speed beside other implementations; results in bench_output/
+	$(BIN)/superpoint-ros bench --out bench_output $(ARGS)
+
 lint: venv ## check format, lint and types
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
@@ -46,4 +49,4 @@ format: venv ## format the code
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(ROS_WS) demo_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ROS_WS) demo_output bench_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

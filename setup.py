@@ -44,9 +44,11 @@ setup(
     ],
     extras_require={
         "standalone": DDS,
+        "bench": [*DDS, *ONNX, *OPENVINO, "matplotlib>=3.8", "transformers>=4.50"],
         "demo": [*DDS, "scikit-image>=0.22"],
         "openvino": OPENVINO,
         "onnxruntime": ONNX,
+        "evaluate": ["evo>=1.20", "matplotlib>=3.8", "scipy>=1.10"],
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.10"],

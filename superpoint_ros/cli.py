@@ -16,10 +16,11 @@ COMMANDS = {
     "extract": "write the features of pictures to files",
     "train": "train the network",
     "evaluate": "measure features on the benchmarks of the field, beside classical ones",
+    "bench": "measure speed, memory and messages beside other implementations",
     "weights": "list, inspect, convert and calibrate weights files",
 }
 
-EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train"}
+EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train", "evaluate": "evaluate", "bench": "bench"}
 """What to install for the commands that need more than the package itself."""
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from superpoint_ros.network import ENCODER, HEADS, Architecture, Norm, SuperPointNet, folded
@@ -91,6 +89,8 @@ def save(
 
     `metadata` is text that is stored with it, `ranges` is that of `Weights`.
     """
+    from safetensors.torch import save_file
+
     if ranges:
         metadata = {**(metadata or {}), _RANGES: json.dumps({name: list(both) for name, both in ranges.items()})}
     if network.architecture.norm == "before_relu":
@@ -103,6 +103,8 @@ def save(
 
 def metadata(path: str | Path) -> dict[str, str]:
     """The text that was stored with a safetensors file."""
+    from safetensors import safe_open
+
     with safe_open(str(path), "pt") as file:
         return dict(file.metadata() or {})
 
@@ -140,13 +142,12 @@ def _find(name_or_path: str | Path) -> tuple[Path, str]:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise WeightsError(f"weights '{path}' cannot be read as tensors: {reason}") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
     except Exception as error:
         # PyTorch raises whatever the bytes lead it to, and its text advises to execute what is in the file.
         raise WeightsError(
@@ -159,6 +160,22 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise WeightsError(f"weights '{path}' hold no table of tensors")
     return state
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    # Imported here, so that PyTorch files can be used without the package.
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).strip().split("\n")[0]
+    return WeightsError(f"weights '{path}' cannot be read as tensors: {reason}")
 
 
 _TRANSFORMERS_HEADS = {

@@ -54,8 +54,8 @@ def test_training_does_not_import_evaluation():
 
 
 def test_the_core_imports_no_host_no_command_no_training_and_no_evaluation():
-    outside = [f"superpoint_ros.{name}" for name in
-               ("ros_node", "standalone", "demo", "cli", "commands", "training", "evaluation", "detector")]  # fmt: skip
+    outside = [f"superpoint_ros.{name}" for name in ("ros_node", "standalone", "demo", "benchmark", "cli", "commands",
+               "training", "evaluation", "detector")]  # fmt: skip
     assert not {name for name in users(*outside) if name.removesuffix(".py").split("/")[0] in CORE}
 
 

@@ -1,0 +1,139 @@
+"""The whole node at work: a camera and a subscriber in this process, `superpoint-ros detector` in another."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from typing import IO, Any
+
+from superpoint_ros import interface
+from superpoint_ros.benchmark.measure import summary
+from superpoint_ros.benchmark.middleware import loopback, namespace
+from superpoint_ros.benchmark.scene import Image
+from superpoint_ros.detector import stamp_to_ns
+
+_PATIENCE = 90.0
+_TOO_FAST = 1.5
+"""The camera's rate against the rate expected, so that the detector is never idle."""
+
+
+def measure_live(
+    images: Sequence[Image], seconds_per_frame: float, assignments: Sequence[str], threads: int, seconds: float = 8.0
+) -> dict[str, Any]:
+    """Feed a live detector faster than it can follow, and see what it keeps up.
+
+    Args:
+        images: (H, W, 3) BGR, in turn.
+        seconds_per_frame: what one frame is expected to cost the detector.
+        assignments: its parameters, each as "name:=value".
+        threads: of its network.
+
+    Returns:
+        `rate_hz` of the features received; `expected_hz` from `seconds_per_frame` and the processor time that camera
+        and subscriber take of the same `threads`; `share`, the one over the other; `latency`, from the camera's
+        publish() to the features in the subscriber, in milliseconds.
+
+    Raises:
+        StandaloneError: if cyclonedds or rosbags is not installed.
+        OSError: if the detector does not start.
+    """
+    from superpoint_ros.standalone.node import Node
+
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log, Node("camera", namespace(), environ=loopback()) as node:
+        watch = _Watch(node, images)
+        detector = _start(assignments, threads, log)
+        try:
+            watch.until_first(lambda: detector.poll() is None, lambda: _last_line(log))
+            return watch.run(_TOO_FAST / seconds_per_frame, seconds, seconds_per_frame, threads)
+        finally:
+            detector.terminate()
+            try:
+                detector.wait(10)
+            except subprocess.TimeoutExpired:
+                detector.kill()
+                detector.wait()
+
+
+class _Watch:
+    """Camera and subscriber."""
+
+    def __init__(self, node: Any, images: Sequence[Image]) -> None:
+        image, features = interface.topic("image"), interface.topic("features")
+        self._images, self._count = images, 0
+        self._publisher = node.create_publisher("image", image.type, image.qos)
+        self._arrivals: dict[int, float] = {}
+        self._lock = threading.Lock()
+        name = features.name.replace("~", f"{namespace()}/{interface.NODE_NAME}")
+        node.create_subscription(name, features.type, features.qos, self._note)
+
+    def _note(self, message: Any) -> None:
+        with self._lock:
+            self._arrivals[stamp_to_ns(message.header.stamp)] = time.time_ns() * 1e-9
+
+    def _publish(self) -> int:
+        from superpoint_ros.standalone.messages import image_message
+
+        stamp = time.time_ns()
+        image = self._images[self._count % len(self._images)]
+        self._count += 1
+        self._publisher.publish(image_message(stamp, "camera", image))
+        return stamp
+
+    def until_first(self, alive: Any, reason: Any) -> None:
+        """Publish slowly until the detector answers."""
+        end = time.monotonic() + _PATIENCE
+        while len(self._arrivals) < 3:
+            if not alive():
+                raise OSError(f"the detector stopped: {reason()}")
+            if time.monotonic() > end:
+                raise OSError(f"the detector did not answer within {_PATIENCE:g} s")
+            self._publish()
+            time.sleep(0.3)
+
+    def run(self, rate: float, seconds: float, seconds_per_frame: float, threads: int) -> dict[str, Any]:
+        """Publish at a rate and count."""
+        with self._lock:
+            self._arrivals.clear()
+        processor, start, sent = time.process_time(), time.monotonic(), 0
+        while (now := time.monotonic()) - start < seconds:
+            if (wait := start + sent / rate - now) > 0:
+                time.sleep(wait)
+            self._publish()
+            sent += 1
+        processor = time.process_time() - processor
+        with self._lock:
+            arrivals = dict(self._arrivals)
+        times = sorted(arrivals.values())
+        if len(times) < 3:
+            raise OSError(f"only {len(times)} of {sent} images came back as features in {seconds:g} s")
+        rate_hz = (len(times) - 1) / (times[-1] - times[0])
+        others = processor / len(times)
+        expected = 1 / (seconds_per_frame + others / threads)
+        return {
+            "camera_hz": round(rate, 2),
+            "rate_hz": round(rate_hz, 2),
+            "expected_hz": round(expected, 2),
+            "share": round(rate_hz / expected, 3),
+            "camera_and_subscriber_ms_per_frame": round(others * 1e3, 2),
+            "latency": summary([arrival - stamp * 1e-9 for stamp, arrival in arrivals.items()]),
+            "frames": len(times),
+        }
+
+
+def _start(assignments: Sequence[str], threads: int, log: IO[str]) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "superpoint_ros", "detector", "-r", f"__ns:={namespace()}"]
+    for assignment in assignments:
+        words += ["-p", assignment]
+    environment = {**os.environ, **loopback(), "OMP_NUM_THREADS": str(threads)}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=log, text=True)
+
+
+def _last_line(log: IO[str]) -> str:
+    log.seek(0)
+    lines = [line.strip() for line in log if line.strip()]
+    return lines[-1] if lines else "no reason given"

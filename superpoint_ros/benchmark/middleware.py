@@ -1,0 +1,186 @@
+"""What it costs to carry features from one process to another, over real DDS on this machine alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from superpoint_ros import interface
+from superpoint_ros.benchmark.measure import summary
+from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.frontend import Frame, FrameResult
+from superpoint_ros.messages import DESCRIPTOR_TYPES, features_fields, features_from_message
+
+PERIOD = 1 / 30
+"""Seconds between two messages, as from a camera."""
+
+_LABEL = "benchmark:000000000000"
+_WARM_UP = 5
+_PATIENCE = 30.0
+
+
+def loopback() -> dict[str, str]:
+    """The environment for nodes that nobody beyond this machine hears."""
+    return {
+        **{name: value for name, value in os.environ.items() if name != "ROS_STATIC_PEERS"},
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+
+
+def namespace() -> str:
+    """Where this process's nodes live, so that they meet no other's."""
+    return f"/superpoint_bench_{os.getpid()}"
+
+
+def measure_middleware(keypoints: int = 1000, descriptor_size: int = 256, messages: int = 60) -> dict[str, Any]:
+    """Durations in milliseconds (see `measure.summary`) by descriptor type, for features of one image.
+
+    `fill` makes the message's fields of the features; `serialise` and `deserialise` are the message's bytes, alone;
+    `publish` is what the caller of publish() waits; `total` begins before `fill` and ends when the subscriber, another
+    process, holds the features as arrays. `bytes` is the message's size.
+
+    Raises:
+        StandaloneError: if cyclonedds or rosbags is not installed.
+    """
+    results: dict[str, Any] = {"keypoints": keypoints, "descriptor_size": descriptor_size}
+    result = _some_features(keypoints, descriptor_size)
+    for descriptor_type in DESCRIPTOR_TYPES:
+        results[descriptor_type] = _one_type(result, descriptor_type, messages)
+    return results
+
+
+def _one_type(result: FrameResult, descriptor_type: str, messages: int) -> dict[str, Any]:
+    from superpoint_ros.standalone import typesystem
+    from superpoint_ros.standalone.messages import filled, header_message
+    from superpoint_ros.standalone.node import Node
+
+    topic = interface.topic("features")
+    filling, publishing, starts = [], [], []
+    with _Subscriber() as subscriber, Node("publisher", namespace(), environ=loopback()) as node:
+        publisher = node.create_publisher("~/features", topic.type, topic.qos)
+        subscriber.await_ready(lambda: publisher.subscription_count)
+        for number in range(messages + _WARM_UP):
+            begin = time.monotonic()
+            header = header_message(number, "camera")
+            message = filled(topic.type, header, features_fields(result, _LABEL, descriptor_type))
+            done = time.monotonic()
+            publisher.publish(message)
+            publishing.append(time.monotonic() - done)
+            filling.append(done - begin)
+            starts.append(begin)
+            time.sleep(PERIOD)
+        arrivals = subscriber.arrivals()
+    data = typesystem.serialize(message, topic.type)
+    serialising = _repeated(lambda: typesystem.serialize(message, topic.type), messages)
+    deserialising = _repeated(lambda: typesystem.deserialize(data, topic.type), messages)
+    counted = range(_WARM_UP, messages + _WARM_UP)
+    totals = [arrivals[number] - starts[number] for number in counted if number in arrivals]
+    figures = {
+        "fill": filling[_WARM_UP:],
+        "serialise": serialising,
+        "publish": publishing[_WARM_UP:],
+        "deserialise": deserialising,
+    }
+    return {
+        "bytes": len(data),
+        "sent": messages,
+        "received": len(totals),
+        **{name: summary(values) for name, values in figures.items()},
+        "total": summary(totals) if totals else None,
+    }
+
+
+def _repeated(work: Callable[[], Any], times: int) -> list[float]:
+    durations = []
+    for _ in range(times):
+        start = time.monotonic()
+        work()
+        durations.append(time.monotonic() - start)
+    return durations
+
+
+def _some_features(count: int, size: int) -> FrameResult:
+    random = np.random.default_rng(0)
+    descriptors = random.standard_normal((count, size), dtype=np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    keypoints = random.uniform(0, 480, (count, 2)).astype(np.float32)
+    scores = np.sort(random.random(count, dtype=np.float32))[::-1].copy()
+    features = Features(keypoints, scores, descriptors, (480, 640))
+    image = np.zeros((480, 640), np.uint8)
+    frame = Frame(0, lambda: image)
+    none = Homography.failed(Status.FIRST_FRAME)
+    return FrameResult(frame, image, features, np.arange(count), None, 0, Matches.empty(), none)
+
+
+class _Subscriber:
+    """A process that subscribes to the features of this process's publisher."""
+
+    def __enter__(self) -> _Subscriber:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_subscribe, args=(theirs, namespace(), loopback()), daemon=True)
+        self._process.start()
+        theirs.close()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+    def await_ready(self, matched: Callable[[], int]) -> None:
+        """Wait until both sides know each other."""
+        self._receive()
+        self._await(matched)
+        self._pipe.send("matched")
+        self._receive()
+
+    def arrivals(self) -> Mapping[int, float]:
+        """Time of arrival by number."""
+        self._pipe.send("finish")
+        return dict(self._receive())
+
+    def _receive(self) -> Any:
+        try:
+            if self._pipe.poll(_PATIENCE):
+                return self._pipe.recv()
+        except EOFError:
+            pass
+        raise OSError("the benchmark's subscriber process stopped or did not answer")
+
+    def _await(self, condition: Callable[[], int]) -> None:
+        end = time.monotonic() + _PATIENCE
+        while not condition():
+            if time.monotonic() > end:
+                raise OSError("the benchmark's two processes did not find each other over DDS on this machine")
+            time.sleep(0.01)
+
+
+def _subscribe(pipe: Connection, where: str, environ: Mapping[str, str]) -> None:
+    from superpoint_ros.standalone.node import Node
+
+    topic = interface.topic("features")
+    arrived: list[tuple[int, float]] = []
+
+    def note(message: Any) -> None:
+        features = features_from_message(message)
+        now = time.monotonic()
+        if len(features):
+            arrived.append((int(message.header.stamp.nanosec), now))
+
+    with Node("subscriber", where, environ=environ) as node:
+        subscription = node.create_subscription(f"{where}/publisher/features", topic.type, topic.qos, note)
+        pipe.send("ready")
+        pipe.recv()
+        while not subscription.publisher_count:
+            time.sleep(0.01)
+        pipe.send("matched")
+        pipe.recv()
+        time.sleep(0.5)  # what is still on its way
+        pipe.send(arrived)

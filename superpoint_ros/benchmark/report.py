@@ -1,0 +1,179 @@
+"""The results as text: tables in Markdown that are as readable in a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from superpoint_ros.benchmark.subjects import PLAIN, TRANSFORMERS
+
+Results = Mapping[str, Any]
+
+
+def markdown(results: Results) -> str:
+    """The whole report."""
+    parts = ["# Benchmark", _about(results)]
+    for case in results["cases"]:
+        parts += [f"## {case['label']}", _case(case, results["default"])]
+        parts += [f"* {name}: not measured, {reason}" for name, reason in case["failed"].items()]
+    parts += _reference(results)
+    if short := in_short(results):
+        parts += ["## In short", "\n".join(f"* {line}" for line in short)]
+    if results["left_out"]:
+        parts += ["## Left out", "\n".join(f"* {name}: {why}" for name, why in results["left_out"].items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def in_short(results: Results) -> list[str]:
+    """What the default subject's figures come to, a sentence each."""
+    name, reference = results["default"], results["reference"]
+    single = [case for case in results["cases"] if case["batch"] == 1 and name in case["subjects"]]
+    size = reference["width"], reference["height"]
+    here = next((case for case in single if (case["width"], case["height"]) == size), None)
+    if here is None:
+        return []
+    figures, lines = here["subjects"][name], []
+    for peer in (TRANSFORMERS, PLAIN):
+        if f"times_{peer}" in figures:
+            lines.append(f"{name} is {figures[f'times_{peer}']:.1f} times as fast as {peer} at {here['label']}")
+    largest = max(single, key=lambda case: case["width"] * case["height"])
+    if largest is not here:
+        growth = largest["subjects"][name]["ms_per_megapixel"] / figures["ms_per_megapixel"]
+        lines.append(f"a megapixel of {largest['label']} costs {growth:.2f} times one of {here['label']}")
+    if (decoding := reference["stages"].get(name, {}).get("decode_to_network")) is not None:
+        lines.append(f"decoding takes {100 * decoding:.1f} % of the network's time")
+    if name in reference["agreement"]:
+        lines.append(
+            f"{100 * reference['agreement'][name]:.1f} % of its keypoints are those of float32, within a pixel"
+        )
+    if (reference.get("middleware") or {}).get("float32", {}).get("total"):
+        total = reference["middleware"]["float32"]["total"]["median"]
+        lines.append(f"a message takes {total:.2f} ms from features to features in another process")
+    if "live" in reference:
+        lines.append(
+            f"the live node keeps up {100 * reference['live']['share']:.0f} % of the rate that follows from this"
+        )
+    return lines
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns line up; the first is flush left, the others flush right."""
+    widths = [max(len(row[index]) for row in (heads, *rows)) for index in range(len(heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = zip(cells, widths, strict=True)
+        return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(heads), line(rule), *map(line, rows)])
+
+
+def _about(results: Results) -> str:
+    m = results["machine"]
+    packages = ", ".join(f"{name} {version}" for name, version in m["packages"].items())
+    limit = f", oneDNN limited to {m['oneDNN_isa_limit']}" if m["oneDNN_isa_limit"] else ""
+    ceiling = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in results["ceiling"].items())
+    lines = [
+        f"{m['date']}, {m['processor']} ({m['instructions']}{limit}), {m['processors_usable']} processors usable, "
+        f"{m['threads']} threads, device {m['device']}, load average {m['load_average']} at the start",
+        f"Python {m['python']}, {packages}",
+        f"weights {results['weights']}, pictures: {results['pictures']}, at most {results['rules']['max_keypoints']} "
+        f"keypoints, {results['rounds']} rounds, default subject {results['default']} (marked *)",
+        f"matrix product ceiling, GFLOP/s: {ceiling}",
+    ]
+    return "\n".join(f"* {line}" for line in lines)
+
+
+def _case(case: Mapping[str, Any], default: str) -> str:
+    peers = [peer for peer in (TRANSFORMERS, PLAIN) if peer in case["subjects"]]
+    heads = ["subject", "median ms", "p10", "p90", "p95", "CPU ms", "images/s", "ms/MP",
+             *(f"x {peer}" for peer in peers), "with matching ms", "keypoints", "matches", "inliers",
+             "samples"]  # fmt: skip
+    rows = []
+    for name, f in case["subjects"].items():
+        times = [f"{f['extract'][key]:.1f}" for key in ("median", "p10", "p90", "p95")]
+        ratios = [f"{f[f'times_{peer}']:.2f}" for peer in peers]
+        counts = [str(f[key]) for key in ("keypoints", "matches", "inliers")]
+        row = [name + (" *" if name == default else ""), *times, f"{f['processor']['median']:.1f}"]
+        row += [f"{f['images_per_second']:.1f}"]
+        row += [f"{f['ms_per_megapixel']:.1f}", *ratios, f"{f['with_matching']['median']:.1f}", *counts]
+        rows.append([*row, str(f["extract"]["samples"])])
+    return table(heads, rows)
+
+
+def _reference(results: Results) -> list[str]:
+    r = results["reference"]
+    parts = [f"## Stages at {r['width']}x{r['height']}", _stages(r)] if r["stages"] else []
+    heads = ["subject", "same keypoints", "peak memory MB", "CUDA MB", "J/image"]
+    energy = (r.get("energy") or {}).get("joules_per_image", {})
+    rows = []
+    for name in results["subjects"]:
+        if name in results["left_out"]:
+            continue
+        memory = (r.get("memory_mb") or {}).get(name) or {}
+        cells = [_number(r["agreement"].get(name), ".3f"), _number(memory.get("resident"), ",.0f")]
+        rows.append([name, *cells, _number(memory.get("cuda"), ",.0f"), _number(energy.get(name), ".2f")])
+    parts += [f"## Agreement, memory and energy at {r['width']}x{r['height']}", table(heads, rows)]
+    meter = (
+        r["energy"]["meter"]
+        if r.get("energy")
+        else "not available on this machine"
+        if "energy" in r
+        else "not asked for"
+    )
+    parts.append(f"Energy: {meter}.")
+    if "middleware" in r:
+        parts += [f"## Messages of {r['middleware']['keypoints']} keypoints", _middleware(r["middleware"])]
+    if "live" in r:
+        parts += ["## The live node", _live(r["live"])]
+    parts += [f"* {name}: not measured, {why}" for name, why in r["extras_left_out"].items()]
+    return parts
+
+
+def _stages(reference: Mapping[str, Any]) -> str:
+    names = ("preprocess", "network", "decode features", "match and homography")
+    heads = ["subject", *(f"{name} ms (share)" for name in names), "decode/network", "network GFLOP/s", "of ceiling"]
+    rows = []
+    for name, f in reference["stages"].items():
+        times = [
+            f"{f['milliseconds'][stage]:.2f} ({100 * f['share'][stage]:.0f} %)" if stage in f["share"] else "-"
+            for stage in names
+        ]
+        speed = _number(f.get("operations_per_second"), ",.0f", 1e-9)
+        row = [name, *times, _number(f.get("decode_to_network"), ".3f"), speed]
+        rows.append([*row, _number(f.get("share_of_ceiling"), ".2f")])
+    return table(heads, rows)
+
+
+def _middleware(found: Mapping[str, Any]) -> str:
+    steps = ("fill", "serialise", "publish", "deserialise", "total")
+    heads = ["descriptors", "bytes", "received", *(f"{step} ms" for step in steps), "total p95 ms"]
+    rows = []
+    for kind in ("float32", "float16"):
+        f = found[kind]
+        times = [_number((f[step] or {}).get("median"), ".2f") for step in steps]
+        row = [kind, f"{f['bytes']:,}", f"{f['received']} of {f['sent']}", *times]
+        rows.append([*row, _number((f["total"] or {}).get("p95"), ".2f")])
+    return table(heads, rows)
+
+
+def _live(f: Mapping[str, Any]) -> str:
+    return (
+        f"{f['rate_hz']:.1f} features messages per second of a camera at {f['camera_hz']:.1f} Hz. Expected from the "
+        f"figures above, with {f['camera_and_subscriber_ms_per_frame']:.1f} ms of processor time per frame for camera "
+        f"and subscriber: {f['expected_hz']:.1f} (share {f['share']:.2f}). From image to received features: median "
+        f"{f['latency']['median']:.1f} ms, 95 % within {f['latency']['p95']:.1f} ms."
+    )
+
+
+def _number(value: float | None, form: str, factor: float = 1.0) -> str:
+    return "-" if value is None else format(value * factor, form)

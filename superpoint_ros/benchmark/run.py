@@ -1,0 +1,250 @@
+"""One benchmark run: a plan in, a table of results (ready for JSON) out."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from superpoint_ros import runtimes, weights
+from superpoint_ros.benchmark import energy, machine, memory, online, scene, stages
+from superpoint_ros.benchmark.ceiling import matrix_product_ceiling
+from superpoint_ros.benchmark.measure import Case, Samples, measure, summary
+from superpoint_ros.benchmark.plan import Plan
+from superpoint_ros.benchmark.subjects import (
+    PLAIN,
+    TRANSFORMERS,
+    Candidate,
+    Ours,
+    Subject,
+    candidates,
+    default_name,
+)
+from superpoint_ros.decoding import Decoding
+
+SCHEMA = 1
+"""Changes with the form of the results."""
+
+Tell = Callable[[str], None]
+Keep = Callable[[dict[str, Any]], None]
+_SAME = 1.0  # pixel
+_MARGIN = 16  # pixels
+
+
+def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results: None) -> dict[str, Any]:
+    """Measure everything that the plan asks for.
+
+    Args:
+        tell: gets a word on what is being done.
+        keep: gets what there is so far after every case and at the end, for those who may have to stop early.
+
+    Returns:
+        See docs/performance.md for what each entry means.
+
+    Raises:
+        ValueError: in one sentence, if something in the plan is not to be had.
+    """
+    cases = plan.cases()
+    if plan.threads:
+        torch.set_num_threads(plan.threads)
+        cv2.setNumThreads(plan.threads)
+    device = runtimes.choose_device(plan.device)
+    begin = time.monotonic()
+    found = weights.load(plan.weights)
+    settings = Decoding(max_keypoints=plan.max_keypoints)
+    tell("compiling the networks")
+    chosen = _chosen(plan, candidates(found, device, settings))
+    built, left_out = _built(chosen)
+    default = default_name(found, device)
+    ceiling = matrix_product_ceiling(device, plan.ceiling_seconds)
+    results: dict[str, Any] = {
+        "schema": SCHEMA,
+        "machine": machine.describe(device),
+        "weights": found.label,
+        "rules": vars(settings),
+        "rounds": plan.rounds,
+        "pictures": str(plan.images or "drawn scene"),
+        "default": default,
+        "subjects": {c.name: {"group": c.group, "runtime": c.runtime, "precision": c.precision} for c in chosen},
+        "left_out": left_out,
+        "cases": [],
+    }
+    for case in cases:
+        results["cases"].append(_case(case, plan, built, found, device, tell))
+        keep(results)
+    # What the machine gives changes while others use it; the ceiling is the most that was seen.
+    again = matrix_product_ceiling(device, plan.ceiling_seconds)
+    results["ceiling"] = {name: max(value, again[name]) for name, value in ceiling.items()}
+    results["reference"] = _reference(plan, built, found, device, results, tell)
+    results["seconds"] = round(time.monotonic() - begin, 1)
+    keep(results)
+    return results
+
+
+def _chosen(plan: Plan, every: list[Candidate]) -> list[Candidate]:
+    chosen = [c for c in every if not plan.subjects or any(c.name.startswith(name) for name in plan.subjects)]
+    for name in plan.subjects:
+        if not any(c.name.startswith(name) for c in every):
+            raise ValueError(f"subject '{name}' is unknown, allowed is one of {', '.join(c.name for c in every)}")
+    return chosen
+
+
+def _built(chosen: list[Candidate]) -> tuple[dict[str, Subject], dict[str, str]]:
+    built: dict[str, Subject] = {}
+    left_out: dict[str, str] = {}
+    for candidate in chosen:
+        try:
+            built[candidate.name] = candidate.build()
+        except (ValueError, ImportError, RuntimeError) as error:
+            left_out[candidate.name] = " ".join(str(error).split())
+    if not built:
+        raise ValueError(f"no subject is to be had here: {next(iter(left_out.values()))}")
+    return built, left_out
+
+
+def _case(
+    case: Case, plan: Plan, built: Mapping[str, Subject], found: weights.Weights, device: torch.device, tell: Tell
+) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "label": case.label,
+        "width": case.width,
+        "height": case.height,
+        "batch": case.batch,
+        "operations_per_image": stages.operations(found.network.architecture, case.width, case.height),
+        "subjects": {},
+        "failed": {},
+    }
+    # The first two layers of a network in float32, which hold most of its numbers, and what is made of them.
+    needed = 4 * 64 * 4 * case.width * case.height * case.batch
+    if needed > (available := machine.memory_available(device)):
+        result["failed"] = dict.fromkeys(
+            built, f"needs {needed / 1e9:.1f} GB of memory, {available / 1e9:.1f} GB are free"
+        )
+        return result
+    images = scene.frames((case.width, case.height), 2 * case.batch, plan.images)
+    gc.collect()
+    samples, result["failed"] = measure(
+        built, images, case.batch, plan.rounds, plan.seconds, lambda text: tell(f"{case.label}: {text}")
+    )
+    result["subjects"] = {name: _figures(taken, case) for name, taken in samples.items()}
+    for figures in result["subjects"].values():
+        for peer in (TRANSFORMERS, PLAIN):
+            if peer in result["subjects"]:
+                other = result["subjects"][peer]["extract"]["median"]
+                figures[f"times_{peer}"] = round(other / figures["extract"]["median"], 2)
+    return result
+
+
+def _figures(taken: Samples, case: Case) -> dict[str, Any]:
+    extract, whole = summary(taken.extract), summary(taken.whole)
+    each = extract["median"] / case.batch
+    return {
+        "extract": extract,
+        "with_matching": whole,
+        "processor": summary(taken.processor),
+        "images_per_second": round(1e3 / each, 2),
+        "images_per_second_with_matching": round(1e3 * case.batch / whole["median"], 2),
+        "ms_per_megapixel": round(each / case.megapixels, 2),
+        "keypoints": taken.keypoints,
+        "matches": taken.matches,
+        "inliers": taken.inliers,
+    }
+
+
+def _reference(
+    plan: Plan,
+    built: Mapping[str, Subject],
+    found: weights.Weights,
+    device: torch.device,
+    results: Mapping[str, Any],
+    tell: Tell,
+) -> dict[str, Any]:
+    """What is measured at one size only: stages, agreement, memory, energy, middleware and the live node."""
+    width, height = size = plan.reference()
+    images = scene.frames(size, 4, plan.images)
+    tell("stages")
+    result: dict[str, Any] = {"width": width, "height": height, "stages": {}, "extras_left_out": {}}
+    operations = stages.operations(found.network.architecture, width, height)
+    for name, subject in built.items():
+        if isinstance(subject, Ours):
+            seconds = stages.stage_times(subject, images, max(3, plan.rounds), device)
+            precision = results["subjects"][name]["precision"]
+            ceiling = results["ceiling"].get(precision)
+            result["stages"][name] = _stage_figures(seconds, operations, ceiling, subject.decodes_apart)
+    result["agreement"] = _agreement(built, images)
+    if "memory" in plan.extras:
+        result["memory_mb"] = {}
+        for name in built:
+            tell(f"memory of {name}")
+            path, where = found.path, str(device)
+            result["memory_mb"][name] = memory.peak_memory(name, size, path, where, torch.get_num_threads())
+    if "energy" in plan.extras:
+        result["energy"] = _energy(built, images, device, tell)
+    online.add(result, plan, found, images, results, tell)
+    return result
+
+
+def _stage_figures(
+    seconds: Mapping[str, float], operations: int, ceiling: float | None, decodes_apart: bool
+) -> dict[str, Any]:
+    figures: dict[str, Any] = {"milliseconds": {name: round(value * 1e3, 3) for name, value in seconds.items()}}
+    total = sum(seconds.values())
+    figures["share"] = {name: round(value / total, 4) for name, value in seconds.items()}
+    if network := seconds.get("network"):
+        if decodes_apart:
+            figures["decode_to_network"] = round(seconds["decode features"] / network, 4)
+        figures["operations_per_second"] = round(operations / network)
+        figures["share_of_ceiling"] = round(operations / network / ceiling, 3) if ceiling else None
+    return figures
+
+
+def _agreement(built: Mapping[str, Subject], images: list[scene.Image]) -> dict[str, float]:
+    """Share of keypoints that have one of the reference's within a pixel, both ways; the reference is PyTorch float32,
+    this package's or else the plain one."""
+    networks = {name: subject for name, subject in built.items() if not name.startswith("opencv-")}
+    reference = next((name for name in ("pytorch-float32", PLAIN, TRANSFORMERS) if name in networks), None)
+    if reference is None:
+        return {}
+    found = {name: _whole_pixels(subject, images[0]) for name, subject in networks.items()}
+    return {name: round(_shared(found[reference], points), 4) for name, points in found.items()}
+
+
+def _whole_pixels(subject: Subject, image: scene.Image) -> NDArray[np.float32]:
+    """Keypoints before refinement, which only this package has, and away from the borders, which transformers leaves
+    open on two sides."""
+    if isinstance(subject, Ours):
+        refined = subject.superpoint.settings.subpixel
+        subject.superpoint.configure(subpixel=False)
+        points = subject.extract([image])[0].keypoints
+        subject.superpoint.configure(subpixel=refined)
+    else:
+        points = subject.extract([image])[0].keypoints
+    last = np.array(image.shape[1::-1]) - 1 - _MARGIN
+    return points[((points >= _MARGIN) & (points <= last)).all(axis=1)]
+
+
+def _shared(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    if not len(first) or not len(second):
+        return float(len(first) == len(second))
+    distance = np.linalg.norm(first[:, None] - second[None], axis=2)
+    nearest = np.concatenate((distance.min(axis=1), distance.min(axis=0)))
+    return float((nearest <= _SAME).mean())
+
+
+def _energy(
+    built: Mapping[str, Subject], images: list[scene.Image], device: torch.device, tell: Tell
+) -> dict[str, Any] | None:
+    counter = energy.meter(device)
+    if counter is None:
+        return None
+    joules = {}
+    for name, subject in built.items():
+        tell(f"energy of {name}")
+        joules[name] = round(energy.per_image(subject, images, counter), 3)
+    return {"meter": counter.name, "joules_per_image": joules}

@@ -1,0 +1,67 @@
+"""Where the time goes within this package, and how much arithmetic that is."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from superpoint_ros.benchmark.scene import Image
+from superpoint_ros.benchmark.subjects import Ours
+from superpoint_ros.network import CELL, ENCODER, HEADS, Architecture
+
+STAGES = ("preprocess", "network", "decode features", "match and homography")
+
+
+class StageClock:
+    """See `superpoint.Clock`. Every stage ends when the device has done what it was given."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.durations: dict[str, list[float]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure the block."""
+        start = time.perf_counter()
+        yield
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        self.durations.setdefault(name, []).append(time.perf_counter() - start)
+
+    def medians(self) -> dict[str, float]:
+        """Seconds by stage."""
+        return {name: statistics.median(values) for name, values in self.durations.items()}
+
+
+def stage_times(subject: Ours, images: Sequence[Image], rounds: int, device: torch.device) -> dict[str, float]:
+    """Median seconds of each stage on single images."""
+    before = subject.extract(images[:1])[0]
+    clock = StageClock(device)
+    for index in range(1, rounds + 1):
+        found = subject.extract([images[index % len(images)]], clock)[0]
+        with clock.stage("match and homography"):
+            subject.relate(before, found)
+        before = found
+    return clock.medians()
+
+
+def operations(architecture: Architecture, width: int, height: int) -> int:
+    """Floating-point operations of the network's convolutions on one image: two for each weight and place."""
+    widths = dict(zip(ENCODER, architecture.encoder, strict=True))
+    total, inputs = 0, 1
+    rows, columns = (-(-side // CELL) * CELL for side in (height, width))
+    for name in ENCODER:
+        total += 2 * 9 * inputs * widths[name] * rows * columns
+        inputs = widths[name]
+        if name in ("1b", "2b", "3b"):
+            rows, columns = rows // 2, columns // 2
+    hidden = {"P": architecture.detector, "D": architecture.descriptor}
+    last = {"P": CELL * CELL + 1, "D": architecture.descriptor_size}
+    for name in HEADS[::2]:
+        head = name[0]
+        total += 2 * (9 * inputs * hidden[head] + hidden[head] * last[head]) * rows * columns
+    return total

@@ -1,0 +1,95 @@
+"""superpoint-ros bench"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+_SIZES = ("320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080")
+_EXTRAS = ("memory", "energy", "middleware", "live")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Everybody gets the same pictures and weights, and they take turns, so that figures of one run can be compared "
+        "even on a machine that is not idle. With nothing else running the default takes about five minutes on two "
+        "cores; --quick takes about one."
+    )
+    parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"image sizes (default: {' '.join(_SIZES)})")
+    parser.add_argument(
+        "--batches", nargs="+", type=int, metavar="N",
+        help="images at a time; more than 1 at 640x480 only, or at the first size without it (default: 1 4)",
+    )  # fmt: skip
+    parser.add_argument("--grid", action="store_true", help="every batch at every size")
+    parser.add_argument(
+        "--subjects", nargs="+", default=[], metavar="NAME",
+        help="what to measure, by name or its beginning, such as openvino or transformers (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--weights", default="default", help="known name, file or folder (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=0, help="of all libraries; 0 leaves them (default: 0)")
+    parser.add_argument("--images", help="picture or folder of pictures in the place of the drawn scene")
+    parser.add_argument("--max-keypoints", type=int, default=1000, help="per image (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, help="turns of each subject (default: 7)")
+    parser.add_argument(
+        "--seconds", type=float, default=40.0,
+        help="time for one size, after which no round beyond the third begins (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--extras", nargs="*", choices=_EXTRAS, default=list(_EXTRAS), metavar="NAME",
+        help=f"what to measure beside times: {', '.join(_EXTRAS)}; none if nothing follows (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="by default 320x240 and 640x480, single images, 3 rounds")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.md and results.png there")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from superpoint_ros.benchmark.machine import busy
+    from superpoint_ros.benchmark.plan import Plan
+    from superpoint_ros.benchmark.report import markdown, write_file
+    from superpoint_ros.benchmark.run import run as run_plan
+
+    defaults: dict[str, Any] = {"sizes": _SIZES, "batches": (1, 4), "rounds": 7}
+    if options.quick:
+        defaults = {"sizes": _SIZES[:2], "batches": (1,), "rounds": 3, "ceiling_seconds": 0.05}
+    names = ("sizes", "batches", "grid", "subjects", "weights", "device", "images", "max_keypoints", "rounds",
+             "seconds", "extras", "threads")  # fmt: skip
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    plan = Plan(**{**defaults, **given})
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+    if busy(os.cpu_count() or 1):
+        _log.warning("other programs keep this machine busy: compare figures of this run with each other only")
+
+    def keep(results: dict[str, Any]) -> None:
+        if options.out:
+            write_file(options.out / "results.json", json.dumps(results, indent=2) + "\n")
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        results = run_plan(plan, lambda text: status.update(text), keep)
+    if options.out:
+        write_file(options.out / "results.md", markdown(results))
+        _plot(results, options.out)
+    print(json.dumps(results) if options.json else markdown(results))
+    return 0
+
+
+def _plot(results: dict[str, Any], out: Path) -> None:
+    try:
+        from superpoint_ros.benchmark.plot import plot
+
+        partial = out / "partial.png"
+        plot(results, partial)
+        os.replace(partial, out / "results.png")
+    except ImportError:
+        _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[bench]'")

@@ -1,0 +1,140 @@
+"""A camera's calibration from the files that sequences and ROS keep it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.camera import Camera
+
+Size = tuple[int, int]
+
+_MODELS = {
+    "plumb_bob": False,
+    "rational_polynomial": False,
+    "radial-tangential": False,
+    "radtan": False,
+    "equidistant": True,
+    "fisheye": True,
+}
+"""Names of distortion models, ROS's, EuRoC's and Kalibr's, and whether they are the fisheye model."""
+
+_FREIBURG = {
+    "freiburg1": (517.3, 516.5, 318.6, 255.3, 0.2624, -0.9531, -0.0054, 0.0026, 1.1633),
+    "freiburg2": (520.9, 521.0, 325.1, 249.7, 0.2312, -0.7849, -0.0033, -0.0001, 0.9172),
+    "freiburg3": (535.4, 539.2, 320.1, 247.6, 0.0, 0.0, 0.0, 0.0, 0.0),
+}
+"""fx fy cx cy k1 k2 p1 p2 k3 of the TUM RGB-D benchmark's colour cameras, as its calibration page states them."""
+
+
+def pinhole(
+    size: Size, fx: float, fy: float, cx: float, cy: float, distortion: Any = (), fisheye: bool = False
+) -> Camera:
+    """A camera from its numbers; `size` is (height, width) of its pictures."""
+    coefficients = np.asarray(distortion, np.float64).reshape(-1)
+    if not np.any(coefficients):
+        coefficients, fisheye = np.zeros(4), False
+    return Camera(size, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), coefficients, fisheye)
+
+
+def freiburg(folder: Path, size: Size) -> Camera:
+    """The camera of a TUM RGB-D sequence, whose name says which it is.
+
+    Raises:
+        ValueError: if the folder is called otherwise.
+    """
+    for name, values in _FREIBURG.items():
+        if name in folder.resolve().name:
+            return pinhole(size, *values[:4], values[4:])
+    raise ValueError(
+        f"sequence '{folder}' states no calibration and its name contains none of {', '.join(_FREIBURG)}, "
+        f"give one with --camera-info"
+    )
+
+
+def kitti(path: Path, index: int, size: Size) -> tuple[Camera, NDArray[np.float64]]:
+    """The rectified camera `index` of a KITTI calib.txt, and its centre (3,) in camera 0's frame, in metres.
+
+    Raises:
+        ValueError: if the file holds no projection matrix for it.
+    """
+    rows: list[list[str]] = []
+    for line in read_text(path).splitlines():
+        label, colon, numbers = line.partition(":")
+        words = (numbers if colon else line).split()
+        if len(words) == 12 and (not colon or label.strip() in (f"P{len(rows)}", f"P_rect_0{len(rows)}")):
+            rows.append(words)
+    try:
+        projection = np.array(rows[index], np.float64).reshape(3, 4)
+        centre = np.asarray(-np.linalg.solve(projection[:, :3], projection[:, 3]), np.float64)
+    except (IndexError, ValueError, np.linalg.LinAlgError):
+        raise ValueError(f"file '{path}' holds no 3x4 projection matrix of camera {index}") from None
+    matrix = projection[:, :3]
+    return pinhole(size, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]), centre
+
+
+def read_camera(path: str | Path) -> Camera:
+    """The camera of a YAML file: ROS's camera_info format, or EuRoC's sensor.yaml.
+
+    Raises:
+        ValueError: if the file is missing or states no calibration that can be used.
+    """
+    values = read_yaml(path)
+    try:
+        if "camera_matrix" in values:
+            size = int(values["image_height"]), int(values["image_width"])
+            matrix = np.array(values["camera_matrix"]["data"], np.float64).reshape(3, 3)
+            numbers = [matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]]
+            model = values.get("distortion_model", "plumb_bob")
+            distortion = np.array(values.get("distortion_coefficients", {}).get("data", []), np.float64)
+        else:
+            size = int(values["resolution"][1]), int(values["resolution"][0])
+            numbers = [float(value) for value in values["intrinsics"]]
+            model = values["distortion_model"]
+            distortion = np.array(values["distortion_coefficients"], np.float64)
+        fx, fy, cx, cy = numbers
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise ValueError(
+            f"file '{path}' states no camera: needed are image_width, image_height and camera_matrix (ROS), or "
+            f"resolution, intrinsics, distortion_model and distortion_coefficients (EuRoC)"
+        ) from None
+    if model not in _MODELS:
+        raise ValueError(f"distortion model '{model}' in '{path}' is unknown, allowed is one of {', '.join(_MODELS)}")
+    if fx <= 0 or fy <= 0:
+        raise ValueError(f"focal lengths in '{path}' are {fx:g} and {fy:g} pixels, allowed is more than 0")
+    return pinhole(size, fx, fy, cx, cy, distortion, _MODELS[model])
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file's mapping; OpenCV's %YAML:1.0 line, which no YAML reader takes, is skipped.
+
+    Raises:
+        ValueError: if the file is missing or no YAML mapping.
+    """
+    import yaml
+
+    text = "\n".join(line for line in read_text(Path(path)).splitlines() if not line.startswith("%"))
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(f"file '{path}' cannot be read as YAML")
+    return values
+
+
+def read_text(path: Path) -> str:
+    """A text file.
+
+    Raises:
+        ValueError: if it is missing or no text.
+    """
+    if not path.is_file():
+        raise ValueError(f"file '{path}' does not exist")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"file '{path}' is no text file") from None

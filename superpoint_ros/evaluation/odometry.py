@@ -1,0 +1,253 @@
+"""Visual odometry from frame to frame: a method's matches -> camera motions, against a sequence's ground truth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Several
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.evaluation import metrics
+from superpoint_ros.evaluation.cache import Predictor
+from superpoint_ros.evaluation.methods import Detection, Image, create
+from superpoint_ros.evaluation.motion import ESTIMATORS, Motion, MotionStatus
+from superpoint_ros.evaluation.pairs import LeftOut
+from superpoint_ros.evaluation.pose_files import Poses
+from superpoint_ros.evaluation.sequences import Sequence
+from superpoint_ros.pictures import read_grey
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of the protocol, the same for every method.
+
+    Attributes:
+        max_keypoints: most keypoints of a picture.
+        nms_radius: no two keypoints lie within it, in pixels.
+        estimator: a name of `motion.ESTIMATORS`.
+        threshold: greatest epipolar error of an inlier, in pixels.
+        min_translation: metres; a step that is truly shorter counts for its rotation only.
+        delta: frames over which the relative pose error is taken.
+    """
+
+    max_keypoints: int = 1000
+    nms_radius: int = 4
+    estimator: str = "refined"
+    threshold: float = 1.0
+    min_translation: float = 0.01
+    delta: int = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method made of the step from one frame to the next.
+
+    Attributes:
+        first, second: file names of the pictures.
+        translation: true length in metres.
+        rotation: true angle in degrees.
+        rotation_error: degrees; infinite if there was no estimate.
+        direction_error: angle between the true and the estimated translation in degrees; infinite if there was no
+            estimate of it; NaN where the step is too short for a true direction.
+        matches, inliers: how many.
+        status: of the estimate.
+    """
+
+    first: str
+    second: str
+    translation: float
+    rotation: float
+    rotation_error: float
+    direction_error: float
+    matches: int
+    inliers: int
+    status: str
+
+
+@dataclass(frozen=True)
+class Track:
+    """A method's odometry along a sequence.
+
+    Attributes:
+        method: the name under which it was asked for.
+        settings: of the method.
+        steps: N - 1.
+        poses: (N, 4, 4) chained estimates, camera to world. They start in the true first pose, and every step has its
+            true length, which a single camera cannot know.
+        seconds: spent on finding and describing keypoints; 0 where predictions were kept.
+    """
+
+    method: str
+    settings: dict[str, Any]
+    steps: tuple[Step, ...]
+    poses: Poses
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Odometry:
+    """An evaluation over one sequence.
+
+    Attributes:
+        sequence: those of its frames that were used.
+        left_out: what was not used, and why.
+    """
+
+    sequence: Sequence
+    settings: Settings
+    tracks: tuple[Track, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass
+class _Run:
+    """A method on its way along the sequence."""
+
+    name: str
+    predictor: Predictor
+    settings: dict[str, Any]
+    before: Detection | None = None
+    motion: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    poses: list[NDArray[np.float64]] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def evaluate(
+    sequence: Sequence,
+    methods: Several[str],
+    settings: Settings,
+    predictions: Path | None = None,
+    progress: Callable[[Several[Path]], Iterator[Path]] = iter,
+) -> Odometry:
+    """Run methods side by side along a sequence.
+
+    Pictures that cannot be read, and methods without descriptors, are left out and named; a step then leads over the
+    gap.
+
+    Args:
+        methods: as `methods.create` takes them.
+        predictions: folder where detections are kept; None keeps none.
+        progress: passes the pictures on and shows how far the work is.
+
+    Raises:
+        ValueError: if a method or the estimator is unknown, or nothing is left to evaluate.
+    """
+    if settings.estimator not in ESTIMATORS:
+        raise ValueError(f"estimator '{settings.estimator}' is unknown, allowed is one of {', '.join(ESTIMATORS)}")
+    created = {name: create(name) for name in methods}
+    runs = [_Run(name, Predictor(method, predictions), method.settings()) for name, method in created.items()]
+    left_out = [LeftOut(sequence.name, reason) for reason in sequence.left_out]
+    used: list[int] = []
+    for index, path in enumerate(progress(sequence.images)):
+        try:
+            image = _read(path, sequence.camera.image_size)
+        except ValueError as error:
+            left_out.append(LeftOut(path.name, str(error)))
+            continue
+        for run in list(runs):
+            reason = _advance(run, image, sequence, used[-1] if used else None, index, settings)
+            if reason:
+                left_out.append(LeftOut(run.name, reason))
+                runs.remove(run)
+        if not runs:
+            break
+        used.append(index)
+    if not runs or len(used) < 2:
+        raise ValueError(
+            f"nothing is left to evaluate in sequence '{sequence.name}': "
+            + "; ".join(f"{item.name}: {item.reason}" for item in left_out)
+        )
+    tracks = tuple(Track(r.name, r.settings, tuple(r.steps), np.array(r.poses), r.seconds) for r in runs)
+    return Odometry(sequence.select(used), settings, tracks, tuple(left_out))
+
+
+def _read(path: Path, size: tuple[int, int]) -> Image:
+    image = read_grey(path)
+    if image.shape != size:
+        (height, width), (own_height, own_width) = size, image.shape
+        raise ValueError(f"the picture has {own_width}x{own_height} pixels, the calibration is for {width}x{height}")
+    return image
+
+
+def _advance(
+    run: _Run, image: Image, sequence: Sequence, before: int | None, now: int, settings: Settings
+) -> str | None:
+    """Take a frame; the result says why the method cannot go on."""
+    start = time.perf_counter()
+    detection = run.predictor.detect(image, settings.max_keypoints, settings.nms_radius)
+    run.seconds += time.perf_counter() - start
+    if detection.descriptors is None:
+        return "the method has no descriptors, so nothing can be matched"
+    if before is None or run.before is None:
+        run.poses.append(sequence.poses[now])
+    else:
+        true = np.linalg.inv(sequence.poses[now]) @ sequence.poses[before]
+        motion, matches = match_motion(run.before, detection, sequence, settings)
+        names = sequence.images[before].name, sequence.images[now].name
+        run.steps.append(step_errors(motion, true, settings.min_translation, names, matches))
+        # A step that could not be estimated goes on as the one before.
+        if motion.status != MotionStatus.FAILED:
+            run.motion = np.eye(4)
+            run.motion[:3, :3] = motion.rotation
+            run.motion[:3, 3] = motion.direction
+        metric = run.motion.copy()
+        metric[:3, 3] *= np.linalg.norm(true[:3, 3])
+        run.poses.append(run.poses[-1] @ np.linalg.inv(metric))
+    run.before = detection
+    return None
+
+
+def match_motion(first: Detection, second: Detection, sequence: Sequence, settings: Settings) -> tuple[Motion, int]:
+    """The motion between two frames by their mutual nearest neighbours, and how many those are."""
+    if first.descriptors is None or second.descriptors is None or not len(first) or not len(second):
+        return Motion.failed(0), 0
+    matches = metrics.mutual_matches(metrics.descriptor_distances(first.descriptors, second.descriptors))
+    camera = sequence.camera
+    rays = camera.rays(first.keypoints[matches[:, 0]]), camera.rays(second.keypoints[matches[:, 1]])
+    focal = float(np.sqrt(camera.matrix[0, 0] * camera.matrix[1, 1]))
+    return ESTIMATORS[settings.estimator](*rays, settings.threshold / focal), len(matches)
+
+
+def step_errors(
+    motion: Motion,
+    true: NDArray[np.float64],
+    min_translation: float,
+    names: tuple[str, str] = ("", ""),
+    matches: int = 0,
+) -> Step:
+    """Errors of an estimated motion; `true` (4, 4) maps points of the first camera's frame to the second's."""
+    length = float(np.linalg.norm(true[:3, 3]))
+    failed = motion.status == MotionStatus.FAILED
+    direction_error = float("nan")
+    if length >= min_translation:
+        direction_error = float("inf")
+        if motion.status == MotionStatus.OK:
+            direction_error = angle_between(motion.direction, true[:3, 3])
+    return Step(
+        *names,
+        translation=length,
+        rotation=rotation_angle(true[:3, :3]),
+        rotation_error=float("inf") if failed else rotation_angle(motion.rotation @ true[:3, :3].T),
+        direction_error=direction_error,
+        matches=matches,
+        inliers=int(np.count_nonzero(motion.inliers)),
+        status=motion.status.value,
+    )
+
+
+def rotation_angle(rotation: NDArray[np.float64]) -> float:
+    """Angle of a (3, 3) rotation in degrees, exact for small ones."""
+    axis = rotation - rotation.T
+    sine = np.linalg.norm([axis[2, 1], axis[0, 2], axis[1, 0]]) / 2
+    return float(np.degrees(np.arctan2(sine, (np.trace(rotation) - 1) / 2)))
+
+
+def angle_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Angle of two vectors in degrees, 0 to 180, exact for small ones."""
+    return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(first, second)), first @ second)))

@@ -1,0 +1,94 @@
+"""Pictures of an odometry evaluation: the trajectories from above, and the errors step by step."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.evaluation.odometry import Odometry
+from superpoint_ros.evaluation.odometry_summary import Summary
+
+
+def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Path]:
+    """trajectory.png and errors.png in a folder, each written whole.
+
+    Raises:
+        ValueError: if matplotlib is not installed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, figure in (("trajectory", trajectory(odometry, summaries)), ("errors", errors(odometry))):
+        partial, path = folder / f"{name}.partial", folder / f"{name}.png"
+        figure.savefig(partial, format="png", dpi=150)
+        os.replace(partial, path)
+        written.append(path)
+    return written
+
+
+def trajectory(odometry: Odometry, summaries: list[Summary]) -> Any:
+    """A matplotlib figure of the paths from above: the two directions in which the true path extends most."""
+    figure = _figure(7, 6)
+    axes = figure.add_subplot()
+    true = odometry.sequence.poses[:, :3, 3]
+    first, second = _broadest(true)
+    axes.plot(true[:, first], true[:, second], color="black", linewidth=2, label="ground truth")
+    axes.plot(true[0, first], true[0, second], "o", color="black", markersize=5)
+    for summary in summaries:
+        ate = summary.values["ate"]
+        label = summary.method if np.isnan(ate) else f"{summary.method} (ATE {ate:.3g} m)"
+        axes.plot(summary.aligned[:, first], summary.aligned[:, second], linewidth=1.2, label=label)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xlabel(f"{'xyz'[first]} (m)")
+    axes.set_ylabel(f"{'xyz'[second]} (m)")
+    axes.set_title(f"{odometry.sequence.name}: trajectories from above, true step lengths, Sim(3) aligned", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def errors(odometry: Odometry) -> Any:
+    """A matplotlib figure of rotation and direction error of every step, in degrees on a logarithmic axis."""
+    figure = _figure(9, 6)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for track in odometry.tracks:
+        number = np.arange(1, len(track.steps) + 1)
+        for axes, name in ((upper, "rotation_error"), (lower, "direction_error")):
+            values = np.array([getattr(step, name) for step in track.steps])
+            # Failed steps, and those without a true direction, are gaps.
+            values = np.where(np.isfinite(values), np.maximum(values, 1e-4), np.nan)
+            axes.plot(number, values, ".-", linewidth=1, markersize=4, label=track.method)
+    for axes, title in ((upper, "rotation error (deg)"), (lower, "direction error (deg)")):
+        axes.set_ylabel(title)
+        axes.grid(alpha=0.3, which="both")
+    upper.set_yscale("log")
+    if any(np.isfinite(step.direction_error) for track in odometry.tracks for step in track.steps):
+        lower.set_yscale("log")
+    else:
+        reason = f"no step is {odometry.settings.min_translation:g} m or longer"
+        lower.text(0.5, 0.5, reason, transform=lower.transAxes, ha="center", va="center")
+    upper.set_title(f"{odometry.sequence.name}: error of each step", fontsize=10)
+    upper.legend()
+    lower.set_xlabel("step")
+    return figure
+
+
+def _broadest(positions: NDArray[np.float64]) -> tuple[int, int]:
+    """The two axes in which positions extend most, in the order of their names."""
+    extent = np.ptp(positions, axis=0)
+    first, second = sorted(int(axis) for axis in np.argsort(-extent, kind="stable")[:2])
+    return first, second
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Python package '{error.name}' is missing, install it with: pip install 'superpoint_ros[evaluate]'"
+        ) from error
+    # A figure without pyplot needs no display and leaves no state behind.
+    return Figure(figsize=(width, height), layout="constrained")
