@@ -68,7 +68,7 @@ def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(tmp_pa
             features = superpoint.extract(image)
             return features.keypoints, features.descriptors
 
-        held = list(warps.warped(sorted(photographs.iterdir())[:6], warps.Warping((120, 160))))
+        held = list(warps.warped(sorted(photographs.iterdir())[:6], (120, 160)))
         return planar.evaluate(method, held, 60).repeatability
 
     trained = networks.read(tmp_path / "run" / "joint")

@@ -78,14 +78,27 @@ def warped_pair(image: Image, name: str, settings: Warping) -> Pair:
     return Pair(name, first, second, homography / homography[2, 2], "warped")
 
 
-def warped(pictures: Iterable[Path], settings: Warping | None = None) -> Iterator[Pair]:
-    """A pair of each picture, in memory.
+def warped(
+    pictures: Iterable[Path], size: tuple[int, int] = (360, 480), seed: int = 0, ranges: HomographyRange | None = None
+) -> Iterator[Pair]:
+    """A pair of each picture, in memory: two random views of (height, width) `size` with training's light and noise.
 
-    Raises:
-        ValueError: if a file cannot be read as a picture.
+    This is how training measures what it has done; a benchmark is `make_pairs`.
     """
+    from superpoint_ros.training.photometric import augment_picture  # brings PyTorch
+
+    rng = np.random.default_rng(seed)
+    ranges = ranges or HomographyRange(scale_min=0.7)
     for path in pictures:
-        yield warped_pair(read_grey(path), path.name, settings or Warping())
+        image = read_grey(path, max(size))
+        maps = [random_homography(rng, image.shape, size, ranges) for _ in range(2)]
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        views = [
+            augment_picture(cv2.warpPerspective(image, to_image, size[::-1], flags=flags), int(rng.integers(2**31)))
+            for to_image in maps
+        ]
+        homography = np.linalg.inv(maps[1]) @ maps[0]
+        yield Pair(path.stem, views[0], views[1], homography / homography[2, 2], "warped")
 
 
 def _lit(rng: np.random.Generator, image: Image, strength: float) -> Image:
