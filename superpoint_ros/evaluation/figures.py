@@ -95,8 +95,10 @@ def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, ti
             heights = [row.get(name, float("nan")) for name in names]
             left = np.arange(len(names)) + (number - (methods - 1) / 2) * 0.8 / methods
             panel.bar(left, heights, 0.8 / methods, label=method, color=style["color"])
-        panel.set_xticks(range(len(names)), [_short(name) for name in names], rotation=30 if len(names) > 4 else 0, fontsize="small",
-                         ha="right" if len(names) > 4 else "center", rotation_mode="anchor")  # fmt: skip
+        turned = len(names) > 4
+        panel.set_xticks(range(len(names)), [_short(name) for name in names], fontsize="small",
+                         rotation=30 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor",
+                         )  # fmt: skip
         # Rows of one scale can be compared, also where the last is not full.
         panel.set(xlim=(-0.6, len(rows[0]) - 0.4), ylim=(0, 1.05 * max(highest, 1e-9)), ylabel=y_label)
         _grid(panel, "y")
