@@ -98,6 +98,7 @@ def save(
     state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     partial = Path(path).with_suffix(".partial")
     save_file(state, partial, {"format": "pt", **(metadata or {})})
+    partial.chmod(0o644)  # safetensors lets nobody else read what it writes
     partial.replace(path)
 
 
