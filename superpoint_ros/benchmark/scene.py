@@ -38,7 +38,7 @@ def frames(size: Size, number: int, images: str | Path | None = None) -> list[Im
 
 def drawn_scene(size: Size, seed: int = 0) -> Image:
     """Overlapping polygons, circles and lines on an uneven ground, with noise: corners all over, as many per pixel at
-    any size, so that a picture of 640 x 480 has over a thousand keypoints."""
+    any size, so that a picture of 640 x 480 has about a thousand keypoints."""
     random = np.random.default_rng(seed)
     width, height = size
     ground = random.integers(40, 215, (6, 8, 3), dtype=np.uint8)
