@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from superpoint_ros import decoding_cpu
+from superpoint_ros import corners, decoding_cpu
 from superpoint_ros.network import CELL
 
 ROUNDS = 3
@@ -33,7 +33,7 @@ class Decoding:
         nms_radius: no two keypoints lie within this Chebyshev distance of each other, in pixels.
         detection_threshold: a keypoint's probability is above this.
         border: width of the image border without keypoints, in pixels.
-        subpixel: refine positions to fractions of a pixel.
+        subpixel: refine positions to fractions of a pixel, on the heat map and then on the image.
     """
 
     max_keypoints: int = 1000
@@ -161,41 +161,53 @@ def sample(descriptors: Tensor, keypoints: Tensor) -> Tensor:
 
 
 def decode(
-    logits: Tensor, descriptors: Tensor, size: tuple[int, int], settings: Decoding
+    logits: Tensor, descriptors: Tensor, images: Tensor, size: tuple[int, int], settings: Decoding
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Network output -> keypoints (B, K, 2), scores (B, K) descending, descriptors (B, K, D), all float32.
 
-    `size` is (height, width) of the image before padding; nothing is found in the padding. Places with score 0 are
-    unused, and what else they hold means nothing.
+    Args:
+        logits: (B, 65, H/8, W/8).
+        descriptors: (B, D, H/8, W/8).
+        images: (B, 1, H, W) uint8, what the network saw, on the same device.
+        size: (height, width) of the images before padding; nothing is found in the padding.
+
+    Places with score 0 are unused, and what else they hold means nothing.
     """
-    return decode_maps(heatmap(logits), descriptors, size, settings)
+    return decode_maps(heatmap(logits), descriptors, images, size, settings)
 
 
 def decode_maps(
-    heat: Tensor, descriptors: Tensor, size: tuple[int, int], settings: Decoding
+    heat: Tensor, descriptors: Tensor, images: Tensor, size: tuple[int, int], settings: Decoding
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `decode`, from the heat map (B, H, W) float32."""
     height, width = size
     heat = heat[:, :height, :width].contiguous()
     if _on_processor(heat):
-        return _decode_on_processor(heat, descriptors, settings)
-    return decode_fixed(heat, descriptors, settings)
+        return _decode_on_processor(heat, descriptors, images, settings)
+    return decode_fixed(heat, descriptors, images, settings)
 
 
-def decode_fixed(heat: Tensor, descriptors: Tensor, settings: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+def decode_fixed(
+    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding
+) -> tuple[Tensor, Tensor, Tensor]:
     """As `decode_maps` on any device without `decoding_cpu`: every step has a fixed size. `heat` has no padding."""
     positions, scores = _pick_fixed(heat, settings)
-    keypoints = refine(heat, positions) if settings.subpixel else positions.float()
+    keypoints = corners.approach(images, refine(heat, positions)) if settings.subpixel else positions.float()
     return keypoints, scores, sample(descriptors, keypoints)
 
 
-def _decode_on_processor(heat: Tensor, descriptors: Tensor, settings: Decoding) -> tuple[Tensor, Tensor, Tensor]:
+def _decode_on_processor(
+    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding
+) -> tuple[Tensor, Tensor, Tensor]:
     shape = len(heat), min(settings.max_keypoints, heat[0].numel())
     keypoints, scores = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     sampled = np.zeros((*shape, descriptors.shape[1]), np.float32)
-    for index, (image, cells) in enumerate(zip(heat.numpy(), descriptors.float().numpy(), strict=True)):
-        places, found = _peaks_on_processor(image, settings)
-        points = decoding_cpu.refine(image, places, REACH) if settings.subpixel else places.astype(np.float32)
+    of_each = zip(heat.numpy(), descriptors.float().numpy(), images.numpy(), strict=True)
+    for index, (map_, cells, image) in enumerate(of_each):
+        places, found = _peaks_on_processor(map_, settings)
+        points = places.astype(np.float32)
+        if settings.subpixel:
+            points = corners.approach_on_processor(image[0], decoding_cpu.refine(map_, places, REACH))
         used = slice(len(found))
         keypoints[index, used], scores[index, used] = points, found
         decoding_cpu.sample(cells, points, CELL, sampled[index, used])

@@ -41,5 +41,5 @@ class FixedExtractor(nn.Module):
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         logits, maps = self.network(x.contiguous(memory_format=torch.channels_last))
         heat = heatmap(logits)[:, :height, :width].contiguous()
-        keypoints, scores, descriptors = decode_fixed(heat, maps, self.settings)
+        keypoints, scores, descriptors = decode_fixed(heat, maps, images, self.settings)
         return keypoints, scores, descriptors, (scores > 0).sum(dim=1)

@@ -171,7 +171,7 @@ PARAMETERS = (
     Parameter("nms_radius", 4, "no two keypoints lie this close, in pixels (Chebyshev distance)", 0, 64),
     Parameter("detection_threshold", 0.005, "least detection probability of a keypoint", 0.0, 1.0),
     Parameter("border", 4, "width of the image border without keypoints, in pixels", 0, 256),
-    Parameter("subpixel", True, "refine keypoints to fractions of a pixel on the heat map"),
+    Parameter("subpixel", True, "refine keypoints to fractions of a pixel, on the heat map and then on the image"),
     Parameter("resize", 0, "longer side of the image given to the network, in pixels; 0 leaves it as it is", 0, 8192),
     Parameter(
         "image_transport",

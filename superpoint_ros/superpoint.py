@@ -60,7 +60,7 @@ class SuperPoint:
         nms_radius: no two keypoints lie this close to each other, in pixels (Chebyshev, before refinement).
         detection_threshold: least probability of a keypoint.
         border: width of the image border without keypoints, in pixels.
-        subpixel: refine keypoints to fractions of a pixel on the heat map.
+        subpixel: refine keypoints to fractions of a pixel, on the heat map and then on the image's gradients.
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime, pytorch or cuda_graph.
@@ -163,7 +163,7 @@ class SuperPoint:
         with clock.stage("network"), torch.inference_mode():
             heat, descriptors = self.runtime(batch)
         with clock.stage("decode features"), torch.inference_mode():
-            decoded = decode_maps(heat, descriptors, size, settings)
+            decoded = decode_maps(heat, descriptors, batch.to(heat.device), size, settings)
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
             extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)

@@ -161,11 +161,12 @@ def test_the_processor_decodes_as_the_form_at_fixed_sizes(limit, subpixel, at_fi
     logits = torch.randn(2, 65, 6, 9, generator=random) * 3
     descriptors = torch.randn(2, 24, 6, 9, generator=random)
     settings = Decoding(limit, nms_radius=2, border=1, subpixel=subpixel)
+    images = torch.randint(0, 256, (2, 1, 48, 72), dtype=torch.uint8, generator=random)
     size = (45, 70)
-    fast = decode(logits, descriptors, size, settings)
-    channels_last = decode(logits, descriptors.to(memory_format=torch.channels_last), size, settings)
+    fast = decode(logits, descriptors, images, size, settings)
+    channels_last = decode(logits, descriptors.to(memory_format=torch.channels_last), images, size, settings)
     at_fixed_sizes()
-    slow = decode(logits, descriptors, size, settings)
+    slow = decode(logits, descriptors, images, size, settings)
     used = slow[1] > 0
     assert used.any() and (limit == 20 or not used.all())
     for a, b, c in zip(fast, channels_last, slow, strict=True):
@@ -263,9 +264,10 @@ def test_nothing_is_found_in_the_padding_even_where_the_network_is_sure():
     logits[0, 63, 2, 3] = 20.0  # pixel (31, 23), the last of the padded picture
     logits[0, 0, 0, 0] = 5.0
     settings = Decoding(max_keypoints=50, nms_radius=4, border=0, detection_threshold=0.1)
-    whole = decode(logits, torch.randn(1, 8, 3, 4), (24, 32), settings)
+    images = torch.zeros(1, 1, 24, 32, dtype=torch.uint8)
+    whole = decode(logits, torch.randn(1, 8, 3, 4), images, (24, 32), settings)
     assert whole[0][0, 0].round().tolist() == [31, 23]
-    keypoints, scores, descriptors = decode(logits, torch.randn(1, 8, 3, 4), (17, 25), settings)
+    keypoints, scores, descriptors = decode(logits, torch.randn(1, 8, 3, 4), images, (17, 25), settings)
     found = keypoints[0, scores[0] > 0]
     assert found.round().tolist() == [[0, 0]]
     assert keypoints.dtype == scores.dtype == descriptors.dtype == torch.float32

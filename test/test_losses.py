@@ -108,6 +108,28 @@ def test_dual_softmax_prefers_right_matches_ignores_invalid_ones_and_stays_finit
     assert descriptor.dual_softmax(unit, unit, positions, torch.zeros_like(valid)) == 0
 
 
+def test_dual_softmax_is_the_mean_cross_entropy_over_all_points_of_the_batch_but_close_ones():
+    torch.manual_seed(0)
+    first, second = (F.normalize(torch.randn(2, 6, 8), dim=2) for _ in range(2))
+    positions = torch.rand(2, 6, 2) * 12
+    valid = torch.rand(2, 6) < 0.8
+    found = descriptor.dual_softmax(first, second, positions, valid, temperature=0.2, exclusion=5.0)
+    places = [(b, i) for b in range(2) for i in range(6) if valid[b, i]]
+
+    def competes(one, other):
+        close = one[0] == other[0] and float((positions[one] - positions[other]).norm()) < 5
+        return one == other or not close
+
+    total = 0.0
+    for one in places:
+        rows = [float(first[one] @ second[other]) / 0.2 for other in places if competes(one, other)]
+        columns = [float(first[other] @ second[one]) / 0.2 for other in places if competes(one, other)]
+        own = float(first[one] @ second[one]) / 0.2
+        total += (np.log(np.exp(rows).sum()) + np.log(np.exp(columns).sum())) / 2 - own
+    assert any(not competes(a, b) for a in places for b in places)
+    assert float(found) == pytest.approx(total / len(places), rel=1e-4)
+
+
 def test_the_hinge_loss_is_the_papers_sum_over_all_pairs_of_cells():
     torch.manual_seed(0)
     rows, columns, size = 4, 5, 16

@@ -150,6 +150,17 @@ def test_labels_move_with_the_views_of_their_pictures(labelled):
     assert truth["valid"].sum() > 20
 
 
+def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
+    source = LabelledPictures.read(*labelled, 160, always)
+    upright = HomographyRange(rotation=0, scale_min=1.0, perspective=0, shear=0)
+    data = ViewsDataset(source, (64, 80), 50, 1, upright, seed=0, crop_min=0.25)
+    maps = data[0]["to_picture"][:, 0]
+    scale, corner = maps[:, 0, 0], maps[:, :2, 2]
+    assert 0.25 <= float(scale.min()) * 79 / 159 < 0.35 and float(scale.max()) * 79 / 159 > 0.8
+    assert float(corner.min()) >= -1e-6 and float((corner[:, 0] + 79 * scale).max()) <= 159 + 1e-6
+    assert float(corner.std()) > 10
+
+
 def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labelled):
     source = LabelledPictures.read(*labelled, 160, always)
     batch = ViewsDataset(source, (64, 80), 3, 2, HomographyRange(rotation=20, scale_min=0.8), seed=0)[0]

@@ -54,12 +54,14 @@ class DetectorConfig(LoopConfig):
         size: (height, width) of a view, multiples of 8.
         longer_side: size that pictures are kept in memory at, in pixels.
         max_points: most labels of a picture.
+        crop_min: least share of a picture's sides that its views are taken from; below 1 some views magnify.
         ranges: homographies from views to pictures.
     """
 
     size: tuple[int, int] = (160, 160)
     longer_side: int = 480
     max_points: int = 300
+    crop_min: float = 1.0
     ranges: HomographyRange = HomographyRange(rotation=25, scale_min=0.35)
     photometric: Photometric = field(default_factory=Photometric)
 

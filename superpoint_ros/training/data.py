@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from superpoint_ros.network import CELL
 from superpoint_ros.pictures import pictures, read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_path
@@ -87,6 +88,7 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
         size: (height, width) of a view.
         views: of each picture.
         rank, world: of this process among those that train together.
+        crop_min: least share of a picture's sides that its views are taken from; small parts give views that magnify.
     """
 
     def __init__(
@@ -99,16 +101,18 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
         seed: int,
         rank: int = 0,
         world: int = 1,
+        crop_min: float = 1.0,
     ) -> None:
         self.source, self.size, self.batch, self.views, self.ranges = source, size, batch, views, ranges
-        self.seed, self.rank, self.world = seed, rank, world
+        self.seed, self.rank, self.world, self.crop_min = seed, rank, world, crop_min
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.seed, step, self.rank))
         chosen = self._pictures(step)
         source = self.source
-        sizes = np.repeat(source.sizes[chosen], self.views, axis=0)
-        maps = random_homographies(rng, sizes, self.size, self.ranges).reshape(self.batch, self.views, 3, 3)
+        crops, offsets = (np.repeat(one, self.views, axis=0) for one in self._crops(rng, source.sizes[chosen]))
+        maps = random_homographies(rng, crops, self.size, self.ranges)
+        maps = (offsets @ maps).reshape(self.batch, self.views, 3, 3)
         index = torch.from_numpy(chosen)
         order = torch.from_numpy(rng.permutation(source.points.shape[1]))
         return {
@@ -119,6 +123,14 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
             "seed": torch.tensor(int(rng.integers(2**62))),
             "step": torch.tensor(step),
         }
+
+    def _crops(self, rng: np.random.Generator, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+        """A part of each picture, as (B, 2) sizes and (B, 3, 3) translations from it to the picture."""
+        share = np.exp(rng.uniform(np.log(self.crop_min), 0, (self.batch, 1)))
+        crops = np.maximum(np.rint(sizes * share), np.minimum(sizes, CELL)).astype(np.int64)
+        offsets = np.tile(np.eye(3), (self.batch, 1, 1))
+        offsets[:, :2, 2] = (rng.uniform(0, 1, (self.batch, 2)) * (sizes - crops))[:, ::-1]
+        return crops, offsets
 
     def _pictures(self, step: int) -> NDArray[np.int64]:
         """Each epoch shows every picture once, in an order of its own, shared out among the processes."""

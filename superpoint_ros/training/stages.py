@@ -114,7 +114,9 @@ def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfi
 
 def _views(pictures: LabelledPictures, count: int, config: DetectorConfig) -> Data:
     def dataset(rank: int, world: int) -> ViewsDataset:
-        return ViewsDataset(pictures, config.size, config.batch, count, config.ranges, config.seed, rank, world)
+        return ViewsDataset(
+            pictures, config.size, config.batch, count, config.ranges, config.seed, rank, world, config.crop_min
+        )
 
     return dataset
 

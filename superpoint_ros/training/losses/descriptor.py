@@ -11,9 +11,11 @@ from superpoint_ros.training.views import inside, project
 
 
 def dual_softmax(
-    first: Tensor, second: Tensor, positions: Tensor, valid: Tensor, temperature: float = 0.05, exclusion: float = 10.0
+    first: Tensor, second: Tensor, positions: Tensor, valid: Tensor, temperature: float = 0.05, exclusion: float = 4.0
 ) -> Tensor:
     """Each point shall be the other's best match in both directions (dual softmax, as in LoFTR and DISK).
+
+    It competes with the other points of its picture and with those of the batch's other pictures.
 
     Args:
         first, second: (B, P, D) unit descriptors of corresponding points in two pictures.
@@ -22,15 +24,15 @@ def dual_softmax(
         temperature: divides the cosine similarity.
         exclusion: points closer than this to the true one, in pixels, are no negatives.
     """
-    similarity = torch.einsum("bpd,bqd->bpq", first, second) / temperature
-    near = torch.cdist(positions, positions) < exclusion
-    eye = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
-    usable = valid[:, :, None] & valid[:, None, :] & (~near | eye)
-    similarity = torch.where(usable | eye, similarity, torch.full_like(similarity, -1e4))
-    rows = torch.diagonal(F.log_softmax(similarity, dim=2), dim1=1, dim2=2)
-    columns = torch.diagonal(F.log_softmax(similarity, dim=1), dim1=1, dim2=2)
-    weight = valid.float()
-    return -((rows + columns) / 2 * weight).sum() / weight.sum().clamp_min(1.0)
+    near = torch.block_diag(*(torch.cdist(positions, positions) < exclusion).float())
+    used = valid.flatten().float()
+    competes = torch.maximum(used[:, None] * used[None, :] * (1 - near), torch.eye(len(used), device=used.device))
+    first, second = first.flatten(0, 1), second.flatten(0, 1)
+    own = ((first * second).sum(dim=1) - 1) / temperature
+    # Similarities are at most 1: one exponential, without a search for the greatest, serves rows and columns.
+    odds = torch.exp((first @ second.T - 1) / temperature) * competes
+    loss = (odds.sum(dim=1).log() + odds.sum(dim=0).log()) / 2 - own
+    return (loss * used).sum() / used.sum().clamp_min(1.0)
 
 
 def hinge(
