@@ -155,9 +155,11 @@ def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
     upright = HomographyRange(rotation=0, scale_min=1.0, perspective=0, shear=0)
     data = ViewsDataset(source, (64, 80), 50, 1, upright, seed=0, crop_min=0.25)
     maps = data[0]["to_picture"][:, 0]
+    height, width = source.sizes[0]
     scale, corner = maps[:, 0, 0], maps[:, :2, 2]
-    assert 0.25 <= float(scale.min()) * 79 / 159 < 0.35 and float(scale.max()) * 79 / 159 > 0.8
-    assert float(corner.min()) >= -1e-6 and float((corner[:, 0] + 79 * scale).max()) <= 159 + 1e-6
+    share = (scale * 63 + 1) / height  # the view's height is what the crop limits
+    assert 0.24 < float(share.min()) < 0.3 and 0.9 < float(share.max()) <= 1
+    assert float(corner.min()) >= -1e-6 and float((corner[:, 0] + 79 * scale).max()) <= width - 1 + 1e-6
     assert float(corner.std()) > 10
 
 
