@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import cv2
 import numpy as np
@@ -239,6 +240,27 @@ def test_joint_training_starts_from_weights_whose_normalisation_was_folded_away(
             torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
 
 
+def test_a_finished_stage_reads_no_picture_again_and_still_refuses_other_settings(tmp_path, labelled, tiny_weights):
+    for train, run in ((stages.train_detector, tmp_path / "detector"), (stages.train_joint, tmp_path / "joint")):
+        assert train(run, tiny_weights, *labelled, JOINT, always) == 3
+    shutil.rmtree(labelled[1])
+    for train, run in ((stages.train_detector, tmp_path / "detector"), (stages.train_joint, tmp_path / "joint")):
+        before = (run / "checkpoint.ckpt").read_bytes()
+        assert train(run, tiny_weights, *labelled, JOINT, always) == 3
+        assert (run / "checkpoint.ckpt").read_bytes() == before
+        with pytest.raises(ValueError, match="begun with batch 2, not 3"):
+            train(run, tiny_weights, *labelled, dataclasses.replace(JOINT, batch=3), always)
+        with pytest.raises(ValueError, match="holds no labels"):
+            train(run, tiny_weights, *labelled, dataclasses.replace(JOINT, steps=4), always)
+
+
+def test_a_stage_that_finds_no_labels_leaves_nothing_that_binds_the_next_attempt(tmp_path, labelled, tiny_weights):
+    run, images = tmp_path / "joint", labelled[0]
+    with pytest.raises(ValueError, match="holds no labels"):
+        stages.train_joint(run, tiny_weights, images, tmp_path / "elsewhere", JOINT, always)
+    assert not run.exists()
+
+
 def test_normalisation_put_back_into_a_network_changes_no_result(tiny_network):
     images = torch.rand(4, 1, 64, 80)
     again = networks.trainable(tiny_network, images)
@@ -254,6 +276,9 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     (tmp_path / "bad.ckpt").write_text("nothing")
     with pytest.raises(ValueError, match=r"bad\.ckpt"):
         networks.read(tmp_path / "bad.ckpt")
+    with pytest.raises(ValueError, match=r"bad\.ckpt"):
+        networks.reached(tmp_path / "bad.ckpt")
+    assert networks.reached(tmp_path / "missing.ckpt") == 0
     with pytest.raises(ValueError, match=r"missing\.ckpt' does not exist"):
         networks.read(tmp_path / "missing.ckpt")
 

@@ -52,8 +52,27 @@ def read(source: str | Path) -> SuperPointNet:
         network = SuperPointNet(Architecture(**sizes))
         network.load_state_dict({name.removeprefix("network."): value for name, value in state["model"].items()})
     except Exception as error:
-        raise ValueError(f"file '{path}' is no checkpoint of this package: {error}") from error
+        raise _no_checkpoint(path, error) from error
     return network.eval()
+
+
+def _no_checkpoint(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"file '{path}' is no checkpoint of this package: {error}")
+
+
+def reached(checkpoint: Path) -> int:
+    """The step that a run has come to, as its checkpoint says; 0 where there is none.
+
+    Raises:
+        ValueError: if the file is something else.
+    """
+    if not checkpoint.is_file():
+        return 0
+    try:
+        # Mapped, as nothing but one number is wanted of it.
+        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["step"])
+    except Exception as error:
+        raise _no_checkpoint(checkpoint, error) from error
 
 
 def trainable(network: SuperPointNet, images: Tensor) -> SuperPointNet:

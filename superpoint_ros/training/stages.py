@@ -58,10 +58,11 @@ def train_detector(
     chosen: Chosen = _trainable_pictures,
 ) -> int:
     """MagicPoint on labelled pictures. Returns the step reached."""
-    pictures = _read(images, labels, config, chosen)
-    network = _start(start_from, pictures, config)
-    objective = DetectorObjective(network, config.size, config.photometric)
-    return _run(run, objective, network, _views(pictures, 1, config), config)
+
+    def objective(network: SuperPointNet) -> Objective:
+        return DetectorObjective(network, config.size, config.photometric)
+
+    return _train_on_labels(run, start_from, images, labels, config, chosen, 1, objective)
 
 
 def train_joint(
@@ -73,10 +74,38 @@ def train_joint(
     chosen: Chosen = _trainable_pictures,
 ) -> int:
     """Detector and descriptor on warped pairs of labelled pictures. Returns the step reached."""
-    pictures = _read(images, labels, config, chosen)
+
+    def objective(network: SuperPointNet) -> Objective:
+        return JointObjective(network, config.size, config.photometric, config.loss)
+
+    return _train_on_labels(run, start_from, images, labels, config, chosen, 2, objective)
+
+
+def _train_on_labels(
+    run: Path,
+    start_from: str | Path,
+    images: Path,
+    labels: Path,
+    config: DetectorConfig,
+    chosen: Chosen,
+    views: int,
+    objective: Callable[[SuperPointNet], Objective],
+) -> int:
+    """A stage on labelled pictures, `views` of each; they are read only where there is something left to do."""
+    _check_settings(run, config)
+    reached = networks.reached(run / CHECKPOINT)
+    if reached >= config.steps:
+        _keep_settings(run, config)
+        return reached
+    pictures = LabelledPictures.read(images, labels, config.longer_side, chosen, config.max_points, _bar("reading"))
     network = _start(start_from, pictures, config)
-    objective = JointObjective(network, config.size, config.photometric, config.loss)
-    return _run(run, objective, network, _views(pictures, 2, config), config)
+
+    def dataset(rank: int, world: int) -> ViewsDataset:
+        return ViewsDataset(
+            pictures, config.size, config.batch, views, config.ranges, config.seed, rank, world, config.crop_min
+        )
+
+    return _run(run, objective(network), network, dataset, config)
 
 
 def label(
@@ -100,10 +129,6 @@ def _bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
     return lambda paths: tqdm(paths, unit="picture", desc=what, mininterval=5)
 
 
-def _read(images: Path, labels: Path, config: DetectorConfig, chosen: Chosen) -> LabelledPictures:
-    return LabelledPictures.read(images, labels, config.longer_side, chosen, config.max_points, _bar("reading"))
-
-
 def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfig) -> SuperPointNet:
     """The network to go on from; the first views fix the statistics where it comes without them."""
     network = networks.read(source)
@@ -112,26 +137,17 @@ def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfi
     return networks.trainable(network, images).requires_grad_(True)
 
 
-def _views(pictures: LabelledPictures, count: int, config: DetectorConfig) -> Data:
-    def dataset(rank: int, world: int) -> ViewsDataset:
-        return ViewsDataset(
-            pictures, config.size, config.batch, count, config.ranges, config.seed, rank, world, config.crop_min
-        )
-
-    return dataset
-
-
 def _run(run: Path, objective: Objective, network: SuperPointNet, dataset: Data, config: LoopConfig) -> int:
     _keep_settings(run, config)
     with closing(TensorBoard(run)) as monitor:
         return loop.run(objective, dataset, config, run / CHECKPOINT, monitor, networks.extras(network))
 
 
-def _keep_settings(folder: Path, config: Any) -> None:
-    """Write down how a folder is made.
+def _check_settings(folder: Path, config: Any) -> None:
+    """See that a folder, where it is there already, was begun with these settings.
 
     Raises:
-        ValueError: if it was begun with other settings.
+        ValueError: if it was begun with other ones.
     """
     path, now = folder / SETTINGS, plain(config)
     if path.exists():
@@ -142,6 +158,12 @@ def _keep_settings(folder: Path, config: Any) -> None:
                     f"folder '{folder}' was begun with {key} {before.get(key)}, not {now[key]}: go on with that or "
                     "take another folder"
                 )
+
+
+def _keep_settings(folder: Path, config: Any) -> None:
+    """Write down how a folder is made; raises as `_check_settings` does."""
+    _check_settings(folder, config)
+    path = folder / SETTINGS
     folder.mkdir(parents=True, exist_ok=True)
     # Several processes may do this at once.
     partial = path.with_suffix(f".partial{os.getpid()}")
