@@ -49,8 +49,9 @@ def main() -> int:
 def measure(options: argparse.Namespace) -> int:
     """Run and report; the result is the exit code."""
     from superpoint_ros.benchmark.plan import Plan
-    from superpoint_ros.benchmark.report import markdown, write_file
+    from superpoint_ros.benchmark.report import markdown
     from superpoint_ros.benchmark.run import run
+    from superpoint_ros.files import write_text
     from superpoint_ros.runtimes import choose_device
 
     if choose_device(options.device).type == "cpu":
@@ -64,7 +65,7 @@ def measure(options: argparse.Namespace) -> int:
 
     def keep(results: dict[str, Any]) -> None:
         if options.out:
-            write_file(options.out / "results.json", json.dumps(results, indent=2) + "\n")
+            write_text(options.out / "results.json", json.dumps(results, indent=2) + "\n")
 
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(
@@ -82,7 +83,7 @@ def measure(options: argparse.Namespace) -> int:
         results = run(plan, tell, keep)
     text = markdown(results) + "\n" + aims(results)
     if options.out:
-        write_file(options.out / "results.md", text)
+        write_text(options.out / "results.md", text)
     print(json.dumps(results) if options.json else text)
     return 0
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from superpoint_ros.files import written_whole
 from superpoint_ros.network import ENCODER, HEADS, Architecture, Norm, SuperPointNet, folded
 
 _FOLDER = Path(__file__).with_name("weights")
@@ -96,10 +97,9 @@ def save(
     if network.architecture.norm == "before_relu":
         network = folded(network)
     state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
-    partial = Path(path).with_suffix(".partial")
-    save_file(state, partial, {"format": "pt", **(metadata or {})})
-    partial.chmod(0o644)  # safetensors lets nobody else read what it writes
-    partial.replace(path)
+    with written_whole(path) as partial:
+        save_file(state, partial, {"format": "pt", **(metadata or {})})
+        partial.chmod(0o644)  # safetensors lets nobody else read what it writes
 
 
 def metadata(path: str | Path) -> dict[str, str]:

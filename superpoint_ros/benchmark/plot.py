@@ -44,4 +44,4 @@ def plot(results: Mapping[str, Any], path: str | Path) -> None:
     figure.suptitle(
         f"{machine['processor']}, device {machine['device']}, {machine['threads']} threads, {machine['date']}"
     )
-    figure.savefig(str(path), dpi=110)
+    figure.savefig(str(path), format="png", dpi=110)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from superpoint_ros.benchmark.subjects import PLAIN, TRANSFORMERS
@@ -56,13 +54,6 @@ def in_short(results: Results) -> list[str]:
             f"the live node keeps up {100 * reference['live']['share']:.0f} % of the rate that follows from this"
         )
     return lines
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

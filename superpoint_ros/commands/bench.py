@@ -55,8 +55,9 @@ def run(options: argparse.Namespace) -> int:
 
     from superpoint_ros.benchmark.machine import busy
     from superpoint_ros.benchmark.plan import Plan
-    from superpoint_ros.benchmark.report import markdown, write_file
+    from superpoint_ros.benchmark.report import markdown
     from superpoint_ros.benchmark.run import run as run_plan
+    from superpoint_ros.files import write_text
 
     defaults: dict[str, Any] = {"sizes": _SIZES, "batches": (1, 4), "rounds": 7}
     if options.quick:
@@ -72,13 +73,13 @@ def run(options: argparse.Namespace) -> int:
 
     def keep(results: dict[str, Any]) -> None:
         if options.out:
-            write_file(options.out / "results.json", json.dumps(results, indent=2) + "\n")
+            write_text(options.out / "results.json", json.dumps(results, indent=2) + "\n")
 
     console = Console(stderr=True)
     with console.status("starting") as status:
         results = run_plan(plan, lambda text: status.update(text), keep)
     if options.out:
-        write_file(options.out / "results.md", markdown(results))
+        write_text(options.out / "results.md", markdown(results))
         _plot(results, options.out)
     print(json.dumps(results) if options.json else markdown(results))
     return 0
@@ -87,9 +88,9 @@ def run(options: argparse.Namespace) -> int:
 def _plot(results: dict[str, Any], out: Path) -> None:
     try:
         from superpoint_ros.benchmark.plot import plot
+        from superpoint_ros.files import written_whole
 
-        partial = out / "partial.png"
-        plot(results, partial)
-        os.replace(partial, out / "results.png")
+        with written_whole(out / "results.png") as partial:
+            plot(results, partial)
     except ImportError:
         _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[bench]'")

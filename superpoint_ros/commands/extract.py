@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.progress import track
 
     from superpoint_ros import SuperPoint, interface
+    from superpoint_ros.files import written_whole
     from superpoint_ros.overlay import draw_features
     from superpoint_ros.pictures import read_colour
 
@@ -56,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
             continue
         target = targets[path]
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        with open(partial, "wb") as file:
+        with written_whole(target) as partial, open(partial, "wb") as file:
             np.savez_compressed(
                 file,
                 keypoints=features.keypoints,
@@ -65,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
                 descriptors=features.descriptors,
                 image_size=np.array(features.image_size),
             )
-        os.replace(partial, target)
         if options.overlay:
             cv2.imwrite(str(target.with_suffix(".png")), draw_features(image, features))
         if options.json:

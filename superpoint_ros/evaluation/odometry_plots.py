@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.odometry import Odometry
 from superpoint_ros.evaluation.odometry_summary import Summary
+from superpoint_ros.files import written_whole
 
 
 def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Path]:
@@ -22,9 +22,9 @@ def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in (("trajectory", trajectory(odometry, summaries)), ("errors", errors(odometry))):
-        partial, path = folder / f"{name}.partial", folder / f"{name}.png"
-        figure.savefig(partial, format="png", dpi=150)
-        os.replace(partial, path)
+        path = folder / f"{name}.png"
+        with written_whole(path) as partial:
+            figure.savefig(partial, format="png", dpi=150)
         written.append(path)
     return written
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from superpoint_ros.evaluation.odometry import Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
 from superpoint_ros.evaluation.results import versions
+from superpoint_ros.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -178,9 +178,7 @@ def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Pa
         "odometry.md": markdown(odometry, summaries),
     }
     for name, text in texts.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, folder / name)
+        write_text(folder / name, text)
     return [folder / name for name in texts]
 
 

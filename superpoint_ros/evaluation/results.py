@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from superpoint_ros.evaluation.benchmarks import Benchmark, Values
 from superpoint_ros.evaluation.pairs import GROUPS, LeftOut
+from superpoint_ros.files import write_text
 
 OVERALL = "overall"
 
@@ -140,13 +140,9 @@ def write(results: Results, folder: Path, markdown: str) -> list[Path]:
         "results.csv": results.as_csv(),
         "results.md": markdown,
     }
-    written = []
     for name, text in texts.items():
-        partial = folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, folder / name)
-        written.append(folder / name)
-    return written
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy as np
 from superpoint_ros.evaluation.engine import Engine
 from superpoint_ros.evaluation.framing import Framing, Image
 from superpoint_ros.evaluation.pairs import LeftOut, Pair
+from superpoint_ros.files import write_text
 from superpoint_ros.pictures import pictures, read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homography
 
@@ -149,7 +150,7 @@ def make_pairs(
     place = out / NOTE
     if place.is_file() and json.loads(place.read_text(encoding="utf-8")) != note:
         raise ValueError(f"folder '{out}' holds pairs made with other settings ({NOTE}), give another folder")
-    _write_text(place, json.dumps(note, indent=1) + "\n")
+    write_text(place, json.dumps(note, indent=1) + "\n")
     names = {path: path.relative_to(images).as_posix().replace("/", "_").replace(".", "_") for path in found}
     tasks = [_Task(path, name, out, settings) for path, name in names.items()]
     results = list((engine or Engine()).run(_make, tasks, "making pairs"))
@@ -174,9 +175,3 @@ def _make(task: _Task) -> LeftOut | None:
     np.savetxt(partial / "H_1_2", pair.homography, fmt="%.17g")
     os.replace(partial, folder)
     return None
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

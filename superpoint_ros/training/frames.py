@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros import bags
+from superpoint_ros.files import written_whole
 
 _log = logging.getLogger(__name__)
 _VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mjpeg", ".mpg", ".mpeg", ".webm", ".wmv"}
@@ -55,13 +55,8 @@ def _extract(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, spacing
         target = out / f"frame_{(stamp - first) // 1_000_000:09d}.png"
         if target.exists():
             continue
-        partial = target.with_suffix(".partial")
-        try:
+        with written_whole(target) as partial:
             partial.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-            os.replace(partial, target)
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
 
 
 def _video(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:

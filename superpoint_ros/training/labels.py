@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros import decoding
+from superpoint_ros.files import written_whole
 from superpoint_ros.network import CELL
 from superpoint_ros.pictures import pictures, read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
@@ -136,11 +136,10 @@ def label_folder(
             continue
         target = label_path(path, images, out)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
         seed = zlib.crc32(path.relative_to(images).as_posix().encode())
-        with open(partial, "wb") as file:
-            np.save(file, label_image(heatmap, image, config, device, seed))
-        os.replace(partial, target)
+        found = label_image(heatmap, image, config, device, seed)
+        with written_whole(target) as partial, open(partial, "wb") as file:
+            np.save(file, found)
         done += 1
     return done
 

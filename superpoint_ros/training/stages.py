@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from superpoint_ros.files import write_text
 from superpoint_ros.network import Architecture, SuperPointNet
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
@@ -163,9 +163,5 @@ def _check_settings(folder: Path, config: Any) -> None:
 def _keep_settings(folder: Path, config: Any) -> None:
     """Write down how a folder is made; raises as `_check_settings` does."""
     _check_settings(folder, config)
-    path = folder / SETTINGS
     folder.mkdir(parents=True, exist_ok=True)
-    # Several processes may do this at once.
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    partial.write_text(as_yaml(config), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(folder / SETTINGS, as_yaml(config))

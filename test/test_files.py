@@ -1,0 +1,85 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from superpoint_ros.files import write_text, written_whole
+
+
+def test_a_file_appears_with_its_last_byte_and_takes_the_place_of_the_old_one(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with written_whole(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        assert partial.parent == path.parent
+        assert partial.suffix == ".partial"
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("trouble", [OSError("no space"), ValueError("no number"), KeyboardInterrupt()])
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path, trouble):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    with pytest.raises(type(trouble)), written_whole(path) as partial:
+        partial.write_text("half")
+        raise trouble
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
+    """A limit on the size of files stands for the disk."""
+    path = tmp_path / "a.txt"
+    write_text(path, "grüße")
+    assert path.read_bytes() == "grüße".encode()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "from superpoint_ros.files import write_text; write_text(sys.argv[1], 'x' * 5000)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] {os.strerror(27)}"
+    assert path.read_bytes() == "grüße".encode()
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="missing"):
+        write_text(tmp_path / "missing" / "a.txt", "text")
+
+
+def test_processes_that_write_one_file_at_once_do_not_spoil_it(tmp_path):
+    path = tmp_path / "a.txt"
+    code = (
+        "import sys; from superpoint_ros.files import write_text\n"
+        "for _ in range(200): write_text(sys.argv[1], sys.argv[2] * 100_000)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "ab"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            seen.add(path.read_text())
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert seen and seen <= {"a" * 100_000, "b" * 100_000}
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_program_that_is_killed_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    code = (
+        "import os, signal, sys; from superpoint_ros.files import written_whole\n"
+        "with written_whole(sys.argv[1]) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
