@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from superpoint_ros.commands.arguments import add_parameters
+
 _log = logging.getLogger(__name__)
 
 _OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
@@ -16,20 +18,11 @@ _OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_r
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from superpoint_ros import interface
-
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of pictures")
     parser.add_argument("-o", "--out", default="features", help="folder for the .npz files (default: %(default)s)")
     parser.add_argument("--overlay", action="store_true", help="draw the keypoints into a PNG beside each file")
     parser.add_argument("--json", action="store_true", help="print one JSON object per picture on stdout")
-    for name in _OPTIONS:
-        parameter = interface.parameter(name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=parameter.type,
-            default=parameter.default,
-            help=f"{parameter.description} (default: %(default)s)",
-        )
+    add_parameters(parser, _OPTIONS)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from superpoint_ros.commands.arguments import add_parameters
+
 _DECODING = ("max_keypoints", "nms_radius", "detection_threshold", "border")
 
 
@@ -34,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
-    from superpoint_ros import interface
-
     parser.add_argument(
         "--to",
         default="safetensors",
@@ -46,14 +46,7 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=480, help="of the pictures, in pixels (default: %(default)s)")
     parser.add_argument("--width", type=int, default=640, help="of the pictures, in pixels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default: %(default)s)")
-    for name in _DECODING:
-        parameter = interface.parameter(name)
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=parameter.type,
-            default=parameter.default,
-            help=f"{parameter.description} (default: %(default)s)",
-        )
+    add_parameters(parser, _DECODING)
     parser.add_argument("--no-subpixel", action="store_true", help="leave keypoints at whole pixels")
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from superpoint_ros.commands.arguments import at_least_one, at_least_two, not_negative, positive
+
 METHODS = ("superpoint", "sift", "orb")
 
 
@@ -26,16 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--camera-info", type=Path, metavar="YAML", help="calibration, in the place of the one that the layout states"
     )
     frames = parser.add_argument_group("frames")
-    frames.add_argument("--start", type=_not_negative, default=0, help="first frame (default: %(default)s)")
-    frames.add_argument("--frames", type=_at_least_two, help="most frames (default: all)")
+    frames.add_argument("--start", type=not_negative, default=0, help="first frame (default: %(default)s)")
+    frames.add_argument("--frames", type=at_least_two, help="most frames (default: all)")
     frames.add_argument(
-        "--every", type=_at_least_one, default=1, help="take every so-manieth frame (default: %(default)s)"
+        "--every", type=at_least_one, default=1, help="take every so-manieth frame (default: %(default)s)"
     )
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument(
-        "--max-keypoints", type=_at_least_one, default=1000, help="in a picture (default: %(default)s)"
+        "--max-keypoints", type=at_least_one, default=1000, help="in a picture (default: %(default)s)"
     )
-    protocol.add_argument("--nms-radius", type=_not_negative, default=4, help="in pixels (default: %(default)s)")
+    protocol.add_argument("--nms-radius", type=not_negative, default=4, help="in pixels (default: %(default)s)")
     protocol.add_argument(
         "--estimator",
         default="refined",
@@ -43,17 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: %(default)s)",
     )
     protocol.add_argument(
-        "--threshold", type=_positive, default=1.0, help="epipolar error of inliers in pixels (default: %(default)s)"
+        "--threshold", type=positive, default=1.0, help="epipolar error of inliers in pixels (default: %(default)s)"
     )
     protocol.add_argument(
         "--min-translation",
-        type=_positive,
+        type=positive,
         default=0.01,
         metavar="METRES",
         help="steps that are truly shorter count for their rotation only (default: %(default)s)",
     )
     protocol.add_argument(
-        "--delta", type=_at_least_one, default=10, help="frames of the relative pose error (default: %(default)s)"
+        "--delta", type=at_least_one, default=10, help="frames of the relative pose error (default: %(default)s)"
     )
     work = parser.add_argument_group("work")
     work.add_argument(
@@ -97,35 +99,3 @@ def _progress(images: Sequence[Path]) -> Iterator[Path]:
 
     console = Console(stderr=True)
     yield from track(images, description="odometry", console=console, disable=not sys.stderr.isatty())
-
-
-def _at_least_one(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _at_least_two(text: str) -> int:
-    return _whole(text, 2)
-
-
-def _not_negative(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a whole number of at least {least}")
-    return value
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a positive number")
-    return value

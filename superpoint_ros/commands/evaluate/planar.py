@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from superpoint_ros.commands.arguments import at_least_one, not_negative, positive
+
 if TYPE_CHECKING:
     from superpoint_ros.evaluation.benchmarks import Benchmark
 
@@ -32,11 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="HEIGHTxWIDTH to scale and crop to, the longer side in pixels, or native "
         "(default: 240x320 for repeatability, else 480x640)",
     )
-    protocol.add_argument("--max-keypoints", type=_at_least_one, help="in a picture (default: 1000)")
-    protocol.add_argument("--nms-radius", type=_not_negative, help="in pixels (default: 4 for repeatability, else 8)")
-    protocol.add_argument("--epsilon", type=_positive, help="greatest distance of the same place (default: 3 px)")
+    protocol.add_argument("--max-keypoints", type=at_least_one, help="in a picture (default: 1000)")
+    protocol.add_argument("--nms-radius", type=not_negative, help="in pixels (default: 4 for repeatability, else 8)")
+    protocol.add_argument("--epsilon", type=positive, help="greatest distance of the same place (default: 3 px)")
     protocol.add_argument(
-        "--most", type=_at_least_one, help="keypoints in the common view that repeatability counts (default: 300)"
+        "--most", type=at_least_one, help="keypoints in the common view that repeatability counts (default: 300)"
     )
     protocol.add_argument(
         "--estimator", help="of homographies: ransac, magsac, accurate, fast or lmeds (default: ransac)"
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache", type=Path, metavar="DIR", help="keep predictions here (default: the user's cache folder)"
     )
     work.add_argument("--no-cache", action="store_true", help="keep no predictions and read none")
-    work.add_argument("--processes", type=_at_least_one, default=1, help="on this machine (default: %(default)s)")
+    work.add_argument("--processes", type=at_least_one, default=1, help="on this machine (default: %(default)s)")
     work.add_argument(
         "--ray", nargs="?", const="", metavar="ADDRESS", help="work with Ray, here or on the cluster at ADDRESS"
     )
@@ -101,31 +103,3 @@ def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
         "estimator": options.estimator,
     }
     return [with_numbers(kind(), **changes) for kind in kinds]
-
-
-def _at_least_one(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _not_negative(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a whole number of at least {least}")
-    return value
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a positive number")
-    return value
