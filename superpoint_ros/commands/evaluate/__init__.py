@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 
 _PLANAR = "superpoint_ros.commands.evaluate.planar"
 
@@ -16,14 +15,12 @@ VERBS = {
     "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of pictures"),
     "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
 }
-"""Verbs with their module and what they do; verbs whose module is not there are left away."""
+"""Verbs with their module and what they do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name, (module, summary) in VERBS.items():
-        if importlib.util.find_spec(module) is None:
-            continue
         command = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         importlib.import_module(module).add_arguments(command)
 
