@@ -86,12 +86,20 @@ class DetectorOnly(nn.Module):
         return self.network.detect(self.network.encode(images))
 
 
-class ShapesObjective:
-    """MagicPoint on Synthetic Shapes: a batch holds scenes and a seed."""
+class _DetectionObjective:
+    """MagicPoint, whatever its views show: the detector head alone, by cross-entropy against labelled points."""
 
     def __init__(self, network: SuperPointNet, size: tuple[int, int], photometric: Photometric | None = None) -> None:
         self.module: nn.Module = DetectorOnly(network)
         self.size, self.photometric = size, photometric or Photometric()
+
+    def losses(self, outputs: Any, truth: Batch) -> Losses:
+        target = detector_losses.targets(truth["points"], truth["valid"], self.size)
+        return {"loss": detector_losses.cross_entropy(outputs, target)}
+
+
+class ShapesObjective(_DetectionObjective):
+    """MagicPoint on Synthetic Shapes: a batch holds scenes and a seed."""
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
@@ -102,20 +110,12 @@ class ShapesObjective:
         valid = used & views.inside(points, self.size)
         return augment(images, generator, self.photometric), {**batch, "points": points, "valid": valid}
 
-    def losses(self, outputs: Any, truth: Batch) -> Losses:
-        target = detector_losses.targets(truth["points"], truth["valid"], self.size)
-        return {"loss": detector_losses.cross_entropy(outputs, target)}
 
-
-class DetectorObjective:
+class DetectorObjective(_DetectionObjective):
     """MagicPoint: the detector head alone, on labelled views (paper, section 4).
 
     A batch holds pictures (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_picture (B, V, 3, 3) and a seed.
     """
-
-    def __init__(self, network: SuperPointNet, size: tuple[int, int], photometric: Photometric | None = None) -> None:
-        self.module: nn.Module = DetectorOnly(network)
-        self.size, self.photometric = size, photometric or Photometric()
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
@@ -127,10 +127,6 @@ class DetectorObjective:
         images = views.warp(pictures, maps.float(), self.size, _OVERSAMPLE)
         images = augment(images, _generator(batch, images.device), self.photometric)
         return images, {**batch, "points": points, "valid": valid}
-
-    def losses(self, outputs: Any, truth: Batch) -> Losses:
-        target = detector_losses.targets(truth["points"], truth["valid"], self.size)
-        return {"loss": detector_losses.cross_entropy(outputs, target)}
 
 
 class JointObjective(DetectorObjective):
