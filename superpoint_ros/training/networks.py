@@ -30,7 +30,7 @@ def new(architecture: Architecture | None = None, seed: int = 0) -> SuperPointNe
 
 def extras(network: SuperPointNet) -> dict[str, Any]:
     """What a checkpoint must say about its network."""
-    return {"architecture": {name: value for name, value in asdict(network.architecture).items()}}
+    return {"architecture": asdict(network.architecture)}
 
 
 def read(source: str | Path) -> SuperPointNet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from superpoint_ros.training.homographies import HomographyRange, random_homography
@@ -24,8 +25,6 @@ def _ring(rng: np.random.Generator, count: int, centre: Points, radius: float) -
 
 def _convex(polygon: Points) -> Points:
     """The convex hull's corners, in order."""
-    import cv2
-
     return np.asarray(cv2.convexHull(polygon.astype(np.float32))[:, 0], np.float64)
 
 
