@@ -50,7 +50,7 @@ class LabelledPictures:
         images: Path,
         labels: Path,
         longer_side: int,
-        chosen: Callable[[Path], bool] = lambda path: not held_out(path),
+        chosen: Callable[[Path], bool],
         max_points: int = 300,
         progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
     ) -> LabelledPictures:
