@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.evaluation.benchmarks import EPSILONS
 from superpoint_ros.evaluation.metrics import (
     corner_error,
     descriptor_distances,
@@ -22,8 +23,6 @@ from superpoint_ros.homography import homography_from_points
 
 Extractor = Callable[[Image], tuple[NDArray[np.float32], NDArray[Any]]]
 """(H, W) uint8 -> keypoints (N, 2), best first, and descriptors (N, D): float of unit length, or uint8 bit strings."""
-
-EPSILONS = (1.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)
