@@ -38,12 +38,16 @@ def read_grey(path: str | Path, longer_side: int = 0) -> NDArray[np.uint8]:
     Raises:
         ValueError: if the file is missing or no picture.
     """
-    image = _read(path, cv2.IMREAD_GRAYSCALE)
-    if longer_side and max(image.shape) != longer_side:
-        factor = longer_side / max(image.shape)
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        image = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8)
-    return image
+    return resized(_read(path, cv2.IMREAD_GRAYSCALE), longer_side)
+
+
+def resized(image: NDArray[np.uint8], longer_side: int) -> NDArray[np.uint8]:
+    """An (H, W) uint8 image with its longer side brought to `longer_side` pixels (0: as it is)."""
+    if not longer_side or max(image.shape) == longer_side:
+        return image
+    factor = longer_side / max(image.shape)
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8)
 
 
 def _read(path: str | Path, flags: int) -> NDArray[np.uint8]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from torch import Tensor
 from superpoint_ros import decoding
 from superpoint_ros.files import written_whole
 from superpoint_ros.network import CELL
-from superpoint_ros.pictures import pictures, read_grey
+from superpoint_ros.pictures import pictures, read_grey, resized
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.views import warp
 
@@ -92,8 +91,7 @@ def label_image(
     heatmap: Detector, image: NDArray[np.uint8], config: LabelConfig, device: str = "cpu", seed: int = 0
 ) -> NDArray[np.float32]:
     """Labels of one (H, W) uint8 image: (N, 3) x, y in its pixels, and mean probability, best first."""
-    scale = min(1.0, config.longer_side / max(image.shape)) if config.longer_side else 1.0
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    small = resized(image, min(config.longer_side, max(image.shape)))
     tensor = torch.from_numpy(np.ascontiguousarray(small)).to(device).float() / 255
     heat = adapted_heatmap(heatmap, tensor, config, seed)[None]
     settings = decoding.Decoding(config.max_points, config.nms_radius, config.threshold, border=2)
