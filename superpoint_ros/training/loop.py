@@ -33,8 +33,8 @@ class Diverged(ValueError):
 
 
 @dataclass(frozen=True)
-class LoopConfig:
-    """Settings of a training loop.
+class Optimisation:
+    """How weights are found.
 
     Attributes:
         steps: optimiser steps of the whole run.
@@ -43,13 +43,6 @@ class LoopConfig:
         decay: share of the run at its end in which the rate falls to zero along a cosine.
         weight_decay: of AdamW.
         clip: greatest gradient norm.
-        seed: of weights and data.
-        precision: as Lightning names it: 32-true, bf16-mixed, 16-mixed ...
-        accelerator, devices, nodes, strategy: as Lightning names them; ddp with several devices.
-        workers: processes that prepare batches, 0 for none.
-        checkpoint_seconds: longest time between checkpoints.
-        log_every: steps between points of the curves.
-        picture_every: steps between pictures.
     """
 
     steps: int = 10_000
@@ -59,6 +52,19 @@ class LoopConfig:
     decay: float = 0.5
     weight_decay: float = 1e-4
     clip: float = 5.0
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a run is carried out: what all stages of a recipe may have in common.
+
+    Attributes:
+        seed: of weights and data.
+        precision: as Lightning names it: 32-true, bf16-mixed, 16-mixed ...
+        accelerator, devices, nodes, strategy: as Lightning names them; ddp with several devices.
+        workers: processes that prepare batches, 0 for none.
+    """
+
     seed: int = 0
     precision: str = "bf16-mixed"
     accelerator: str = "auto"
@@ -66,6 +72,18 @@ class LoopConfig:
     nodes: int = 1
     strategy: str = "auto"
     workers: int = 0
+
+
+@dataclass(frozen=True)
+class LoopConfig(Execution, Optimisation):  # the last one's fields come first
+    """Settings of a training loop.
+
+    Attributes:
+        checkpoint_seconds: longest time between checkpoints.
+        log_every: steps between points of the curves.
+        picture_every: steps between pictures.
+    """
+
     checkpoint_seconds: float = 120.0
     log_every: int = 20
     picture_every: int = 500
@@ -81,7 +99,7 @@ class Monitor(Protocol):
     def picture(self, step: int, objective: Objective, batch: dict[str, Tensor]) -> None: ...
 
 
-def launch(config: LoopConfig) -> Fabric:
+def launch(config: Execution) -> Fabric:
     """The processes of a run: one, or several under torchrun or as `devices` says."""
     from lightning.fabric import Fabric  # takes seconds, which settings and previews need not wait for
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,12 +19,12 @@ _KINDS: dict[str, type[Any]] = {
     "detector": DetectorConfig,
     "joint": JointConfig,
 }
-_COMMON = ("seed", "precision", "accelerator", "devices", "nodes", "strategy", "workers")
+_COMMON = tuple(one.name for one in fields(loop.Execution))
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a recipe says.
+class _Contents:
+    """What a recipe says for itself.
 
     Attributes:
         images: folder of pictures, video or ROS bag.
@@ -35,7 +35,6 @@ class Recipe:
         license: noted in the weights file.
         topic: image topic of a bag.
         every: seconds between two frames of a video or bag.
-        seed, precision, accelerator, devices, nodes, strategy, workers: of every training stage that says nothing else.
     """
 
     images: str
@@ -44,13 +43,11 @@ class Recipe:
     license: str = ""
     topic: str = ""
     every: float = 0.2
-    seed: int = 0
-    precision: str = "bf16-mixed"
-    accelerator: str = "auto"
-    devices: int | str = 1
-    nodes: int = 1
-    strategy: str = "auto"
-    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe(loop.Execution, _Contents):
+    """What a recipe says; how it is carried out holds for every training stage that says nothing else."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -120,7 +117,7 @@ def run(recipe: Recipe) -> Path:
         if not getattr(recipe, key):
             raise ValueError(f"recipe: {key} is not given, as in {key}=FOLDER")
     out = Path(recipe.out)
-    processes = loop.launch(loop.LoopConfig(**{key: getattr(recipe, key) for key in _COMMON}))
+    processes = loop.launch(recipe)
     with processes.rank_zero_first():
         images = frames.folder(Path(recipe.images), out / "frames", recipe.topic, recipe.every)
     todo = plan(recipe)
