@@ -6,51 +6,38 @@ import csv
 import io
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superpoint_ros.evaluation.odometry import Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
 from superpoint_ros.evaluation.results import versions
+from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
 from superpoint_ros.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
-class Table:
-    """Text in rows and columns, a row for each method; `best` are (row, column) of the best figures of a column."""
-
-    heading: str
-    note: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]]
-
-
-_Column = tuple[str, str, int, int]
-"""Title, name of the value, digits, and whether less (-1) or more (1) is better, or neither (0)."""
-
-_STEPS: list[_Column] = [
-    ("rot. median", "rotation_median", 3, -1),
-    ("rot. mean", "rotation_mean", 3, -1),
-    ("dir. median", "direction_median", 2, -1),
-    ("dir. mean", "direction_mean", 2, -1),
-    *((f"AUC@{limit}", f"auc_{limit}", 3, 1) for limit in AUC_LIMITS),
+_STEPS = [
+    Column("rot. median", "rotation_median", less=True),
+    Column("rot. mean", "rotation_mean", less=True),
+    Column("dir. median", "direction_median", 2, less=True),
+    Column("dir. mean", "direction_mean", 2, less=True),
+    *(Column(f"AUC@{limit}", f"auc_{limit}") for limit in AUC_LIMITS),
 ]
-_TRAJECTORY: list[_Column] = [
-    ("RPE (m)", "rpe_translation", 3, -1),
-    ("RPE (deg)", "rpe_rotation", 3, -1),
-    ("ATE (m)", "ate", 3, -1),
-    ("ATE (% of path)", "ate_percent", 2, -1),
+_TRAJECTORY = [
+    Column("RPE (m)", "rpe_translation", less=True),
+    Column("RPE (deg)", "rpe_rotation", less=True),
+    Column("ATE (m)", "ate", less=True),
+    Column("ATE (% of path)", "ate_percent", 2, less=True),
 ]
-_COUNTS: list[_Column] = [
-    ("matches", "matches", 0, 0),
-    ("inliers", "inliers", 0, 0),
-    ("rotation only", "rotation_only", 0, 0),
-    ("failed", "failed", 0, 0),
+_COUNTS = [
+    Column("matches", "matches", 0, ranked=False),
+    Column("inliers", "inliers", 0, ranked=False),
+    Column("rotation only", "rotation_only", 0, ranked=False),
+    Column("failed", "failed", 0, ranked=False),
 ]
 
 
@@ -76,20 +63,18 @@ def tables(odometry: Odometry, summaries: list[Summary]) -> list[Table]:
     ]  # fmt: skip
 
 
-def _table(heading: str, note: str, columns: list[_Column], summaries: list[Summary]) -> Table:
-    rows, best = [], set()
-    for summary in summaries:
-        cells = []
-        for _, name, digits, _ in columns:
-            value = summary.values[name]
-            cells.append("-" if math.isnan(value) else "failed" if math.isinf(value) else f"{value:.{digits}f}")
-        rows.append((summary.method, *cells))
-    for c, (_, name, digits, sign) in enumerate(columns):
-        shown = [round(summary.values[name], digits) * sign for summary in summaries]
-        defined = [value for value in shown if math.isfinite(value)]
-        if sign and defined and len(shown) > 1:
-            best |= {(r, c + 1) for r, value in enumerate(shown) if value == max(defined)}
-    return Table(heading, note, ("method", *(title for title, *_ in columns)), tuple(rows), frozenset(best))
+def _table(heading: str, note: str, columns: list[Column], summaries: list[Summary]) -> Table:
+    rows = tuple((s.method, *(_number(s.values[column.metric], column) for column in columns)) for s in summaries)
+    best = {
+        (r, c)
+        for c, column in enumerate(columns, 1)
+        for r in best_of([summary.values[column.metric] for summary in summaries], column)
+    }
+    return Table(heading, note, ("method", *(column.title for column in columns)), rows, frozenset(best))
+
+
+def _number(value: float, column: Column) -> str:
+    return "-" if math.isnan(value) else "failed" if math.isinf(value) else f"{value:.{column.digits}f}"
 
 
 def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None:
@@ -108,9 +93,7 @@ def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None
             drawn.add_column(
                 title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
             )
-        for r, row in enumerate(table.rows):
-            cells = [escape(cell) for cell in row]
-            drawn.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))
+        fill(drawn, table)
         console.print(drawn)
     for item in odometry.left_out:
         console.print(f"left out: {escape(f'{item.name}: {item.reason}')}", highlight=False)
@@ -122,10 +105,7 @@ def markdown(odometry: Odometry, summaries: list[Summary]) -> str:
     lines = [f"Sequence `{sequence.name}` ({sequence.layout}), {len(sequence)} frames."]
     for table in tables(odometry, summaries):
         lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
-        lines += ["| " + " | ".join(table.header) + " |", "|" + "---|" * len(table.header)]
-        for r, row in enumerate(table.rows):
-            cells = (f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row))
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += markdown_lines(table)
     if odometry.left_out:
         lines += ["", "### Left out", "", *(f"* {item.name}: {item.reason}" for item in odometry.left_out)]
     return "\n".join(lines) + "\n"

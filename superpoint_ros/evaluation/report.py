@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from superpoint_ros.evaluation.benchmarks import EPSILONS
 from superpoint_ros.evaluation.results import Results, Summary
+from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-@dataclass(frozen=True)
-class Table:
-    """Text in rows and columns; the first column names what a row is about.
-
-    Attributes:
-        note: numbers of the protocol.
-        best: (row, column) of the best figures of their column.
-        benchmark: whose figures these are.
-    """
-
-    heading: str
-    note: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]] = frozenset()
-    benchmark: str = ""
-
-
-@dataclass(frozen=True)
-class _Column:
-    """A metric as a column: its title, its name in a summary, digits, and whether less is better."""
-
-    title: str
-    metric: str
-    digits: int = 3
-    less: bool = False
-    ranked: bool = True
-
-
 _HEADLINES = {
-    "repeatability": [("Repeatability", _Column("", "repeatability")),
-                      ("Localisation error (px)", _Column("", "localisation_error", less=True)),
-                      ("Keypoints found", _Column("", "keypoints", 0, ranked=False))],
-    "homography": [("Homography correctness at 3 px", _Column("", "correctness_3"))],
-    "matching": [("Nearest-neighbour mAP", _Column("", "nn_map")), ("Matching score", _Column("", "matching_score")),
-                 ("Mutual matches", _Column("", "matches", 0, ranked=False))],
+    "repeatability": [("Repeatability", Column("", "repeatability")),
+                      ("Localisation error (px)", Column("", "localisation_error", less=True)),
+                      ("Keypoints found", Column("", "keypoints", 0, ranked=False))],
+    "homography": [("Homography correctness at 3 px", Column("", "correctness_3"))],
+    "matching": [("Nearest-neighbour mAP", Column("", "nn_map")), ("Matching score", Column("", "matching_score")),
+                 ("Mutual matches", Column("", "matches", 0, ranked=False))],
 }  # fmt: skip
 """Tables with a column for each group, as published evaluations print them."""
 
 _DETAILS = {
     "homography": ("Homography estimation",
-                   [*(_Column(f"e={e}", f"correctness_{e}") for e in EPSILONS),
-                    *(_Column(f"AUC@{e}", f"auc_{e}") for e in EPSILONS)]),
-    "matching": ("Mean matching accuracy", [_Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 7, 10)]),
+                   [*(Column(f"e={e}", f"correctness_{e}") for e in EPSILONS),
+                    *(Column(f"AUC@{e}", f"auc_{e}") for e in EPSILONS)]),
+    "matching": ("Mean matching accuracy", [Column(f"{t} px", f"mma_{t}") for t in (1, 2, 3, 5, 7, 10)]),
 }  # fmt: skip
 """Tables with a row for each method and group."""
 
@@ -104,11 +75,7 @@ def markdown(results: Results) -> str:
         if table.note != note:  # once for the tables of a benchmark
             note = table.note
             lines += [f"{note}.", ""]
-        lines.append("| " + " | ".join(table.header) + " |")
-        lines.append("|" + "---|" * len(table.header))
-        for r, row in enumerate(table.rows):
-            cells = (f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row))
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += markdown_lines(table)
     if results.left_out:
         lines += ["", "### Left out", "", *(f"* {sentence}" for sentence in left_out(results))]
     return "\n".join(lines) + "\n"
@@ -134,26 +101,24 @@ def show(results: Results, console: Console) -> None:
             drawn.add_column(
                 title, justify="left" if c == 0 else "right", min_width=widest if c else 8, overflow="fold"
             )
-        for r, row in enumerate(table.rows):
-            cells = [escape(cell) for cell in row]
-            drawn.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))
+        fill(drawn, table)
         console.print(drawn)
     for sentence in left_out(results):
         console.print(f"left out: {escape(sentence)}", highlight=False)
 
 
-def _headline(heading: str, note: str, column: _Column, groups: list[str], summaries: list[Summary]) -> Table:
+def _headline(heading: str, note: str, column: Column, groups: list[str], summaries: list[Summary]) -> Table:
     methods = list(dict.fromkeys(s.method for s in summaries))
     values = {(s.method, s.group): s.values[column.metric] for s in summaries}
     grid = [[values.get((method, group), math.nan) for group in groups] for method in methods]
     rows = tuple(
         (method, *(_number(value, column) for value in line)) for method, line in zip(methods, grid, strict=True)
     )
-    best = {(r, c + 1) for c in range(len(groups)) for r in _best([line[c] for line in grid], column)}
+    best = {(r, c + 1) for c in range(len(groups)) for r in best_of([line[c] for line in grid], column)}
     return Table(heading, note, ("method", *groups), rows, frozenset(best), summaries[0].benchmark)
 
 
-def _details(heading: str, note: str, columns: list[_Column], groups: list[str], summaries: list[Summary]) -> Table:
+def _details(heading: str, note: str, columns: list[Column], groups: list[str], summaries: list[Summary]) -> Table:
     ordered = sorted(summaries, key=lambda s: groups.index(s.group))
     several = len(groups) > 1
     rows = tuple(
@@ -170,21 +135,11 @@ def _details(heading: str, note: str, columns: list[_Column], groups: list[str],
     for group in groups:
         own = [index for index, s in enumerate(ordered) if s.group == group]
         for c, column in enumerate(columns):
-            ranks = _best([ordered[index].values[column.metric] for index in own], column)
+            ranks = best_of([ordered[index].values[column.metric] for index in own], column)
             best |= {(own[rank], c + shift) for rank in ranks}
     header = ("method", *(("change",) if several else ()), "pairs", *(column.title for column in columns))
     return Table(heading, note, header, rows, frozenset(best), summaries[0].benchmark)
 
 
-def _number(value: float, column: _Column) -> str:
+def _number(value: float, column: Column) -> str:
     return f"{value:.{column.digits}f}" if math.isfinite(value) else "-"
-
-
-def _best(values: list[float], column: _Column) -> list[int]:
-    """Which of a column's values are the best, as far as its digits tell them apart."""
-    shown = [round(value, column.digits) for value in values]
-    defined = [value for value in shown if math.isfinite(value)]
-    if not column.ranked or len(values) < 2 or not defined:
-        return []
-    top = min(defined) if column.less else max(defined)
-    return [index for index, value in enumerate(shown) if value == top]
