@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from tqdm import tqdm
 from superpoint_ros.network import Architecture, SuperPointNet
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
-from superpoint_ros.training.data import LabelledPictures, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
 from superpoint_ros.training.labels import LabelConfig, label_folder
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
@@ -61,7 +63,7 @@ def train_detector(
     pictures = _read(images, labels, config, chosen)
     network = _start(start_from, pictures, config)
     objective = DetectorObjective(network, config.size, config.photometric)
-    return _run(run, objective, network, _views(pictures, 1, config), config)
+    return _run(run, objective, network, partial(ViewsDataset, pictures, config), config)
 
 
 def train_joint(
@@ -76,7 +78,7 @@ def train_joint(
     pictures = _read(images, labels, config, chosen)
     network = _start(start_from, pictures, config)
     objective = JointObjective(network, config.size, config.photometric, config.loss)
-    return _run(run, objective, network, _views(pictures, 2, config), config)
+    return _run(run, objective, network, partial(PairsDataset, pictures, config), config)
 
 
 def label(
@@ -107,18 +109,9 @@ def _read(images: Path, labels: Path, config: DetectorConfig, chosen: Chosen) ->
 def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfig) -> SuperPointNet:
     """The network to go on from; the first views fix the statistics where it comes without them."""
     network = networks.read(source)
-    sample = ViewsDataset(pictures, config.size, 16, 1, config.ranges, config.seed)[0]
+    sample = ViewsDataset(pictures, replace(config, batch=16))[0]
     images, _ = DetectorObjective(network, config.size, config.photometric).prepare(sample)
     return networks.trainable(network, images).requires_grad_(True)
-
-
-def _views(pictures: LabelledPictures, count: int, config: DetectorConfig) -> Data:
-    def dataset(rank: int, world: int) -> ViewsDataset:
-        return ViewsDataset(
-            pictures, config.size, config.batch, count, config.ranges, config.seed, rank, world, config.crop_min
-        )
-
-    return dataset
 
 
 def _run(run: Path, objective: Objective, network: SuperPointNet, dataset: Data, config: LoopConfig) -> int:
