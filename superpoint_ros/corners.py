@@ -24,8 +24,6 @@ FARTHEST = 1.5
 
 # Gradients are those of a 5 x 5 Sobel operator, in grey levels per pixel.
 _TAPS = 2
-_SMOOTH = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
-_SLOPE = (-1 / 8, -2 / 8, 0.0, 2 / 8, 1 / 8)
 # The prior, as shares of the gradients' energy and in squared grey levels.
 _RIDGE = 0.05
 _NOISE = 5.0
@@ -44,12 +42,18 @@ def approach(images: Tensor, keypoints: Tensor) -> Tensor:
     y = (nearest[..., 1, None, None] + offset[:, None]).clamp(0, height - 1)
     side = len(offset)
     patches = images.reshape(batch, -1).gather(1, (y * width + x).view(batch, -1)).float().view(-1, 1, side, side)
-    smooth, slope = (torch.tensor(taps, device=images.device) for taps in (_SMOOTH, _SLOPE))
-    kernels = torch.stack((smooth[:, None] * slope, slope[:, None] * smooth)).unsqueeze(1)
-    gradients = F.conv2d(patches, kernels).view(batch, count, 2, 2 * WINDOW + 1, 2 * WINDOW + 1)
+    gradients = F.conv2d(patches, _sobel(images.device)).view(batch, count, 2, 2 * WINDOW + 1, 2 * WINDOW + 1)
     away = offset[_TAPS:-_TAPS] - (keypoints - nearest)[..., None]
     gx, gy = gradients.unbind(dim=2)
     return keypoints + torch.stack(_step(gx, gy, away[..., 0, :], away[..., 1, :]), dim=-1)
+
+
+def _sobel(device: torch.device) -> Tensor:
+    """(2, 1, 5, 5): slope in x and in y. Computed on the device, because a CUDA graph takes nothing from the host."""
+    tap = torch.arange(-_TAPS, _TAPS + 1, device=device, dtype=torch.float32)
+    smooth = (12 - 3 * tap.abs() - tap * tap) / 32  # 1 4 6 4 1, its sum 1
+    slope = tap * (7 - 3 * tap.abs()) / 16  # -1 -2 0 2 1, 1 on a slope of 1
+    return torch.stack((smooth[:, None] * slope, slope[:, None] * smooth)).unsqueeze(1)
 
 
 def approach_on_processor(image: NDArray[np.uint8], keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

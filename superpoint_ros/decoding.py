@@ -100,7 +100,7 @@ def _pick_fixed(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     scores = suppress(scores, settings.nms_radius)
     if b := settings.border:
         inside = torch.zeros_like(scores)
-        inside[:, b : height - b, b : width - b] = 1
+        inside[:, b : height - b, b : width - b].fill_(1)
         scores = scores * inside
     best, index = torch.topk(scores.view(batch, -1), min(settings.max_keypoints, height * width), dim=1)
     return torch.stack((index % width, index // width), dim=-1), best

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, match, runtimes
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, match, runtimes, weights
+from superpoint_ros.decoding import Decoding
+from superpoint_ros.fixed import FixedExtractor
 from superpoint_ros.matching import mutual_nearest, mutual_nearest_fixed
-from superpoint_ros.runtimes.cuda_graph import CudaGraphRuntime
+from superpoint_ros.runtimes.cuda_graph import CudaGraphRuntime, Step
 
 
 def unit(*shape, seed=0):
@@ -40,6 +43,39 @@ def test_the_whole_step_finds_what_decoding_finds(pair, size, grey):
     for top in (0, 100, 200):
         image = grey[top : top + size[0], : size[1]]
         assert_same(fixed.extract(image), plain.extract(image))
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of all operations."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_takes_nothing_from_the_host_and_never_waits_for_a_value(tiny_weights):
+    """A recording would fail at numbers that come from Python, and at shapes that depend on what is found."""
+    network = weights.load(tiny_weights).network
+    step = Step(FixedExtractor(network, Decoding(50), (64, 96)), (1, 1, 64, 96), torch.device("cpu"))
+    with torch.no_grad(), Operations() as seen:
+        step()
+    assert "convolution" in seen.names
+    assert not seen.names & {
+        "lift_fresh",
+        "lift_fresh_copy",
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "unique",
+    }
+    with torch.no_grad(), Operations() as forbidden:
+        torch.tensor([1.0])
+        float(torch.ones(()) * 2)
+    assert {"lift_fresh", "_local_scalar_dense"} <= forbidden.names
 
 
 def test_features_stay_as_they_are_when_the_next_frame_comes(pair, grey):

@@ -58,6 +58,19 @@ def test_adapted_labels_lie_on_the_corners_of_a_shape():
     assert (np.diff(labels[:, 2]) <= 0).all()
 
 
+def test_steps_on_the_picture_bring_labels_closer_to_the_corners():
+    distances = {}
+    for steps in (0, 2):
+        gaps = []
+        for seed in range(4):
+            image, true = shape(seed=seed)
+            true = true[((true > 8) & (true < [SIZE[1] - 9, SIZE[0] - 9])).all(axis=1)]
+            labels = label_image(corner_heatmap, image, LabelConfig(warps=10, threshold=0.2, steps=steps))
+            gaps.append(np.linalg.norm(labels[:, None, :2] - true[None], axis=2).min(axis=0))
+        distances[steps] = np.median(np.concatenate(gaps))
+    assert distances[2] < 0.7 * distances[0]
+
+
 def test_labels_are_in_the_pixels_of_the_picture_whatever_size_it_is_labelled_at():
     image, corners = shape()
     large = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)

@@ -81,7 +81,7 @@ def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(tmp_pa
 
 
 def test_the_recipes_of_this_package_are_valid():
-    for name in ("default", "miniature"):
+    for name in ("default", "light", "miniature"):
         stages = recipe.plan(recipe.read(name, {"images": "somewhere", "out": "elsewhere"}))
         assert stages[0].kind == "shapes"
         assert stages[-1].kind == "joint"
@@ -103,7 +103,7 @@ def test_a_recipe_is_checked_whole_before_its_first_stage_begins(change, message
 
 
 def test_a_recipe_that_does_not_exist_is_told_which_ones_do():
-    assert "allowed is a YAML file or one of default, miniature" in train("run", "nothing", code=1).stderr
+    assert "allowed is a YAML file or one of default, light, miniature" in train("run", "nothing", code=1).stderr
 
 
 def test_settings_come_from_a_file_and_the_command_line_goes_before_it(tmp_path):

@@ -15,8 +15,8 @@ pytest.importorskip("lightning", reason="training needs the Python package light
 from superpoint_ros import weights
 from superpoint_ros.network import Architecture, SuperPointNet
 from superpoint_ros.training import config, loop, networks, stages
-from superpoint_ros.training.config import JointConfig, NetworkSizes, ShapesConfig
-from superpoint_ros.training.data import LabelledPictures, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.config import DetectorConfig, JointConfig, NetworkSizes, ShapesConfig
+from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
 from superpoint_ros.training.homographies import HomographyRange
 from superpoint_ros.training.monitor import views_picture
 from superpoint_ros.training.objectives import JointLoss, JointObjective, ShapesObjective
@@ -139,7 +139,7 @@ def always(path):
 
 def test_labels_move_with_the_views_of_their_pictures(labelled):
     source = LabelledPictures.read(*labelled, 160, always)
-    data = ViewsDataset(source, (64, 80), 3, 2, HomographyRange(rotation=30), seed=0)
+    data = PairsDataset(source, JointConfig(batch=3, size=(64, 80), ranges=HomographyRange(rotation=30)))
     batch = data[4]
     assert batch["pictures"].shape == (3, 1, 160, 160)
     objective = JointObjective(SuperPointNet(Architecture(*dataclasses.astuple(TINY))), (64, 80))
@@ -154,7 +154,7 @@ def test_labels_move_with_the_views_of_their_pictures(labelled):
 def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
     source = LabelledPictures.read(*labelled, 160, always)
     upright = HomographyRange(rotation=0, scale_min=1.0, perspective=0, shear=0)
-    data = ViewsDataset(source, (64, 80), 50, 1, upright, seed=0, crop_min=0.25)
+    data = ViewsDataset(source, DetectorConfig(batch=50, size=(64, 80), ranges=upright, crop_min=0.25))
     maps = data[0]["to_picture"][:, 0]
     height, width = source.sizes[0]
     scale, corner = maps[:, 0, 0], maps[:, :2, 2]
@@ -164,9 +164,12 @@ def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
     assert float(corner.std()) > 10
 
 
-def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labelled):
+@pytest.mark.parametrize("close", [0.0, 1.0])
+def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labelled, close):
     source = LabelledPictures.read(*labelled, 160, always)
-    batch = ViewsDataset(source, (64, 80), 3, 2, HomographyRange(rotation=20, scale_min=0.8), seed=0)[0]
+    ranges = HomographyRange(rotation=20, scale_min=0.8)
+    config = JointConfig(batch=3, size=(64, 80), ranges=ranges, close=close)
+    batch = PairsDataset(source, config)[0]
     maps = batch["to_picture"]
     pictures = batch["pictures"].float() / 255
     first, second = (warp(pictures, maps[:, i].float(), (64, 80)) for i in (0, 1))
@@ -177,12 +180,24 @@ def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labe
     assert float((again - first)[seen].abs().mean()) < 0.03
 
 
+def test_close_second_views_lie_within_the_first_and_are_as_many_as_asked(labelled):
+    source = LabelledPictures.read(*labelled, 160, always)
+    batch = PairsDataset(source, JointConfig(batch=200, size=(64, 80), close=0.3))[0]
+    maps = batch["to_picture"]
+    to_first = (torch.linalg.inv(maps[:, 0]) @ maps[:, 1]).float()
+    corners = torch.tensor([[0.0, 0.0], [79.0, 0.0], [79.0, 63.0], [0.0, 63.0]]).expand(200, -1, -1)
+    there = project(to_first, corners)
+    size = torch.tensor([79.0, 63.0])
+    within = ((there >= -1e-3) & (there <= size + 1e-3)).all(dim=2).all(dim=1)
+    still = (there - corners).norm(dim=2).amax(dim=1) < 40
+    assert 0.2 < float((within & still).float().mean()) < 0.45
+
+
 def test_an_epoch_shows_every_picture_once_whatever_the_number_of_processes(labelled):
     source = LabelledPictures.read(*labelled, 160, always)
     for world in (1, 2):
         sets = [
-            ViewsDataset(source, (64, 80), 2, 1, HomographyRange(), seed=3, rank=rank, world=world)
-            for rank in range(world)
+            ViewsDataset(source, DetectorConfig(batch=2, size=(64, 80), seed=3), rank, world) for rank in range(world)
         ]
         shown = [i for step in range(5 // world * 2) for data in sets for i in data._pictures(step).tolist()]
         for epoch in range(len(shown) // 5):
@@ -222,7 +237,7 @@ def test_joint_training_lowers_the_descriptor_loss_of_either_kind(tmp_path, labe
     )
     source = LabelledPictures.read(*labelled, 160, always)
     objective = JointObjective(networks.read(tmp_path / "shapes"), (64, 80), loss=settings.loss)
-    data = ViewsDataset(source, (64, 80), 2, 2, HomographyRange(rotation=5, scale_min=0.9), seed=0)
+    data = PairsDataset(source, JointConfig(batch=2, size=(64, 80), ranges=HomographyRange(rotation=5, scale_min=0.9)))
     loop.run(objective, lambda rank, world: data, settings, tmp_path / "joint.ckpt", Record())
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 

@@ -72,8 +72,13 @@ class JointConfig(DetectorConfig):
 
     Attributes:
         loss: which losses, and their weights.
+        close: share of the pairs whose second view lies within the first, as the next picture of a video would: it is
+            they that teach where exactly a keypoint is.
+        close_ranges: homographies from those second views to the first ones.
     """
 
+    close: float = 0.0
+    close_ranges: HomographyRange = HomographyRange(rotation=5, scale_min=0.8, perspective=0.05, shear=0.02)
     loss: JointLoss = field(default_factory=JointLoss)
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from superpoint_ros.network import CELL
 from superpoint_ros.pictures import pictures, read_grey
+from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_path
 from superpoint_ros.training.shapes.classes import draw
@@ -82,37 +83,24 @@ class LabelledPictures:
 class ViewsDataset(Dataset[dict[str, Tensor]]):
     """Batches of pictures with the homographies of their views, by number of the step.
 
-    A batch follows from the seed, the rank and the step alone: a resumed run sees what it would have seen.
+    A batch follows from the settings, the rank and the step alone: a resumed run sees what it would have seen.
 
     Args:
-        size: (height, width) of a view.
-        views: of each picture.
         rank, world: of this process among those that train together.
-        crop_min: least share of a picture's sides that its views are taken from; small parts give views that magnify.
     """
 
-    def __init__(
-        self,
-        source: LabelledPictures,
-        size: tuple[int, int],
-        batch: int,
-        views: int,
-        ranges: HomographyRange,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        crop_min: float = 1.0,
-    ) -> None:
-        self.source, self.size, self.batch, self.views, self.ranges = source, size, batch, views, ranges
-        self.seed, self.rank, self.world, self.crop_min = seed, rank, world, crop_min
+    views = 1
+    """How many of each picture."""
+
+    def __init__(self, source: LabelledPictures, config: DetectorConfig, rank: int = 0, world: int = 1) -> None:
+        self.source, self.config, self.rank, self.world = source, config, rank, world
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((self.seed, step, self.rank))
+        rng = np.random.default_rng((self.config.seed, step, self.rank))
         chosen = self._pictures(step)
         source = self.source
-        crops, offsets = (np.repeat(one, self.views, axis=0) for one in self._crops(rng, source.sizes[chosen]))
-        maps = random_homographies(rng, crops, self.size, self.ranges)
-        maps = (offsets @ maps).reshape(self.batch, self.views, 3, 3)
+        crops, offsets = self._crops(rng, source.sizes[chosen])
+        maps = offsets[:, None] @ self._maps(rng, crops)
         index = torch.from_numpy(chosen)
         order = torch.from_numpy(rng.permutation(source.points.shape[1]))
         return {
@@ -124,22 +112,50 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
             "step": torch.tensor(step),
         }
 
-    def _crops(self, rng: np.random.Generator, sizes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(B, V, 3, 3), from the views of parts of (B, 2) sizes to those parts."""
+        sizes = np.repeat(crops, self.views, axis=0)
+        maps = random_homographies(rng, sizes, self.config.size, self.config.ranges)
+        return maps.reshape(len(crops), self.views, 3, 3)
+
+    def _crops(
+        self, rng: np.random.Generator, sizes: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """A part of each picture, as (B, 2) sizes and (B, 3, 3) translations from it to the picture."""
-        share = np.exp(rng.uniform(np.log(self.crop_min), 0, (self.batch, 1)))
+        share = np.exp(rng.uniform(np.log(self.config.crop_min), 0, (len(sizes), 1)))
         crops = np.maximum(np.rint(sizes * share), np.minimum(sizes, CELL)).astype(np.int64)
-        offsets = np.tile(np.eye(3), (self.batch, 1, 1))
-        offsets[:, :2, 2] = (rng.uniform(0, 1, (self.batch, 2)) * (sizes - crops))[:, ::-1]
+        offsets = np.tile(np.eye(3), (len(sizes), 1, 1))
+        offsets[:, :2, 2] = (rng.uniform(0, 1, (len(sizes), 2)) * (sizes - crops))[:, ::-1]
         return crops, offsets
 
     def _pictures(self, step: int) -> NDArray[np.int64]:
         """Each epoch shows every picture once, in an order of its own, shared out among the processes."""
         count = len(self.source.sizes)
-        first = (step * self.world + self.rank) * self.batch
-        places = range(first, first + self.batch)
+        batch, seed = self.config.batch, self.config.seed
+        first = (step * self.world + self.rank) * batch
+        places = range(first, first + batch)
         epochs = {place // count for place in places}
-        shuffled = {epoch: np.random.default_rng((self.seed, epoch)).permutation(count) for epoch in epochs}
+        shuffled = {epoch: np.random.default_rng((seed, epoch)).permutation(count) for epoch in epochs}
         return np.array([shuffled[place // count][place % count] for place in places])
+
+
+class PairsDataset(ViewsDataset):
+    """Batches of pictures with the homographies of two views each; some second views lie close to the first."""
+
+    views = 2
+
+    def __init__(self, source: LabelledPictures, config: JointConfig, rank: int = 0, world: int = 1) -> None:
+        super().__init__(source, config, rank, world)
+        self._close, self._close_ranges = config.close, config.close_ranges
+
+    def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64]) -> NDArray[np.float64]:
+        maps = super()._maps(rng, crops)
+        if self._close:
+            size = self.config.size
+            nearby = maps[:, 0] @ random_homographies(rng, [size] * len(maps), size, self._close_ranges)
+            close = rng.uniform(size=len(maps)) < self._close
+            maps[close, 1] = nearby[close]
+        return maps
 
 
 class ShapesDataset(Dataset[dict[str, Any]]):

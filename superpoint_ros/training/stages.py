@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from superpoint_ros.files import write_text
 from superpoint_ros.network import Architecture, SuperPointNet
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
-from superpoint_ros.training.data import LabelledPictures, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
 from superpoint_ros.training.labels import LabelConfig, label_folder
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
@@ -59,10 +61,11 @@ def train_detector(
 ) -> int:
     """MagicPoint on labelled pictures. Returns the step reached."""
 
-    def objective(network: SuperPointNet) -> Objective:
-        return DetectorObjective(network, config.size, config.photometric)
+    def task(pictures: LabelledPictures, network: SuperPointNet) -> tuple[Objective, Data]:
+        objective = DetectorObjective(network, config.size, config.photometric)
+        return objective, partial(ViewsDataset, pictures, config)
 
-    return _train_on_labels(run, start_from, images, labels, config, chosen, 1, objective)
+    return _train_on_labels(run, start_from, images, labels, config, chosen, task)
 
 
 def train_joint(
@@ -75,10 +78,11 @@ def train_joint(
 ) -> int:
     """Detector and descriptor on warped pairs of labelled pictures. Returns the step reached."""
 
-    def objective(network: SuperPointNet) -> Objective:
-        return JointObjective(network, config.size, config.photometric, config.loss)
+    def task(pictures: LabelledPictures, network: SuperPointNet) -> tuple[Objective, Data]:
+        objective = JointObjective(network, config.size, config.photometric, config.loss)
+        return objective, partial(PairsDataset, pictures, config)
 
-    return _train_on_labels(run, start_from, images, labels, config, chosen, 2, objective)
+    return _train_on_labels(run, start_from, images, labels, config, chosen, task)
 
 
 def _train_on_labels(
@@ -88,10 +92,9 @@ def _train_on_labels(
     labels: Path,
     config: DetectorConfig,
     chosen: Chosen,
-    views: int,
-    objective: Callable[[SuperPointNet], Objective],
+    task: Callable[[LabelledPictures, SuperPointNet], tuple[Objective, Data]],
 ) -> int:
-    """A stage on labelled pictures, `views` of each; they are read only where there is something left to do."""
+    """A stage on labelled pictures, which are read only where there is something left to do."""
     _check_settings(run, config)
     reached = networks.reached(run / CHECKPOINT)
     if reached >= config.steps:
@@ -99,13 +102,8 @@ def _train_on_labels(
         return reached
     pictures = LabelledPictures.read(images, labels, config.longer_side, chosen, config.max_points, _bar("reading"))
     network = _start(start_from, pictures, config)
-
-    def dataset(rank: int, world: int) -> ViewsDataset:
-        return ViewsDataset(
-            pictures, config.size, config.batch, views, config.ranges, config.seed, rank, world, config.crop_min
-        )
-
-    return _run(run, objective(network), network, dataset, config)
+    objective, dataset = task(pictures, network)
+    return _run(run, objective, network, dataset, config)
 
 
 def label(
@@ -132,7 +130,7 @@ def _bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
 def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfig) -> SuperPointNet:
     """The network to go on from; the first views fix the statistics where it comes without them."""
     network = networks.read(source)
-    sample = ViewsDataset(pictures, config.size, 16, 1, config.ranges, config.seed)[0]
+    sample = ViewsDataset(pictures, replace(config, batch=16))[0]
     images, _ = DetectorObjective(network, config.size, config.photometric).prepare(sample)
     return networks.trainable(network, images).requires_grad_(True)
 
