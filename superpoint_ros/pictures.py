@@ -47,7 +47,9 @@ def resized(image: NDArray[np.uint8], longer_side: int) -> NDArray[np.uint8]:
         return image
     factor = longer_side / max(image.shape)
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8)
+    # Given by size, not by factor: then pixels go exactly where the ratio of the sizes says.
+    height, width = (max(round(side * factor), 1) for side in image.shape)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
 
 def _read(path: str | Path, flags: int) -> NDArray[np.uint8]:

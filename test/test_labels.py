@@ -65,7 +65,7 @@ def test_steps_on_the_picture_bring_labels_closer_to_the_corners():
         for seed in range(4):
             image, true = shape(seed=seed)
             true = true[((true > 8) & (true < [SIZE[1] - 9, SIZE[0] - 9])).all(axis=1)]
-            labels = label_image(corner_heatmap, image, LabelConfig(warps=10, threshold=0.2, steps=steps))
+            labels = label_image(corner_heatmap, image, LabelConfig(warps=10, threshold=0.2, corner_steps=steps))
             gaps.append(np.linalg.norm(labels[:, None, :2] - true[None], axis=2).min(axis=0))
         distances[steps] = np.median(np.concatenate(gaps))
     assert distances[2] < 0.7 * distances[0]

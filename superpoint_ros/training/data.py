@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from superpoint_ros.network import CELL
-from superpoint_ros.pictures import pictures, read_grey
+from superpoint_ros.pictures import pictures, read_grey, resized
 from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_path
@@ -69,10 +68,9 @@ class LabelledPictures:
         sizes = np.zeros((len(found), 2), np.int64)
         for i, path in enumerate(progress(found)):
             original = read_grey(path)
-            ratio = longer_side / max(original.shape)
-            sizes[i] = height, width = [max(round(side * ratio), 1) for side in original.shape]
-            how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-            squares[i, 0, :height, :width] = torch.from_numpy(cv2.resize(original, (width, height), interpolation=how))
+            small = resized(original, longer_side)
+            sizes[i] = height, width = small.shape
+            squares[i, 0, :height, :width] = torch.from_numpy(small)
             best = np.load(label_path(path, images, labels))[:max_points, :2]
             scale = np.array([width / original.shape[1], height / original.shape[0]])
             points[i, : len(best)] = torch.from_numpy(((best + 0.5) * scale - 0.5).astype(np.float32))

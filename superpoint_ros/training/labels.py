@@ -36,7 +36,7 @@ class LabelConfig:
         threshold: least mean probability of a label.
         nms_radius: labels are farther apart than this, in pixels.
         max_points: most labels per picture.
-        steps: of every label on the gradients of the picture in its full size, see `superpoint_ros.corners`.
+        corner_steps: of every label on the gradients of the picture in its full size, see `superpoint_ros.corners`.
         batch: warps in one forward pass.
         seed: of the random homographies.
     """
@@ -46,7 +46,7 @@ class LabelConfig:
     threshold: float = 0.015
     nms_radius: int = 4
     max_points: int = 600
-    steps: int = 2
+    corner_steps: int = 2
     batch: int = 16
     seed: int = 0
     homographies: HomographyRange = HomographyRange(rotation=40, scale_min=0.5, scale_max=1.2, outside=0.3)
@@ -102,7 +102,7 @@ def label_image(
     points = decoding.refine(heat, positions)[0][found].cpu().numpy()
     ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], np.float32)
     points = ((points + 0.5) * ratio - 0.5).astype(np.float32)
-    for _ in range(config.steps):
+    for _ in range(config.corner_steps):
         points = corners.approach_on_processor(image, points)
     points = points.clip(0, np.array([image.shape[1] - 1, image.shape[0] - 1], np.float32))
     return np.column_stack((points, scores[0][found].cpu().numpy())).astype(np.float32)
