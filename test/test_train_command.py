@@ -187,6 +187,7 @@ def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photo
              "stages.shapes.steps=4", "stages.detector.steps=3", "stages.joint.steps=3"]  # fmt: skip
     done = subprocess.run([*together, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["weights"] == str(tmp_path / "run" / "weights.safetensors")
     for stage, steps in (("shapes", 4), ("detector", 3), ("joint", 3)):
         assert step_of(tmp_path / "run" / stage) == steps
     assert len(list((tmp_path / "run" / "labels_again").glob("*.npy"))) == 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -67,9 +68,14 @@ def run(options: argparse.Namespace) -> int:
         "adapt": _adapt, "run": _recipe, "export": _export,
     }  # fmt: skip
     result = handlers[options.stage](options)
-    if result is not None:
+    if result is not None and _first_process():
         print(json.dumps(result))
     return 0
+
+
+def _first_process() -> bool:
+    """Whether to speak for all: torchrun and Lightning number their processes in the environment."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
 
 
 def _settings(kind: type[Any], options: argparse.Namespace) -> Any:
