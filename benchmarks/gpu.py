@@ -98,7 +98,9 @@ def readable(weights: str, folder: Path) -> str | Path:
         return weights
     import torch
 
-    path = ROOT / "superpoint_ros" / "weights" / "default.safetensors" if weights == "default" else Path(weights)
+    from superpoint_ros.weights import KNOWN
+
+    path = KNOWN[weights][0] if weights in KNOWN else Path(weights)
     if path.suffix != ".safetensors":
         return weights
     copy = folder / f"{path.stem}.pth"
@@ -123,13 +125,20 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def aims(results: dict[str, Any]) -> str:
-    """How the quickest of the package's subjects at 640x480 stand to its aims on an H100."""
+    """How the quickest of the package's subjects at 640x480 stand to its aims on an H100; the light weights are another
+    network, and have none."""
+    from superpoint_ros.benchmark.subjects import LIGHT
+
     lines = ["## Aims at 640x480 on an H100", ""]
     for case in results["cases"]:
         if (case["width"], case["height"]) != (640, 480) or case["batch"] not in (1, 8):
             continue
         groups = results["subjects"]
-        ours = {name: f for name, f in case["subjects"].items() if groups[name]["group"] == "superpoint_ros"}
+        ours = {
+            name: figures
+            for name, figures in case["subjects"].items()
+            if groups[name]["group"] == "superpoint_ros" and not name.startswith(LIGHT)
+        }
         if not ours:
             continue
         if case["batch"] == 1:

@@ -23,6 +23,7 @@ _FOLDER = Path(__file__).with_name("weights")
 
 KNOWN = {
     "default": (_FOLDER / "default.safetensors", "trained by this package, free for any use (model card beside it)"),
+    "light": (_FOLDER / "light.safetensors", "the same with a tenth of the computation, less accurate"),
 }
 """Known weights by name: their file and a line about them."""
 

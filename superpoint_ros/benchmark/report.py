@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from superpoint_ros.benchmark.subjects import PLAIN, TRANSFORMERS
+from superpoint_ros.benchmark.subjects import LIGHT, PLAIN, TRANSFORMERS
 
 Results = Mapping[str, Any]
 
@@ -36,6 +36,10 @@ def in_short(results: Results) -> list[str]:
     for peer in (TRANSFORMERS, PLAIN):
         if f"times_{peer}" in figures:
             lines.append(f"{name} is {figures[f'times_{peer}']:.1f} times as fast as {peer} at {here['label']}")
+    for light in (other for other in here["subjects"] if other.startswith(LIGHT)):
+        if f"times_{TRANSFORMERS}" in (quick := here["subjects"][light]):
+            times = quick[f"times_{TRANSFORMERS}"]
+            lines.append(f"{light} is {times:.1f} times as fast as {TRANSFORMERS} with the default weights")
     largest = max(single, key=lambda case: case["width"] * case["height"])
     if largest is not here:
         growth = largest["subjects"][name]["ms_per_megapixel"] / figures["ms_per_megapixel"]

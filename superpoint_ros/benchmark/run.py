@@ -18,13 +18,14 @@ from superpoint_ros.benchmark.ceiling import matrix_product_ceiling
 from superpoint_ros.benchmark.measure import Case, Samples, measure, summary
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.subjects import (
+    LIGHT,
     PLAIN,
     TRANSFORMERS,
     Candidate,
     Ours,
     Subject,
     candidates,
-    default_name,
+    default_way,
 )
 from superpoint_ros.decoding import Decoding
 
@@ -61,7 +62,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
     tell("compiling the networks")
     chosen = _chosen(plan, candidates(found, device, settings))
     built, left_out = _built(chosen)
-    default = default_name(found, device)
+    default = "-".join(default_way(found, device))
     ceiling = matrix_product_ceiling(device, plan.ceiling_seconds)
     results: dict[str, Any] = {
         "schema": SCHEMA,
@@ -170,9 +171,9 @@ def _reference(
     images = scene.frames(size, 4, plan.images)
     tell("stages")
     result: dict[str, Any] = {"width": width, "height": height, "stages": {}, "extras_left_out": {}}
-    operations = stages.operations(found.network.architecture, width, height)
     for name, subject in built.items():
         if isinstance(subject, Ours):
+            operations = stages.operations(subject.superpoint.weights.network.architecture, width, height)
             seconds = stages.stage_times(subject, images, max(3, plan.rounds), device)
             precision = results["subjects"][name]["precision"]
             ceiling = results["ceiling"].get(precision)
@@ -207,7 +208,7 @@ def _stage_figures(
 def _agreement(built: Mapping[str, Subject], images: list[scene.Image]) -> dict[str, float]:
     """Share of keypoints that have one of the reference's within a pixel, both ways; the reference is PyTorch float32,
     this package's or else the plain one."""
-    networks = {name: subject for name, subject in built.items() if not name.startswith("opencv-")}
+    networks = {name: subject for name, subject in built.items() if not name.startswith(("opencv-", LIGHT))}
     reference = next((name for name in ("pytorch-float32", PLAIN, TRANSFORMERS) if name in networks), None)
     if reference is None:
         return {}

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from superpoint_ros import runtimes
+from superpoint_ros import runtimes, weights
 from superpoint_ros.benchmark.plain import PlainSuperPoint
 from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.decoding import Decoding
@@ -28,6 +28,8 @@ from superpoint_ros.weights import Weights
 
 OURS, PEER, CLASSICAL = "superpoint_ros", "peer", "classical"
 TRANSFORMERS, PLAIN = "transformers", "plain-pytorch"
+LIGHT = "light-"
+"""How the names of subjects with the light weights begin."""
 _ON_CUDA = ("pytorch", "cuda_graph")
 
 
@@ -59,22 +61,17 @@ class Candidate:
     precision: str = ""
 
 
-def candidates(weights: Weights, device: torch.device, settings: Decoding | None = None) -> list[Candidate]:
-    """All subjects for a device, this package's first."""
+def candidates(used: Weights, device: torch.device, settings: Decoding | None = None) -> list[Candidate]:
+    """All subjects for a device, this package's first: every way to run `used`; beside the default weights the light
+    ones as `auto` and 8 bits run them."""
     rules = settings or Decoding()
-    found = []
-    for runtime in runtimes.RUNTIMES:
-        for precision in _precisions(runtime, device):
-            found.append(
-                Candidate(
-                    f"{runtime}-{precision}",
-                    OURS,
-                    lambda runtime=runtime, precision=precision: Ours(weights, device, rules, runtime, precision),  # type: ignore[misc]
-                    runtime,
-                    precision,
-                )
-            )
-    network = weights.network
+    ways = [(runtime, precision) for runtime in runtimes.RUNTIMES for precision in _precisions(runtime, device)]
+    found = [_ours("", used, way, device, rules) for way in ways]
+    if used.path == weights.KNOWN["default"][0]:
+        light = weights.load("light")
+        usual = default_way(light, device)
+        found += [_ours(LIGHT, light, way, device, rules) for way in ways if way in (usual, (usual[0], "int8"))]
+    network = used.network
     return [
         *found,
         Candidate(TRANSFORMERS, PEER, lambda: Transformers(network, device, rules), "pytorch", "float32"),
@@ -84,10 +81,14 @@ def candidates(weights: Weights, device: torch.device, settings: Decoding | None
     ]
 
 
-def default_name(weights: Weights, device: torch.device) -> str:
-    """Which of this package's subjects a user gets who chooses nothing."""
-    runtime = runtimes.create(weights.network, str(device))
-    return f"{runtime.name}-{runtime.precision}"
+def _ours(prefix: str, used: Weights, way: tuple[str, str], device: torch.device, rules: Decoding) -> Candidate:
+    return Candidate(prefix + "-".join(way), OURS, lambda: Ours(used, device, rules, *way), *way)
+
+
+def default_way(used: Weights, device: torch.device) -> tuple[str, str]:
+    """Runtime and precision that a user gets who chooses nothing."""
+    runtime = runtimes.create(used.network, str(device))
+    return runtime.name, runtime.precision
 
 
 def _precisions(runtime: str, device: torch.device) -> list[str]:
@@ -104,9 +105,9 @@ def _precisions(runtime: str, device: torch.device) -> list[str]:
 class Ours:
     """This package with one runtime and precision."""
 
-    def __init__(self, weights: Weights, device: torch.device, rules: Decoding, runtime: str, precision: str) -> None:
+    def __init__(self, used: Weights, device: torch.device, rules: Decoding, runtime: str, precision: str) -> None:
         self.superpoint = SuperPoint(
-            weights.path, device=str(device), runtime=runtime, precision=precision, **asdict(rules)
+            used.path, device=str(device), runtime=runtime, precision=precision, **asdict(rules)
         )
         # Where decoding is part of the runtime, the stage "network" holds both, and matching as well.
         self.decodes_apart = not isinstance(self.superpoint.runtime, runtimes.WholeRuntime)
