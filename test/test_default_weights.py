@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros import Frame, FrontEnd, Status, SuperPoint, weights
+from superpoint_ros.benchmark import stages
 from superpoint_ros.demo.flight import Flight
 from superpoint_ros.evaluation import pairs, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
@@ -17,18 +18,28 @@ def superpoint():
     return SuperPoint()
 
 
-def test_the_default_file_is_small_has_the_paper_s_form_and_states_its_licence():
-    found = weights.load("default")
+@pytest.mark.parametrize("name", ["default", "light"])
+def test_the_files_are_small_have_the_paper_s_form_and_state_their_licence(name):
+    found = weights.load(name)
     assert found.path.stat().st_size < 3_500_000
     assert found.network.architecture.norm == "none"
     assert found.network.architecture.descriptor_size == 256
     assert weights.metadata(found.path)["license"] == "Apache-2.0"
-    assert found.path.with_suffix(".md").is_file()
+    assert found.sha256[:12] in found.path.with_suffix(".md").read_text(encoding="utf-8")
+    assert found.ranges
 
 
-def test_the_default_weights_follow_a_flight_over_a_photograph(superpoint, photograph):
+def test_the_light_network_has_a_tenth_of_the_computation():
+    light, default = (
+        stages.operations(weights.load(name).network.architecture, 640, 480) for name in ("light", "default")
+    )
+    assert light <= 0.1 * default
+
+
+@pytest.mark.parametrize("name", ["default", "light"])
+def test_the_weights_follow_a_flight_over_a_photograph(name, photograph):
     flight = Flight(photograph)
-    front_end = FrontEnd(superpoint)
+    front_end = FrontEnd(SuperPoint(name))
     errors, ratios = [], []
     for i in range(12):
         result = front_end.process(Frame(round(i * 1e8), lambda t=i * 0.1: flight.frame(t)))
