@@ -21,7 +21,7 @@ from superpoint_ros.network import Architecture, SuperPointNet
 
 CPU = torch.device("cpu")
 SIZE = (320, 240)
-WHOLE_PIXELS = Decoding(subpixel=False, border=16)
+WHOLE_PIXELS = Decoding(subpixel=False, border=16, detection_threshold=0.0005)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_scene_is_the_same_every_time_and_has_enough_corners(built):
     first, again = scene.frames((640, 480), 1)[0], scene.frames((640, 480), 1)[0]
     assert first.shape == (480, 640, 3) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, again)
-    assert len(built["pytorch-float32"].extract([first])[0]) > 600
+    assert len(built["pytorch-float32"].extract([first])[0]) > 900
 
 
 def test_own_pictures_are_fitted_to_the_size(tmp_path, photograph):
@@ -81,7 +81,8 @@ def test_with_float32_and_equal_weights_all_find_the_same_keypoints(built, pair)
     found = {
         name: places(subject.extract(pair[:1])[0])
         for name, subject in built.items()
-        if name.endswith("-float32") or name in ("transformers", "plain-pytorch")
+        if not name.startswith(subjects.LIGHT)
+        and (name.endswith("-float32") or name in ("transformers", "plain-pytorch"))
     }
     expected = found["plain-pytorch"]
     assert len(expected) > 200 and len(found) >= 3

@@ -35,6 +35,8 @@ SCHEMA = 1
 Tell = Callable[[str], None]
 Keep = Callable[[dict[str, Any]], None]
 _SAME = 1.0  # pixel
+# Low, so that all of `max_keypoints` are found with any weights.
+_THRESHOLD = 0.0005
 _MARGIN = 16  # pixels
 
 
@@ -58,7 +60,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
     device = runtimes.choose_device(plan.device)
     begin = time.monotonic()
     found = weights.load(plan.weights)
-    settings = Decoding(max_keypoints=plan.max_keypoints)
+    settings = Decoding(max_keypoints=plan.max_keypoints, detection_threshold=_THRESHOLD)
     tell("compiling the networks")
     chosen = _chosen(plan, candidates(found, device, settings))
     built, left_out = _built(chosen)
