@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import Frame, FrontEnd, SuperPoint, runtimes
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, runtimes
 from superpoint_ros.benchmark import scene
 from superpoint_ros.benchmark.plain import PlainSuperPoint
 from superpoint_ros.decoding import Decoding
@@ -93,7 +93,7 @@ def test_pytorch_with_float32_is_no_slower_than_plain_pytorch():
 
 
 def test_decoding_costs_little_beside_the_network():
-    superpoint, clock = SuperPoint(device="cpu"), Clock()
+    superpoint, clock = SuperPoint(device="cpu", detection_threshold=0.0005), Clock()
     picture = scene.frames((640, 480), 1)[0]
     assert len(superpoint.extract(picture)) == 1000
     for _ in range(5):
@@ -127,7 +127,8 @@ def test_a_batch_costs_no_more_than_its_images():
 def result():
     """What the front end hands to a host for a picture with 1000 keypoints."""
     picture = scene.frames((640, 480), 1)[0]
-    return FrontEnd(SuperPoint(device="cpu")).process(Frame(1, lambda: picture))
+    settings = FrontEndSettings.from_parameters({"detection_threshold": 0.0005})
+    return FrontEnd(SuperPoint(device="cpu"), settings).process(Frame(1, lambda: picture))
 
 
 @pytest.mark.parametrize(("kind", "usual"), [("float32", 2), ("float16", 8)])
