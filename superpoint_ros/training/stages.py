@@ -60,12 +60,9 @@ def train_detector(
     chosen: Chosen = _trainable_pictures,
 ) -> int:
     """MagicPoint on labelled pictures. Returns the step reached."""
-
-    def task(pictures: LabelledPictures, network: SuperPointNet) -> tuple[Objective, Data]:
-        objective = DetectorObjective(network, config.size, config.photometric)
-        return objective, partial(ViewsDataset, pictures, config)
-
-    return _train_on_labels(run, start_from, images, labels, config, chosen, task)
+    objective = partial(DetectorObjective, size=config.size, photometric=config.photometric)
+    views = partial(ViewsDataset, config=config)
+    return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views)
 
 
 def train_joint(
@@ -77,12 +74,9 @@ def train_joint(
     chosen: Chosen = _trainable_pictures,
 ) -> int:
     """Detector and descriptor on warped pairs of labelled pictures. Returns the step reached."""
-
-    def task(pictures: LabelledPictures, network: SuperPointNet) -> tuple[Objective, Data]:
-        objective = JointObjective(network, config.size, config.photometric, config.loss)
-        return objective, partial(PairsDataset, pictures, config)
-
-    return _train_on_labels(run, start_from, images, labels, config, chosen, task)
+    objective = partial(JointObjective, size=config.size, photometric=config.photometric, loss=config.loss)
+    views = partial(PairsDataset, config=config)
+    return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views)
 
 
 def _train_on_labels(
@@ -92,7 +86,8 @@ def _train_on_labels(
     labels: Path,
     config: DetectorConfig,
     chosen: Chosen,
-    task: Callable[[LabelledPictures, SuperPointNet], tuple[Objective, Data]],
+    objective: Callable[[SuperPointNet], Objective],
+    views: Callable[..., Dataset[Any]],
 ) -> int:
     """A stage on labelled pictures, which are read only where there is something left to do."""
     _check_settings(run, config)
@@ -102,8 +97,11 @@ def _train_on_labels(
         return reached
     pictures = LabelledPictures.read(images, labels, config.longer_side, chosen, config.max_points, _bar("reading"))
     network = _start(start_from, pictures, config)
-    objective, dataset = task(pictures, network)
-    return _run(run, objective, network, dataset, config)
+
+    def dataset(rank: int, world: int) -> Dataset[Any]:
+        return views(pictures, rank=rank, world=world)
+
+    return _run(run, objective(network), network, dataset, config)
 
 
 def label(
