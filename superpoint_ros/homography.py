@@ -17,6 +17,9 @@ METHODS = {
 }
 """OpenCV's robust estimators by name; magsac is MAGSAC++ (Barath et al., 2020)."""
 
+# Where a match counts half in the refinement, as a share of the threshold.
+_HALF_WEIGHT = 1 / 3
+
 Points = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 
@@ -32,8 +35,9 @@ def estimate_homography(
 ) -> Homography:
     """The homography that most matches agree on, from pixels of the first image to pixels of the second.
 
-    The robust estimate is refined by least squares on the inliers' reprojection error in the second image. Few or
-    degenerate points give a status, never an exception.
+    The robust estimate is refined on the inliers' reprojection error in the second image, by least squares under
+    Cauchy's weights: a match a third of the threshold off counts half. Few or degenerate points give a status, never
+    an exception.
 
     Args:
         method: one of `METHODS`.
@@ -73,7 +77,7 @@ def homography_from_points(
         return Homography.failed(Status.NO_CONSENSUS, count)
     matrix, inliers = refined
     residuals, jacobian = _residuals(matrix, source[inliers], target[inliers])
-    covariance = _covariance(residuals, jacobian)
+    covariance = _covariance(residuals, jacobian, _weights(residuals, threshold))
     if covariance is None:
         return Homography.failed(Status.NO_CONSENSUS, count)
     rmse = float(np.sqrt((residuals**2).sum() / np.count_nonzero(inliers)))
@@ -97,7 +101,7 @@ def _side(matrix: Matrix, source: Points) -> float:
 def _refine_on_inliers(
     estimate: Matrix, source: Points, target: Points, threshold: float, fewest: int
 ) -> tuple[Matrix, NDArray[np.bool_]] | None:
-    """Alternate inlier selection and least squares; None where no sound homography is left."""
+    """Alternate inlier selection and weighted least squares; None where no sound homography is left."""
     matrix = _scaled(estimate)
     if matrix is None:
         return None
@@ -105,7 +109,7 @@ def _refine_on_inliers(
     for _ in range(3):
         if np.count_nonzero(inliers) < fewest or _degenerate(source[inliers]) or _degenerate(target[inliers]):
             return None
-        better = _least_squares(matrix, source[inliers], target[inliers])
+        better = _least_squares(matrix, source[inliers], target[inliers], threshold)
         if better is None:
             break
         again = reprojection_error(better, source, target) <= threshold
@@ -148,22 +152,34 @@ def _residuals(matrix: Matrix, source: Points, target: Points) -> tuple[Matrix, 
     return residuals, rows
 
 
-def _least_squares(matrix: Matrix, source: Points, target: Points, iterations: int = 8) -> Matrix | None:
-    """Gauss-Newton on the reprojection error; the columns are scaled because h13 and h31 differ by many orders."""
+def _weights(residuals: Matrix, threshold: float) -> Matrix:
+    """Cauchy's weights of the (M,) points that residuals (2M,) belong to."""
+    squared = (residuals.reshape(-1, 2) ** 2).sum(axis=1)
+    return np.asarray(1 / (1 + squared / (threshold * _HALF_WEIGHT) ** 2))
+
+
+def _least_squares(
+    matrix: Matrix, source: Points, target: Points, threshold: float, iterations: int = 10
+) -> Matrix | None:
+    """Gauss-Newton on the reprojection error, weighted anew before each step; the columns are scaled because h13 and
+    h31 differ by many orders."""
     for _ in range(iterations):
         residuals, jacobian = _residuals(matrix, source, target)
+        root = np.repeat(np.sqrt(_weights(residuals, threshold)), 2)
+        jacobian = jacobian * root[:, None]
         scale = np.linalg.norm(jacobian, axis=0)
         if not np.isfinite(jacobian).all() or not (scale > 0).all():
             return None
-        step = np.linalg.lstsq(jacobian / scale, -residuals, rcond=None)[0] / scale
+        step = np.linalg.lstsq(jacobian / scale, -residuals * root, rcond=None)[0] / scale
         matrix = matrix + np.append(step, 0).reshape(3, 3)
-        if np.abs(step * scale).max() < 1e-6 * np.sqrt(len(source)):
+        if np.abs(step * scale).max() < 1e-4 * np.sqrt(len(source)):
             break
     return _scaled(matrix)
 
 
-def _covariance(residuals: Matrix, jacobian: Matrix) -> Matrix | None:
-    """Covariance of h11 ... h32: the residuals' variance times the inverse of J^T J."""
+def _covariance(residuals: Matrix, jacobian: Matrix, weights: Matrix) -> Matrix | None:
+    """Covariance of h11 ... h32: the inverse of J^T J times the variance of a weighted fit (Huber, 1981, section 7.6;
+    the mean slope of the weighted residual is that of the squared weights)."""
     freedom = max(len(residuals) - 8, 1)
     scale = np.linalg.norm(jacobian, axis=0)
     if not (scale > 0).all():
@@ -172,4 +188,6 @@ def _covariance(residuals: Matrix, jacobian: Matrix) -> Matrix | None:
     if np.linalg.cond(normal) > 1e14:
         return None
     inverse = np.linalg.inv(normal) / np.outer(scale, scale)
-    return np.asarray((inverse + inverse.T) / 2 * float(residuals @ residuals) / freedom)
+    weighted = residuals * np.repeat(weights, 2)
+    variance = float(weighted @ weighted) / freedom / float(np.mean(weights**2)) ** 2
+    return np.asarray((inverse + inverse.T) / 2 * variance)

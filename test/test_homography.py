@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -70,10 +71,27 @@ def test_inliers_and_rmse_are_those_of_the_matrix_returned(seed):
     assert found.rmse == pytest.approx(np.sqrt((error[found.inliers] ** 2).mean()), rel=1e-6)
 
 
-def test_the_covariance_is_what_repeated_measurements_scatter_by():
-    source, sigma, estimates, predicted = scattered(16, seed=3), 0.4, [], []
+def test_matches_that_are_a_little_off_move_the_homography_less_than_least_squares_lets_them():
+    weighted, plain = [], []
+    for seed in range(20):
+        source = scattered(120, seed=seed)
+        random = np.random.default_rng(seed)
+        target = project(TURN, source) + random.normal(scale=0.2, size=source.shape)
+        target[:40] += random.uniform(-2, 2, (40, 2))
+        found = homography_from_points(source, target, threshold=3.0)
+        weighted.append(corner_error(found.matrix, TURN))
+        plain.append(corner_error(cv2.findHomography(source[found.inliers], target[found.inliers])[0], TURN))
+    assert np.median(weighted) < 0.6 * np.median(plain)
+
+
+# Half of the matches may be five times as far off as the others.
+@pytest.mark.parametrize("spread", [1, 5])
+def test_the_covariance_is_what_repeated_measurements_scatter_by(spread):
+    count = 16 * spread
+    source, estimates, predicted = scattered(count, seed=3), [], []
     exact = project(TURN, source)
     random = np.random.default_rng(3)
+    sigma = 0.4 / spread * np.where(random.permutation(count) % 2, spread, 1)[:, None]
     for _ in range(200):
         found = homography_from_points(source, exact + random.normal(scale=sigma, size=exact.shape), threshold=5.0)
         assert found.inliers.all()
