@@ -161,9 +161,10 @@ class SuperPoint:
             with clock.stage("decode features"):
                 return list(_collect(extracted, [image.shape[:2] for image in images], size))
         with clock.stage("network"), torch.inference_mode():
+            batch = batch.to(self.runtime.device)  # once: the network and the refinement of keypoints take it
             heat, descriptors = self.runtime(batch)
         with clock.stage("decode features"), torch.inference_mode():
-            decoded = decode_maps(heat, descriptors, batch.to(heat.device), size, settings)
+            decoded = decode_maps(heat, descriptors, batch, size, settings)
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
             extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)

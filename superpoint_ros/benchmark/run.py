@@ -25,7 +25,6 @@ from superpoint_ros.benchmark.subjects import (
     Ours,
     Subject,
     candidates,
-    default_way,
 )
 from superpoint_ros.decoding import Decoding
 
@@ -64,7 +63,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
     tell("compiling the networks")
     chosen = _chosen(plan, candidates(found, device, settings))
     built, left_out = _built(chosen)
-    default = "-".join(default_way(found, device))
+    default = runtimes.create(found.network, str(device))
     ceiling = matrix_product_ceiling(device, plan.ceiling_seconds)
     results: dict[str, Any] = {
         "schema": SCHEMA,
@@ -73,7 +72,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
         "rules": vars(settings),
         "rounds": plan.rounds,
         "pictures": str(plan.images or "drawn scene"),
-        "default": default,
+        "default": f"{default.name}-{default.precision}",
         "subjects": {c.name: {"group": c.group, "runtime": c.runtime, "precision": c.precision} for c in chosen},
         "left_out": left_out,
         "cases": [],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import cv2
@@ -63,14 +64,13 @@ class Candidate:
 
 def candidates(used: Weights, device: torch.device, settings: Decoding | None = None) -> list[Candidate]:
     """All subjects for a device, this package's first: every way to run `used`; beside the default weights the light
-    ones as `auto` and 8 bits run them."""
+    ones in the runtime that `auto` takes. Nothing is built yet."""
     rules = settings or Decoding()
     ways = [(runtime, precision) for runtime in runtimes.RUNTIMES for precision in _precisions(runtime, device)]
-    found = [_ours("", used, way, device, rules) for way in ways]
+    found = [_ours("", used.path, way, device, rules) for way in ways]
     if used.path == weights.KNOWN["default"][0]:
-        light = weights.load("light")
-        usual = default_way(light, device)
-        found += [_ours(LIGHT, light, way, device, rules) for way in ways if way in (usual, (usual[0], "int8"))]
+        usual = runtimes.choose_runtime("auto", device)
+        found += [_ours(LIGHT, "light", way, device, rules) for way in ways if way[0] == usual]
     network = used.network
     return [
         *found,
@@ -81,14 +81,8 @@ def candidates(used: Weights, device: torch.device, settings: Decoding | None = 
     ]
 
 
-def _ours(prefix: str, used: Weights, way: tuple[str, str], device: torch.device, rules: Decoding) -> Candidate:
-    return Candidate(prefix + "-".join(way), OURS, lambda: Ours(used, device, rules, *way), *way)
-
-
-def default_way(used: Weights, device: torch.device) -> tuple[str, str]:
-    """Runtime and precision that a user gets who chooses nothing."""
-    runtime = runtimes.create(used.network, str(device))
-    return runtime.name, runtime.precision
+def _ours(prefix: str, path: str | Path, way: tuple[str, str], device: torch.device, rules: Decoding) -> Candidate:
+    return Candidate(prefix + "-".join(way), OURS, lambda: Ours(path, device, rules, *way), *way)
 
 
 def _precisions(runtime: str, device: torch.device) -> list[str]:
@@ -105,10 +99,8 @@ def _precisions(runtime: str, device: torch.device) -> list[str]:
 class Ours:
     """This package with one runtime and precision."""
 
-    def __init__(self, used: Weights, device: torch.device, rules: Decoding, runtime: str, precision: str) -> None:
-        self.superpoint = SuperPoint(
-            used.path, device=str(device), runtime=runtime, precision=precision, **asdict(rules)
-        )
+    def __init__(self, path: str | Path, device: torch.device, rules: Decoding, runtime: str, precision: str) -> None:
+        self.superpoint = SuperPoint(path, device=str(device), runtime=runtime, precision=precision, **asdict(rules))
         # Where decoding is part of the runtime, the stage "network" holds both, and matching as well.
         self.decodes_apart = not isinstance(self.superpoint.runtime, runtimes.WholeRuntime)
 

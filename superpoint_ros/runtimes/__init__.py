@@ -54,8 +54,8 @@ class Runtime(Protocol):
     precision: str
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, H, W) uint8 on the processor, sides multiples of 8 -> heat map (B, H, W) float32 and the network's
-        descriptors (B, D, H/8, W/8). Both may be overwritten by the next call."""
+        """(B, 1, H, W) uint8 on the device or the processor, sides multiples of 8 -> heat map (B, H, W) float32 and the
+        network's descriptors (B, D, H/8, W/8). Both may be overwritten by the next call."""
 
 
 @runtime_checkable
@@ -84,11 +84,8 @@ def create(
     Raises:
         RuntimeChoiceError: if a choice is unknown or not available on this machine.
     """
-    if runtime not in ("auto", *RUNTIMES):
-        raise RuntimeChoiceError(f"runtime '{runtime}' is unknown, allowed is one of auto, {', '.join(RUNTIMES)}")
     chosen = choose_device(device)
-    if runtime == "auto":
-        runtime = "openvino" if chosen.type == "cpu" and _installed("openvino") else "pytorch"
+    runtime = choose_runtime(runtime, chosen)
     if runtime == "cuda_graph":
         if chosen.type != "cuda":
             raise RuntimeChoiceError(f"runtime 'cuda_graph' is for the device cuda, not for '{chosen}'")
@@ -141,6 +138,19 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise RuntimeChoiceError(f"device '{name}' is not in this machine, PyTorch sees {count} CUDA devices")
     return device
+
+
+def choose_runtime(name: str, device: torch.device) -> str:
+    """The runtime called auto or one of `RUNTIMES`; `auto` takes the fastest that is installed for the device.
+
+    Raises:
+        RuntimeChoiceError: if it is none of these.
+    """
+    if name == "auto":
+        return "openvino" if device.type == "cpu" and _installed("openvino") else "pytorch"
+    if name not in RUNTIMES:
+        raise RuntimeChoiceError(f"runtime '{name}' is unknown, allowed is one of auto, {', '.join(RUNTIMES)}")
+    return name
 
 
 def choose_precision(name: str, device: torch.device) -> str:
