@@ -126,7 +126,7 @@ class DetectorObjective(_DetectionObjective):
         valid = batch["labelled"].repeat_interleave(count, dim=0) & views.inside(points, self.size)
         images = views.warp(pictures, maps.float(), self.size, _OVERSAMPLE)
         images = augment(images, _generator(batch, images.device), self.photometric)
-        return images, {**batch, "points": points, "valid": valid}
+        return images, {**batch, "images": images, "points": points, "valid": valid}
 
 
 class JointObjective(DetectorObjective):
@@ -158,7 +158,8 @@ class JointObjective(DetectorObjective):
         loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
         if weights.localisation or weights.repetition:
             heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
-            result["localisation"], repetition, result["repeated"] = detector_losses.agreement(heat, across)
+            images = truth["images"].unflatten(0, (-1, 2)).squeeze(2)
+            result["localisation"], repetition, result["repeated"] = detector_losses.agreement(heat, images, across)
             grown = min(float(truth["step"]) / max(weights.ramp, 1), 1.0)
             loss = loss + grown * (weights.localisation * result["localisation"] + weights.repetition * repetition)
         return {"loss": loss, **{name: value.detach() for name, value in result.items()}}

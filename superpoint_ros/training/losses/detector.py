@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from superpoint_ros import decoding
+from superpoint_ros import corners, decoding
 from superpoint_ros.network import CELL
 from superpoint_ros.training.views import inside, project
 
@@ -47,17 +47,18 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def agreement(
-    heat: Tensor, across: Tensor, count: int = 100, reach: float = 3.0, close: float = 1.5
+    heat: Tensor, images: Tensor, across: Tensor, count: int = 100, reach: float = 3.0, close: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """How well two views agree on the keypoints that the decoder finds in them.
 
-    Keypoints that are each other's nearest within `reach` pixels are drawn together, through the refinement to
-    fractions of a pixel: that is what localisation error measures. And the probability of a keypoint rises where the
+    Keypoints that are each other's nearest within `reach` pixels are drawn together, through the refinement on heat map
+    and image: that is what localisation error measures. And the probability of a keypoint rises where the
     other view found it within `close` pixels, and falls where it did not, relative to the mean (a policy gradient as in
     DISK, Tyszkiewicz et al., 2020, with repetition as the reward).
 
     Args:
         heat: (B, 2, H, W) float32 keypoint probabilities of the two views.
+        images: (B, 2, H, W) float in 0..1, the views.
         across: (B, 3, 3), from pixels of the first views to those of the second.
         count: most keypoints per view.
 
@@ -69,10 +70,10 @@ def agreement(
     size = (heat.shape[-2], heat.shape[-1])
     settings = decoding.Decoding(count, detection_threshold=0.005, border=4)
     chosen, refined = [], []
-    for view in heat.unbind(dim=1):
+    for view, image in zip(heat.unbind(dim=1), _grey_levels(images).split(1, dim=1), strict=True):
         positions, scores = decoding.pick(view.detach(), settings)
         chosen.append((positions, scores > 0))
-        refined.append(decoding.refine(view, positions))
+        refined.append(corners.approach(image, decoding.refine(view, positions)))
     back = torch.linalg.inv(across)
     localisation, repetition, shares = [], [], []
     for source, target, homography in ((0, 1, across), (1, 0, back)):
@@ -97,3 +98,7 @@ def agreement(
         shares.append(share)
     first, second, third = (torch.stack(values).mean() for values in (localisation, repetition, shares))
     return first, second, third
+
+
+def _grey_levels(images: Tensor) -> Tensor:
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
