@@ -154,8 +154,12 @@ class FrontEnd:
         self.configure(settings or FrontEndSettings.from_parameters({}))
 
     def configure(self, settings: FrontEndSettings) -> None:
-        """Use other settings from the next frame on; from any thread."""
-        self.superpoint.configure(**settings.extraction)
+        """Use other settings, all of them from the next frame on; from any thread.
+
+        Raises:
+            ValueError: in one sentence, if one is out of range; then nothing changes.
+        """
+        self.superpoint.check(**settings.extraction)
         self.settings = settings
 
     @property
@@ -261,6 +265,8 @@ class FrontEnd:
         clock, settings = self.stopwatch, self.settings
         with clock.stage("decode"):
             image = frame.decode()
+        # Here and not in `configure`, or a frame in work might be extracted by one and matched by another setting.
+        self.superpoint.configure(**settings.extraction)
         features = self.superpoint.extract(image, clock)
         reference, stamp = camera.features, camera.stamp
         broken = _continuity(frame.stamp, features, stamp, reference, settings.max_gap)

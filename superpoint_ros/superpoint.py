@@ -106,9 +106,16 @@ class SuperPoint:
         Raises:
             ValueError: if a value is out of range.
         """
+        self.settings = self._changed(changes)
+
+    def check(self, **changes: Any) -> None:
+        """Raise what `configure` would raise, and change nothing."""
+        self._changed(changes)
+
+    def _changed(self, changes: dict[str, Any]) -> Extraction:
         settings = replace(self.settings, **changes)
         _check(settings)
-        self.settings = settings
+        return settings
 
     def extract(self, image: NDArray[np.uint8], clock: Clock | None = None) -> Features:
         """Features of one image of (H, W) grey or (H, W, 3) BGR uint8, any size of at least 16 x 16.

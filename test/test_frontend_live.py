@@ -25,6 +25,9 @@ class Gate:
     def configure(self, **settings):
         self.settings = settings
 
+    def check(self, **settings):
+        pass
+
     def extract(self, image, clock):
         self.busy.release()
         assert self.go.acquire(timeout=PATIENCE)
@@ -227,6 +230,7 @@ def test_settings_from_another_thread_hold_from_the_next_frame_on(front_end, gat
     changing.start()
     changing.join(PATIENCE)  # does not wait for the frame in work
     assert not changing.is_alive() and not results
+    assert gate.settings["max_keypoints"] == SETTINGS.extraction["max_keypoints"]
     gate.open()
     assert front_end.drain(PATIENCE)
     front_end.submit(frame(2))

@@ -67,10 +67,22 @@ def test_a_grey_picture_and_its_copy_in_three_channels_have_the_same_features(su
     assert_same(first, second)
 
 
+class Watched:
+    """A runtime that keeps what it is given."""
+
+    def __init__(self, runtime):
+        self.runtime, self.device, self.seen = runtime, runtime.device, []
+
+    def __call__(self, images):
+        self.seen.append(images)
+        return self.runtime(images)
+
+
 def test_colour_is_read_as_bgr(superpoint, photograph):
-    seen, runtime, image = [], superpoint.runtime, picture(photograph, (64, 96))
-    superpoint.runtime = lambda images: seen.append(images) or runtime(images)
+    image = picture(photograph, (64, 96))
+    superpoint.runtime = Watched(superpoint.runtime)
     superpoint.extract(image)
+    seen = superpoint.runtime.seen
     expected = image.astype(float) @ (0.114, 0.587, 0.299)
     assert seen[0].shape == (1, 1, 64, 96)
     np.testing.assert_allclose(seen[0][0, 0].numpy(), expected, atol=1)
@@ -91,9 +103,10 @@ def test_nothing_is_found_in_the_padding(superpoint, grey, size):
 
 
 def test_the_padding_repeats_the_last_row_and_column_so_that_no_edge_is_invented(superpoint, grey):
-    seen, runtime, image = [], superpoint.runtime, picture(grey, (17, 21))
-    superpoint.runtime = lambda images: seen.append(images) or runtime(images)
+    image = picture(grey, (17, 21))
+    superpoint.runtime = Watched(superpoint.runtime)
     superpoint.extract(image)
+    seen = superpoint.runtime.seen
     np.testing.assert_array_equal(seen[0][0, 0].numpy(), np.pad(image, ((0, 7), (0, 3)), mode="edge"))
 
 
@@ -132,6 +145,8 @@ def test_a_batch_larger_than_one_forward_pass_and_an_empty_one_work(superpoint, 
 
 class BrightPixels:
     """A runtime whose network sees keypoints where a picture is bright, so that it is known where they must be."""
+
+    device = torch.device("cpu")
 
     def __call__(self, images):
         cells = torch.nn.functional.pixel_unshuffle(images.float() / 255, 8)
