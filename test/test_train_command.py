@@ -26,6 +26,8 @@ COMMAND = [sys.executable, "-m", "superpoint_ros", "train"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 SHAPES = ["batch=2", "size=[48,64]", "accelerator=cpu", "precision=32-true", "network.encoder=[8,8,8,8,16,16,16,16]",
           "network.detector=32", "network.descriptor=32", "network.descriptor_size=24"]  # fmt: skip
+TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+            "--master-port", "29517", "-m", "superpoint_ros", "train"]  # fmt: skip
 
 
 def train(*words, code=0, **options):
@@ -181,11 +183,9 @@ def test_a_disk_that_is_full_is_named_and_leaves_the_last_checkpoint(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photographs):
-    together = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-                "--master-port", "29517", "-m", "superpoint_ros", "train"]  # fmt: skip
     words = ["run", "miniature", f"images={photographs}", f"out={tmp_path / 'run'}", "devices=2", "strategy=ddp",
              "stages.shapes.steps=4", "stages.detector.steps=3", "stages.joint.steps=3"]  # fmt: skip
-    done = subprocess.run([*together, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    done = subprocess.run([*TOGETHER, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["weights"] == str(tmp_path / "run" / "weights.safetensors")
     for stage, steps in (("shapes", 4), ("detector", 3), ("joint", 3)):
@@ -214,6 +214,19 @@ def test_adaptation_shows_before_and_after_on_the_part_held_out(tmp_path, photog
     labelled = {path.name.removesuffix(".npy") for path in (tmp_path / "run" / "labels").glob("*.npy")}
     assert labelled == {f"{i:02d}.png" for i in range(9)}
     train(*words[:-1], "joint.accelerator=cpu", "held_out=1.0", code=1)
+
+
+@pytest.mark.slow
+def test_two_processes_adapt_together_and_one_of_them_measures(tmp_path, photographs, tiny_weights):
+    words = ["adapt", photographs, tmp_path / "run", f"weights={tiny_weights}", "held_out=0.25", "label.warps=3",
+             "label.longer_side=160", "label.threshold=0.0", "joint.steps=3", "joint.batch=2", "joint.size=[64,64]",
+             "joint.longer_side=160", "joint.precision=32-true", "joint.accelerator=cpu", "joint.devices=2",
+             "joint.strategy=ddp"]  # fmt: skip
+    done = subprocess.run([*TOGETHER, *map(str, words)], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["held_out"] == 3
+    assert done.stderr.count("frames held out") == 1
+    assert len(list((tmp_path / "run" / "labels").glob("*.npy"))) == 9
 
 
 def test_shapes_can_be_looked_at_without_training(tmp_path):

@@ -158,6 +158,8 @@ def _adapt(options: argparse.Namespace) -> dict[str, Any] | None:
     if settings is None:
         return None
     result = adapt(options.images, options.out, settings, _measure)
+    if result.before is None:
+        return None
     _print_comparison(result.before, result.after)
     return {
         "weights": str(result.weights),

@@ -51,7 +51,8 @@ class AdaptConfig:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What came of it: the weights file, and what `measure` said before and after on the frames held out."""
+    """What came of it: the weights file, and what `measure` said before and after on the frames held out, which is None
+    in all processes but the first."""
 
     weights: Path
     held_out: int
@@ -88,4 +89,6 @@ def adapt(source: Path, out: Path, config: AdaptConfig, measure: Measure) -> Ada
     if processes.is_global_zero:
         weights.save(networks.read(out / "joint"), target, {"license": config.license})
     processes.barrier()
+    if not processes.is_global_zero:
+        return Adapted(target, kept, None, None)
     return Adapted(target, kept, measure(config.weights, sorted(aside)), measure(target, sorted(aside)))
