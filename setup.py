@@ -10,7 +10,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r"<version>(.+)</version>", (HERE / "package.xml").read_text(encoding="utf-8"))[1]
 SHARE = "share/superpoint_ros"
-DDS = ["cyclonedds>=0.10.5", "rosbags>=0.10"]
+BAGS = ["rosbags>=0.10"]
+DDS = ["cyclonedds>=0.10.5", *BAGS]
 OPENVINO = ["openvino>=2024.4"]
 ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]
 
@@ -44,6 +45,7 @@ setup(
     ],
     extras_require={
         "standalone": DDS,
+        "bag": BAGS,
         "bench": [*DDS, *ONNX, *OPENVINO, "matplotlib>=3.8", "transformers>=4.50"],
         "demo": [*DDS, "scikit-image>=0.22"],
         "openvino": OPENVINO,
@@ -52,7 +54,7 @@ setup(
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.10"],
-        "train": ["lightning>=2.2", "pydantic>=2.5", "rosbags>=0.10", "tensorboard>=2.12", "tqdm>=4.60"],
+        "train": ["lightning>=2.2", "pydantic>=2.5", *BAGS, "tensorboard>=2.12", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
         "test": [
             *ONNX,

@@ -28,6 +28,42 @@ def is_bag(path: str | Path) -> bool:
     return (path.is_file() and path.suffix in _ENDINGS) or (path / "metadata.yaml").is_file()
 
 
+class Recording:
+    """A recording open for reading.
+
+    Attributes:
+        types: the type of every topic's messages, by the topic's name.
+    """
+
+    def __init__(self, path: Path, reader: Any) -> None:
+        self._path, self._reader = path, reader
+        self.types: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
+
+    def image_topic(self, name: str = "") -> str:
+        """The topic of this name, which may be empty where the recording holds one image topic only.
+
+        Raises:
+            ValueError: in one sentence, if it is not among the image topics.
+        """
+        held = sorted(topic for topic, type_ in self.types.items() if type_ in _IMAGES)
+        if not held:
+            raise ValueError(f"bag '{self._path}' holds no image topic")
+        if name not in held and (name or len(held) > 1):
+            asked = f"topic '{name}' is not among the image topics" if name else "a topic must be named, it holds"
+            raise ValueError(f"bag '{self._path}': {asked} {', '.join(held)}")
+        return name or held[0]
+
+    def count(self, topic: str) -> int:
+        """How many messages of a topic it holds."""
+        return sum(c.msgcount for c in self._reader.connections if c.topic == topic)
+
+    def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
+        """Topic, time of recording in nanoseconds and message, in the recording's order."""
+        chosen = [c for c in self._reader.connections if c.topic in topics]
+        for connection, stamp, data in self._reader.messages(chosen):
+            yield connection.topic, stamp, self._reader.deserialize(data, connection.msgtype)
+
+
 def images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Frames of one image topic of a recording, in its order; broken ones are named in the log and left out.
 
@@ -40,34 +76,33 @@ def images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArray[np.
     Raises:
         ValueError: in one sentence, if the recording cannot be read or the topic is not in it.
     """
-    with _opened(Path(path)) as reader:
-        held = {c.topic: c for c in reader.connections if c.msgtype in _IMAGES}
-        if not held:
-            raise ValueError(f"bag '{path}' holds no image topic")
-        if topic not in held and (topic or len(held) > 1):
-            asked = f"topic '{topic}' is not among the image topics" if topic else "a topic must be named, it holds"
-            raise ValueError(f"bag '{path}': {asked} {', '.join(sorted(held))}")
-        topic = topic or next(iter(held))
-        decode: Any = _IMAGES[held[topic].msgtype]
-        for connection, stamp, data in reader.messages([c for c in reader.connections if c.topic == topic]):
+    with opened(path) as recording:
+        topic = recording.image_topic(topic)
+        decode: Any = _IMAGES[recording.types[topic]]
+        for _, stamp, message in recording.messages(topic):
             try:
-                yield stamp, decode(reader.deserialize(data, connection.msgtype))
+                yield stamp, decode(message)
             except ImageError as error:
                 _log.warning("frame at %d ns of '%s' is left out: %s", stamp, topic, error)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: str | Path) -> Iterator[Recording]:
+    """A recording, to be read within the `with` block.
+
+    Raises:
+        ValueError: in one sentence, if it cannot be read.
+    """
     from rosbags.highlevel import AnyReader, AnyReaderError
     from rosbags.typesys import Stores, get_typestore
 
     # rosbags takes a ROS 2 recording as a folder or as its file, a ROS 1 bag as its file.
     try:
-        reader = AnyReader([path], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+        reader = AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         reader.open()
     except (AnyReaderError, OSError, AssertionError) as error:
         raise ValueError(f"bag '{path}' cannot be read: {error}") from error
     try:
-        yield reader
+        yield Recording(Path(path), reader)
     finally:
         reader.close()

@@ -14,13 +14,15 @@ COMMANDS = {
     "detector": "run the detector as a ROS 2 node without a ROS 2 install",
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "write the features of pictures to files",
+    "bag": "write what the detector finds in every frame of a recording",
     "train": "train the network",
     "evaluate": "measure features on the benchmarks of the field, beside classical ones",
     "bench": "measure speed, memory and messages beside other implementations",
     "weights": "list, inspect, convert and calibrate weights files",
 }
 
-EXTRAS = {"detector": "standalone", "demo": "demo", "train": "train", "evaluate": "evaluate", "bench": "bench"}
+EXTRAS = {"detector": "standalone", "demo": "demo", "bag": "bag", "train": "train", "evaluate": "evaluate",
+          "bench": "bench"}  # fmt: skip
 """What to install for the commands that need more than the package itself."""
 
 

@@ -1,4 +1,4 @@
-"""What every live host does: messages and parameters in, fields of messages out. The hosts only carry them."""
+"""What every host does: messages and parameters in, fields of messages out. The hosts only carry them."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ class Diagnostics:
 
 
 class Detector:
-    """SuperPoint on one camera for a live host.
+    """SuperPoint on one camera for a host.
 
     Args:
         values: parameter values as `interface.checked` gives them; missing ones take their defaults.
         host: where results go.
         cv_bridge_to_mono8: see `images.grey_from_image`.
+        live: a worker takes the newest frame, and older ones are dropped; otherwise every frame is processed before
+            the call that hands it in returns.
 
     Raises:
         ValueError: in one sentence, if weights, device, runtime, precision or a parameter cannot be had.
@@ -71,6 +73,7 @@ class Detector:
         values: Mapping[str, Any],
         host: Host,
         cv_bridge_to_mono8: Callable[[Any], Grey] | None = None,
+        live: bool = True,
     ) -> None:
         self.values = {**interface.defaults(), **interface.checked(values)}
         self._host = host
@@ -85,7 +88,10 @@ class Detector:
         self._warned: dict[str, tuple[float, int]] = {}
         self._ages: deque[float] = deque(maxlen=101)
         self._previous = (time.monotonic(), Counters())
-        self.front_end.start()
+        self._take: Callable[[Frame], Any] = self.front_end.process
+        if live:
+            self.front_end.start()
+            self._take = self.front_end.submit
 
     def submit_image(self, message: Any) -> None:
         """Hand in a sensor_msgs/Image."""
@@ -96,7 +102,7 @@ class Detector:
         self._submit(message, lambda: grey_from_compressed(message))
 
     def _submit(self, message: Any, decode: Callable[[], Grey]) -> None:
-        self.front_end.submit(Frame(stamp_to_ns(message.header.stamp), decode, context=message.header))
+        self._take(Frame(stamp_to_ns(message.header.stamp), decode, context=message.header))
 
     def set_camera_info(self, message: Any) -> None:
         """Use a sensor_msgs/CameraInfo for the keypoint cloud from now on."""

@@ -154,11 +154,7 @@ class FrontEnd:
         self.configure(settings or FrontEndSettings.from_parameters({}))
 
     def configure(self, settings: FrontEndSettings) -> None:
-        """Use other settings, all of them from the next frame on; from any thread.
-
-        Raises:
-            ValueError: in one sentence, if one is out of range; then nothing changes.
-        """
+        """Use other settings, all from the next frame on; from any thread. ValueError leaves them as they were."""
         self.superpoint.check(**settings.extraction)
         self.settings = settings
 

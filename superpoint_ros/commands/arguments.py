@@ -20,6 +20,19 @@ def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str]) -> Non
         )
 
 
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """Options that set parameters and names as on a ROS 2 command line."""
+    parser.add_argument(
+        "--params-file", action="append", default=[], metavar="FILE", help="ROS 2 parameters file (repeatable)"
+    )
+    parser.add_argument(
+        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="set a parameter (repeatable)"
+    )
+    parser.add_argument(
+        "-r", "--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name, __ns and __node too"
+    )
+
+
 def not_negative(text: str) -> int:
     """A whole number of at least 0."""
     return _whole(text, 0)

@@ -5,17 +5,11 @@ from __future__ import annotations
 import argparse
 import signal
 
+from superpoint_ros.commands.arguments import add_node_options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--params-file", action="append", default=[], metavar="FILE", help="ROS 2 parameters file (repeatable)"
-    )
-    parser.add_argument(
-        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="set a parameter (repeatable)"
-    )
-    parser.add_argument(
-        "-r", "--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name, __ns and __node too"
-    )
+    add_node_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -1,0 +1,239 @@
+"""`superpoint-ros bag` as people run it: recordings of ROS 1 and 2 in, a bag that any reader understands out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason="reading and writing bags needs the Python package rosbags")
+
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.typesys import Stores, get_typestore
+
+from superpoint_ros import SuperPoint, match
+from superpoint_ros.bags import images
+from superpoint_ros.messages import features_from_message
+
+COMMAND = [sys.executable, "-m", "superpoint_ros", "bag"]
+SIZE = (120, 160)
+FRAMES = 5
+IMAGE, COMPRESSED, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
+
+
+def bag(*words, code=0):
+    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def frames(grey):
+    """A camera that moves over a photograph by two pixels a frame."""
+    return [np.ascontiguousarray(grey[100 : 100 + SIZE[0], 150 + 2 * i : 150 + 2 * i + SIZE[1]]) for i in range(FRAMES)]
+
+
+@pytest.fixture
+def record(tmp_path, frames):
+    """Write a recording: record(ros, storage, topics={name: type}, count, spoil=numbers of frames that are broken)."""
+
+    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=()):
+        topics = topics or {"/camera/image_raw": IMAGE}
+        store = get_typestore(Stores.ROS1_NOETIC if ros == 1 else Stores.ROS2_JAZZY)
+        types, target = store.types, tmp_path / ("recording.bag" if ros == 1 else "recording")
+        plugin = StoragePlugin[storage.upper()]
+        writer = Writer1(target) if ros == 1 else Writer2(target, version=9, storage_plugin=plugin)
+        encode = store.serialize_ros1 if ros == 1 else store.serialize_cdr
+        with writer:
+            connections = {name: writer.add_connection(name, kind, typestore=store) for name, kind in topics.items()}
+            for i in range(count):
+                stamp = types["builtin_interfaces/msg/Time"](sec=10 + i // 20, nanosec=i % 20 * 50_000_000)
+                header = types["std_msgs/msg/Header"](
+                    stamp=stamp, frame_id="optical", **({"seq": i} if ros == 1 else {})
+                )
+                for name, kind in topics.items():
+                    message = filled(types, kind, header, frames[i % FRAMES], i in spoil, capital=ros == 1)
+                    writer.write(connections[name], 10**9 + i * 50_000_000, encode(message, kind))
+        return target
+
+    return write
+
+
+def filled(types, kind, header, image, broken, capital):
+    if kind == IMAGE:
+        data, encoding = image.reshape(-1), "nonsense" if broken else "mono8"
+        return types[kind](header=header, height=SIZE[0], width=SIZE[1], encoding=encoding, is_bigendian=0,
+                           step=SIZE[1], data=data)  # fmt: skip
+    if kind == COMPRESSED:
+        return types[kind](header=header, format="png", data=cv2.imencode(".png", image)[1].reshape(-1))
+    matrices = {"d": np.zeros(5), "k": np.array([100.0, 0, 79.5, 0, 100.0, 59.5, 0, 0, 1]), "r": np.eye(3).reshape(-1),
+                "p": np.zeros(12)}  # fmt: skip
+    region = types["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return types[kind](
+        header=header, height=SIZE[0], width=SIZE[1], distortion_model="plumb_bob", binning_x=0, binning_y=0,
+        roi=region, **{name.upper() if capital else name: value for name, value in matrices.items()},
+    )  # fmt: skip
+
+
+def read(path):
+    """Messages by topic as (time of recording, message), read as one who does not have this package would."""
+    found: dict[str, list] = {}
+    with AnyReader([Path(path)]) as reader:
+        for connection in reader.connections:
+            found[connection.topic] = []
+        for connection, stamp, data in reader.messages():
+            found[connection.topic].append((stamp, reader.deserialize(data, connection.msgtype)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("ros", "storage", "kind"),
+    [(2, "mcap", IMAGE), (2, "sqlite3", COMPRESSED), (1, "mcap", IMAGE)],
+    ids=["mcap", "sqlite3 and compressed images", "ROS 1"],
+)
+def test_every_frame_has_its_features_and_its_homography(record, tmp_path, frames, tiny_weights, ros, storage, kind):
+    topic = "/camera/image_raw" + ("/compressed" if kind == COMPRESSED else "")
+    source = record(ros, storage, {topic: kind})
+    options = ["-p", f"weights:={tiny_weights}", "-p", "precision:=float32", "--storage", storage, "--json"]
+    done = bag(source, tmp_path / "out", *options)
+    summary = json.loads(done.stdout)
+    assert summary["topic"] == topic and summary["processed"] == summary["received"] == FRAMES
+    found = read(tmp_path / "out")
+    assert set(found) == {"/superpoint_detector/features", "/superpoint_detector/matched_homography"}
+    superpoint, before = SuperPoint(tiny_weights, precision="float32"), None
+    written = zip(*found.values(), frames, strict=True)
+    for i, ((stamp, features), (other_stamp, homography), image) in enumerate(written):
+        assert stamp == other_stamp == 10**9 + i * 50_000_000
+        for header in (features.header, homography.header):
+            assert (header.stamp.sec, header.stamp.nanosec, header.frame_id) == (10, i * 50_000_000, "optical")
+        expected, kept = superpoint.extract(image), features_from_message(features)
+        np.testing.assert_array_equal(kept.keypoints, expected.keypoints)
+        np.testing.assert_array_equal(kept.descriptors, expected.descriptors)
+        if before is None:
+            assert homography.status == 1
+        else:
+            assert homography.reference_stamp.nanosec == (i - 1) * 50_000_000
+            indices = np.stack((homography.reference_indices, homography.current_indices), axis=1)
+            np.testing.assert_array_equal(indices, match(before, expected, min_similarity=0.5).indices)
+        before = expected
+
+
+def test_with_the_default_weights_the_homographies_are_the_camera_s_motion(record, tmp_path):
+    bag(record(), tmp_path / "out")
+    homographies = [message for _, message in read(tmp_path / "out")["/superpoint_detector/matched_homography"]]
+    assert [message.status for message in homographies] == [1] + [0] * (FRAMES - 1)
+    for message in homographies[1:]:
+        moved = message.homography.reshape(3, 3) @ [80, 60, 1]
+        np.testing.assert_allclose(moved[:2] / moved[2], [78, 60], atol=0.3)
+
+
+def test_cloud_and_annotated_images_are_written_where_asked_for(record, tmp_path, tiny_weights):
+    topics = {"/camera/camera_info": INFO, "/camera/image_raw": IMAGE}
+    bag(record(topics=topics), tmp_path / "out", "--cloud", "--annotated", "-p", f"weights:={tiny_weights}")
+    found = read(tmp_path / "out")
+    clouds = [message for _, message in found["/superpoint_detector/keypoints_cloud"]]
+    drawn = [message for _, message in found["/superpoint_detector/image_annotated"]]
+    assert len(clouds) == len(drawn) == FRAMES
+    assert (drawn[0].height, drawn[0].width, drawn[0].encoding) == (*SIZE, "bgr8")
+    points = clouds[0].data.view("<f4").reshape(-1, 4)
+    keypoints = found["/superpoint_detector/features"][0][1].keypoints.reshape(-1, 2)
+    np.testing.assert_allclose(points[:, :2] * 100 + [79.5, 59.5], keypoints, atol=1e-3)
+    assert (points[:, 2] == 1).all()
+
+
+def test_a_calibration_that_ros_1_recorded_is_used(record, tmp_path, tiny_weights):
+    topics = {"/camera/camera_info": INFO, "/camera/image_raw": IMAGE}
+    bag(record(ros=1, topics=topics), tmp_path / "out", "--cloud", "-p", f"weights:={tiny_weights}")
+    points = read(tmp_path / "out")["/superpoint_detector/keypoints_cloud"][0][1].data.view("<f4").reshape(-1, 4)
+    assert len(points) and (points[:, 2] == 1).all()
+
+
+def test_parameters_and_names_are_those_of_a_ros_2_command_line(record, tmp_path, tiny_weights):
+    (tmp_path / "settings.yaml").write_text(
+        f"/**:\n  ros__parameters:\n    weights: {tiny_weights}\n    max_keypoints: 40\n    nms_radius: 3\n"
+    )
+    words = ["--params-file", tmp_path / "settings.yaml", "-p", "max_keypoints:=15", "-r", "__ns:=/front",
+             "-r", "~/features:=/points"]  # fmt: skip
+    bag(record(), tmp_path / "out", *words)
+    found = read(tmp_path / "out")
+    assert set(found) == {"/points", "/front/superpoint_detector/matched_homography"}
+    assert all(len(message.scores) == 15 for _, message in found["/points"])
+
+
+def test_a_broken_frame_is_named_and_the_others_are_written(record, tmp_path, tiny_weights):
+    done = bag(record(spoil=[2]), tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
+    assert "encoding 'nonsense' is not supported" in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["processed"], summary["failed"]) == (FRAMES - 1, 1)
+    assert len(read(tmp_path / "out")["/superpoint_detector/features"]) == FRAMES - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_done_before_an_interruption_can_be_read(record, tmp_path, tiny_weights, number):
+    source, out = record(count=2000), tmp_path / "out"
+    words = [*COMMAND, source, out, "-p", f"weights:={tiny_weights}"]
+    with subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size > 100_000 for path in out.glob("*.mcap")):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    found = read(out)
+    assert 0 < len(found["/superpoint_detector/features"]) < 2000
+
+
+def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weights):
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "from superpoint_ros.cli import main; sys.exit(main())"
+    )
+    # Of what OpenVINO compiles, nothing may be written in this process.
+    words = ["bag", record(), tmp_path / "out", "-p", f"weights:={tiny_weights}", "-p", "runtime:=pytorch"]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr and str(tmp_path / "out") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["missing.mcap", "out"], "bag 'missing.mcap' cannot be read"),
+        (["recording", "recording"], "'recording' is there already"),
+        (["recording", "out", "--topic", "/other"], "topic '/other' is not among the image topics /camera/image_raw"),
+        (["recording", "out", "-p", "max_keypoints:=0"], "parameter 'max_keypoints' is 0, allowed is an integer"),
+        (["recording", "out", "-r", "features"], "remapping 'features' is invalid"),
+    ],
+    ids=["no bag", "out exists", "no such topic", "bad parameter", "bad remapping"],
+)  # fmt: skip
+def test_misuse_is_answered_in_one_sentence_and_writes_nothing(record, tmp_path, monkeypatch, words, expected):
+    record()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    done = bag(*words, code=1)
+    assert expected in done.stderr and done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_several_image_topics_one_must_be_named(record, tmp_path, tiny_weights):
+    source = record(topics={"/left/image": IMAGE, "/right/image": IMAGE})
+    assert "/left/image, /right/image" in bag(source, tmp_path / "out", code=1).stderr
+    bag(source, tmp_path / "out", "--topic", "/right/image", "-p", f"weights:={tiny_weights}")
+    assert len(list(images(source, "/left/image"))) == FRAMES
