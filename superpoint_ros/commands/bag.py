@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.bags import opened
     from superpoint_ros.standalone.recording import RecordingDetector
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     keys = ["keypoints_cloud"] * options.cloud + ["image_annotated"] * options.annotated
     with opened(options.source) as recording:
         topic = recording.image_topic(options.topic)
