@@ -170,7 +170,11 @@ def _least_squares(
         scale = np.linalg.norm(jacobian, axis=0)
         if not np.isfinite(jacobian).all() or not (scale > 0).all():
             return None
-        step = np.linalg.lstsq(jacobian / scale, -residuals * root, rcond=None)[0] / scale
+        jacobian /= scale
+        try:
+            step = np.linalg.solve(jacobian.T @ jacobian, -jacobian.T @ (residuals * root)) / scale
+        except np.linalg.LinAlgError:
+            return None
         matrix = matrix + np.append(step, 0).reshape(3, 3)
         if np.abs(step * scale).max() < 1e-4 * np.sqrt(len(source)):
             break
