@@ -10,7 +10,7 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).parent
 VERSION = re.search(r"<version>(.+)</version>", (HERE / "package.xml").read_text(encoding="utf-8"))[1]
 SHARE = "share/superpoint_ros"
-BAGS = ["rosbags>=0.10"]
+BAGS = ["rosbags>=0.10.9"]
 DDS = ["cyclonedds>=0.10.5", *BAGS]
 OPENVINO = ["openvino>=2024.4"]
 ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]

@@ -33,11 +33,13 @@ class Recording:
 
     Attributes:
         types: the type of every topic's messages, by the topic's name.
+        broken: how many messages could not be read so far.
     """
 
     def __init__(self, path: Path, reader: Any) -> None:
         self._path, self._reader = path, reader
         self.types: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
+        self.broken = 0
 
     def image_topic(self, name: str = "") -> str:
         """The topic of this name, which may be empty where the recording holds one image topic only.
@@ -58,10 +60,31 @@ class Recording:
         return sum(c.msgcount for c in self._reader.connections if c.topic == topic)
 
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
-        """Topic, time of recording in nanoseconds and message, in the recording's order."""
-        chosen = [c for c in self._reader.connections if c.topic in topics]
-        for connection, stamp, data in self._reader.messages(chosen):
-            yield connection.topic, stamp, self._reader.deserialize(data, connection.msgtype)
+        """Topic, time of recording in nanoseconds and message, in the recording's order; messages that cannot be read
+        are named in the log, counted in `broken` and left out.
+
+        Raises:
+            ValueError: in one sentence, if the recording is damaged.
+        """
+        for connection, stamp, data in self._raw([c for c in self._reader.connections if c.topic in topics]):
+            try:
+                message = self._reader.deserialize(data, connection.msgtype)
+            except Exception as error:  # whatever a parser stumbles over
+                self.broken += 1
+                _log.warning("message at %d ns of '%s' is left out: %s", stamp, connection.topic, error)
+                continue
+            yield connection.topic, stamp, message
+
+    def _raw(self, connections: list[Any]) -> Iterator[tuple[Any, int, bytes]]:
+        found = self._reader.messages(connections)
+        while True:
+            try:
+                one = next(found)
+            except StopIteration:
+                return
+            except Exception as error:  # rosbags lets the errors of its parsers out
+                raise ValueError(f"bag '{self._path}' cannot be read further: {error}") from error
+            yield one
 
 
 def images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -93,14 +116,14 @@ def opened(path: str | Path) -> Iterator[Recording]:
     Raises:
         ValueError: in one sentence, if it cannot be read.
     """
-    from rosbags.highlevel import AnyReader, AnyReaderError
+    from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
     # rosbags takes a ROS 2 recording as a folder or as its file, a ROS 1 bag as its file.
     try:
         reader = AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
         reader.open()
-    except (AnyReaderError, OSError, AssertionError) as error:
+    except Exception as error:  # its parsers' own as well
         raise ValueError(f"bag '{path}' cannot be read: {error}") from error
     try:
         yield Recording(Path(path), reader)

@@ -88,6 +88,7 @@ class Detector:
         self._warned: dict[str, tuple[float, int]] = {}
         self._ages: deque[float] = deque(maxlen=101)
         self._previous = (time.monotonic(), Counters())
+        self._live = live
         self._take: Callable[[Frame], Any] = self.front_end.process
         if live:
             self.front_end.start()
@@ -154,7 +155,10 @@ class Detector:
         self.warn_throttled(self._host.input_name(), reason)
 
     def warn_throttled(self, topic: str, reason: str) -> None:
-        """Warn about a frame; repetitions within five seconds are only counted."""
+        """Warn about a frame; live, repetitions within five seconds are only counted."""
+        if not self._live:
+            self._host.warn(f"{topic}: frame left out: {reason}")
+            return
         now = time.monotonic()
         last, count = self._warned.get(topic, (-_WARNING_INTERVAL, 0))
         if now - last < _WARNING_INTERVAL:

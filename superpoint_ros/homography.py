@@ -77,7 +77,7 @@ def homography_from_points(
         return Homography.failed(Status.NO_CONSENSUS, count)
     matrix, inliers = refined
     residuals, jacobian = _residuals(matrix, source[inliers], target[inliers])
-    covariance = _covariance(residuals, jacobian, _weights(residuals, threshold))
+    covariance = _covariance(residuals, jacobian, threshold)
     if covariance is None:
         return Homography.failed(Status.NO_CONSENSUS, count)
     rmse = float(np.sqrt((residuals**2).sum() / np.count_nonzero(inliers)))
@@ -170,20 +170,16 @@ def _least_squares(
         scale = np.linalg.norm(jacobian, axis=0)
         if not np.isfinite(jacobian).all() or not (scale > 0).all():
             return None
-        jacobian /= scale
-        try:
-            step = np.linalg.solve(jacobian.T @ jacobian, -jacobian.T @ (residuals * root)) / scale
-        except np.linalg.LinAlgError:
-            return None
+        step = np.linalg.lstsq(jacobian / scale, -residuals * root, rcond=None)[0] / scale
         matrix = matrix + np.append(step, 0).reshape(3, 3)
         if np.abs(step * scale).max() < 1e-4 * np.sqrt(len(source)):
             break
     return _scaled(matrix)
 
 
-def _covariance(residuals: Matrix, jacobian: Matrix, weights: Matrix) -> Matrix | None:
-    """Covariance of h11 ... h32: the inverse of J^T J times the variance of a weighted fit (Huber, 1981, section 7.6;
-    the mean slope of the weighted residual is that of the squared weights)."""
+def _covariance(residuals: Matrix, jacobian: Matrix, threshold: float) -> Matrix | None:
+    """Covariance of h11 ... h32: the inverse of J^T J times the variance of a weighted fit, with its correction for few
+    points (Huber, 1981, equations 7.6.2 and 7.6.3)."""
     freedom = max(len(residuals) - 8, 1)
     scale = np.linalg.norm(jacobian, axis=0)
     if not (scale > 0).all():
@@ -192,6 +188,11 @@ def _covariance(residuals: Matrix, jacobian: Matrix, weights: Matrix) -> Matrix 
     if np.linalg.cond(normal) > 1e14:
         return None
     inverse = np.linalg.inv(normal) / np.outer(scale, scale)
-    weighted = residuals * np.repeat(weights, 2)
-    variance = float(weighted @ weighted) / freedom / float(np.mean(weights**2)) ** 2
+    weights = _weights(residuals, threshold)
+    each = np.repeat(weights, 2)
+    # Of the weighted residual; the mean over both directions of a point's is its squared weight.
+    mean_slope = float(np.mean(weights**2))
+    slope = each * (1 - 2 * each * (residuals / (threshold * _HALF_WEIGHT)) ** 2)
+    correction = 1 + 8 / len(residuals) * float(np.var(slope)) / mean_slope**2
+    variance = float(((residuals * each) ** 2).sum()) / freedom * (correction / mean_slope) ** 2
     return np.asarray((inverse + inverse.T) / 2 * variance)

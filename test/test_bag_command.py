@@ -47,9 +47,10 @@ def frames(grey):
 
 @pytest.fixture
 def record(tmp_path, frames):
-    """Write a recording: record(ros, storage, topics={name: type}, count, spoil=numbers of frames that are broken)."""
+    """Write a recording: record(ros, storage, topics={name: type}, count, spoil=numbers of frames of no known encoding,
+    cut=numbers of frames that lack half their bytes)."""
 
-    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=()):
+    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=(), cut=()):
         topics = topics or {"/camera/image_raw": IMAGE}
         store = get_typestore(Stores.ROS1_NOETIC if ros == 1 else Stores.ROS2_JAZZY)
         types, target = store.types, tmp_path / ("recording.bag" if ros == 1 else "recording")
@@ -65,7 +66,9 @@ def record(tmp_path, frames):
                 )
                 for name, kind in topics.items():
                     message = filled(types, kind, header, frames[i % FRAMES], i in spoil, capital=ros == 1)
-                    writer.write(connections[name], 10**9 + i * 50_000_000, encode(message, kind))
+                    data = bytes(encode(message, kind))
+                    data = data[: len(data) // 2] if i in cut else data
+                    writer.write(connections[name], 10**9 + i * 50_000_000, data)
         return target
 
     return write
@@ -180,6 +183,33 @@ def test_a_broken_frame_is_named_and_the_others_are_written(record, tmp_path, ti
     assert len(read(tmp_path / "out")["/superpoint_detector/features"]) == FRAMES - 1
 
 
+@pytest.mark.parametrize(("ros", "storage"), [(1, "mcap"), (2, "mcap"), (2, "sqlite3")])
+def test_a_message_that_ends_early_is_named_and_the_others_are_written(record, tmp_path, tiny_weights, ros, storage):
+    done = bag(record(ros, storage, cut=[2]), tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
+    assert "message at 1100000000 ns of '/camera/image_raw' is left out" in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_damaged_recording_is_answered_in_one_sentence(record, tmp_path, tiny_weights, storage):
+    source = record(storage=storage, count=100)
+    file = next(path for path in source.iterdir() if path.suffix in (".mcap", ".db3"))
+    whole, random = file.read_bytes(), np.random.default_rng(0)
+    for i in range(4):
+        file.write_bytes(whole[: int(len(whole) * random.uniform(0.2, 0.9))])
+        words = [source, tmp_path / f"out{i}", "-p", f"weights:={tiny_weights}"]
+        done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_first_cloud_has_rays_though_the_image_was_recorded_before_the_calibration(record, tmp_path, tiny_weights):
+    topics = {"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}
+    bag(record(topics=topics), tmp_path / "out", "--cloud", "-p", f"weights:={tiny_weights}")
+    clouds = read(tmp_path / "out")["/superpoint_detector/keypoints_cloud"]
+    assert all((message.data.view("<f4").reshape(-1, 4)[:, 2] == 1).all() for _, message in clouds)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_done_before_an_interruption_can_be_read(record, tmp_path, tiny_weights, number):
     source, out = record(count=2000), tmp_path / "out"
@@ -192,18 +222,21 @@ def test_what_was_done_before_an_interruption_can_be_read(record, tmp_path, tiny
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in errors
-    found = read(out)
-    assert 0 < len(found["/superpoint_detector/features"]) < 2000
+    features, homographies = read(out).values()
+    assert 0 < len(features) == len(homographies) < 2000
 
 
-def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weights):
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+@pytest.mark.parametrize("count", [5, 300], ids=["at its end", "on its way"])
+def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weights, storage, count):
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000));"
         "from superpoint_ros.cli import main; sys.exit(main())"
     )
     # Of what OpenVINO compiles, nothing may be written in this process.
-    words = ["bag", record(), tmp_path / "out", "-p", f"weights:={tiny_weights}", "-p", "runtime:=pytorch"]
+    words = ["bag", record(count=count), tmp_path / "out", "--storage", storage, "-p", f"weights:={tiny_weights}",
+             "-p", "runtime:=pytorch"]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", limited, *map(str, words)], capture_output=True, text=True, check=False
     )
@@ -220,8 +253,11 @@ def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weight
         (["recording", "out", "--topic", "/other"], "topic '/other' is not among the image topics /camera/image_raw"),
         (["recording", "out", "-p", "max_keypoints:=0"], "parameter 'max_keypoints' is 0, allowed is an integer"),
         (["recording", "out", "-r", "features"], "remapping 'features' is invalid"),
+        (["recording", "out", "-r", "~/features:=/x", "-r", "~/matched_homography:=/x"], "two outputs have one name"),
+        (["recording", "a#b/out", "--storage", "sqlite3"], "'a#b/out' holds ?, # or %"),
     ],
-    ids=["no bag", "out exists", "no such topic", "bad parameter", "bad remapping"],
+    ids=["no bag", "out exists", "no such topic", "bad parameter", "bad remapping", "two outputs of a name",
+         "a path that is no URI"],
 )  # fmt: skip
 def test_misuse_is_answered_in_one_sentence_and_writes_nothing(record, tmp_path, monkeypatch, words, expected):
     record()

@@ -107,6 +107,17 @@ def test_the_covariance_is_what_repeated_measurements_scatter_by(spread):
     assert distance.mean() == pytest.approx(8, rel=0.12)
 
 
+def test_the_covariance_of_few_and_noisy_matches_is_not_too_small():
+    source, random, estimates, predicted = scattered(16, seed=5), np.random.default_rng(5), [], []
+    exact = project(TURN, source)
+    for _ in range(300):
+        found = homography_from_points(source, exact + random.normal(scale=1.0, size=exact.shape), threshold=3.0)
+        estimates.append(found.matrix.reshape(-1)[:8])
+        predicted.append(np.diag(found.covariance))
+    ratio = np.sqrt(np.median(predicted, axis=0)) / np.std(estimates, axis=0)
+    assert 0.75 < ratio.min() and ratio.max() < 1.2
+
+
 def test_twice_the_noise_is_four_times_the_covariance():
     source = scattered(60, seed=4)
     noise = np.random.default_rng(4).normal(scale=0.2, size=(60, 2))

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import yaml
 
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
@@ -58,17 +57,6 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
     before = (tmp_path / "checkpoint.ckpt").stat().st_mtime_ns
     assert stages.train_shapes(tmp_path, SMALL) == 6
     assert (tmp_path / "checkpoint.ckpt").stat().st_mtime_ns == before
-
-
-def test_a_folder_from_before_a_setting_goes_on_with_that_setting_s_default(tmp_path):
-    stages.train_shapes(tmp_path, SMALL)
-    kept = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    del kept["clip"], kept["ranges"]["outside"]
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(kept))
-    assert stages.train_shapes(tmp_path, dataclasses.replace(SMALL, steps=7)) == 7
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(kept))
-    with pytest.raises(ValueError, match=r"begun with clip 5\.0, not 1\.0"):
-        stages.train_shapes(tmp_path, dataclasses.replace(SMALL, clip=1.0))
 
 
 def test_going_on_with_other_settings_is_refused_and_more_steps_are_allowed(tmp_path):

@@ -63,7 +63,9 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
     tell("compiling the networks")
     chosen = _chosen(plan, candidates(found, device, settings))
     built, left_out = _built(chosen)
-    default = runtimes.create(found.network, str(device))
+    usual = runtimes.create(found.network, str(device))
+    default = f"{usual.name}-{usual.precision}"
+    del usual  # it holds memory
     ceiling = matrix_product_ceiling(device, plan.ceiling_seconds)
     results: dict[str, Any] = {
         "schema": SCHEMA,
@@ -72,7 +74,7 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
         "rules": vars(settings),
         "rounds": plan.rounds,
         "pictures": str(plan.images or "drawn scene"),
-        "default": f"{default.name}-{default.precision}",
+        "default": default,
         "subjects": {c.name: {"group": c.group, "runtime": c.runtime, "precision": c.precision} for c in chosen},
         "left_out": left_out,
         "cases": [],

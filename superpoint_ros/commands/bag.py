@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
-import sys
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="ROS 2 bag (folder, .mcap or .db3) or ROS 1 bag (.bag)")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder of the bag to write; must not exist")
     parser.add_argument(
-        "--topic", default="", help="image topic, raw or compressed; not needed where there is only one"
+        "--topic", default="", help="image topic, raw or compressed, as recorded; not needed where there is only one"
     )
     parser.add_argument("--cloud", action="store_true", help="write the keypoints as a point cloud, too")
     parser.add_argument("--annotated", action="store_true", help="write the annotated images, too")
@@ -28,29 +28,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
     from rich.progress import track
 
     from superpoint_ros.bags import opened
     from superpoint_ros.standalone.recording import RecordingDetector
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     keys = ["keypoints_cloud"] * options.cloud + ["image_annotated"] * options.annotated
     with opened(options.source) as recording:
         topic = recording.image_topic(options.topic)
         detector = RecordingDetector(
             options.out, keys, options.storage, options.params_file, options.param, options.remap
         )
+        # From here on the work ends between two frames, or the bag would end within a message.
+        stopped = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
         try:
-            quiet = options.json or not sys.stderr.isatty()
-            work = detector.run(recording, topic)
-            for _ in track(work, description=topic, total=recording.count(topic), disable=quiet):
-                pass
+            work, console = detector.run(recording, topic), Console(stderr=True)
+            quiet = options.json or not console.is_terminal
+            for _ in track(work, topic, recording.count(topic), console=console, disable=quiet):
+                if stopped.is_set():
+                    break
         finally:
             detector.close()
+        broken = recording.broken
     counters = detector.counters
     if options.json:
-        print(json.dumps({"bag": str(options.out), "topic": topic, **asdict(counters)}))
+        print(json.dumps({"bag": str(options.out), "topic": topic, "unreadable": broken, **asdict(counters)}))
     else:
-        print(f"{counters.processed} of {counters.received} frames of {topic}, features in {options.out}")
-    return 0 if counters.processed == counters.received else 1
+        print(f"{counters.processed} of {counters.received + broken} frames of {topic}, features in {options.out}")
+    if stopped.is_set():
+        return 130
+    return 0 if counters.processed == counters.received + broken else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -27,6 +28,7 @@ _log = logging.getLogger(__name__)
 STORAGES = ("mcap", "sqlite3")
 ALWAYS = ("features", "matched_homography")
 OPTIONAL = ("keypoints_cloud", "image_annotated")
+_UNWRITABLE = (OSError, sqlite3.Error)
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
 
@@ -61,15 +63,17 @@ class RecordingDetector:
             values.update(load_file(path, self._names.full_name))
         values.update(parse_assignments(assignments, self._names.name))
         own, _ = split(values)
+        topics = {key: self._names.resolve(interface.topic(key).name) for key in (*ALWAYS, *keys)}
+        if len(set(topics.values())) < len(topics):
+            raise StandaloneError(f"two outputs have one name, they are {', '.join(topics.values())}")
+        types = typestore()
         self._out, self._stamp, self._input = Path(out), 0, ""
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._detector = Detector(own, self, live=False)
         self._writer = _writer(self._out, storage)
         self._connections = {
-            key: self._writer.add_connection(
-                self._names.resolve(interface.topic(key).name), interface.topic(key).type, typestore=typestore()
-            )
-            for key in (*ALWAYS, *keys)
+            key: self._writer.add_connection(name, interface.topic(key).type, typestore=types)
+            for key, name in topics.items()
         }
 
     @property
@@ -85,6 +89,10 @@ class RecordingDetector:
         if recording.types[topic] == _COMPRESSED:
             submit = self._detector.submit_compressed
         calibration = _calibration_of(topic, recording)
+        if calibration:
+            # Before the first image, which may precede it in the recording.
+            _, _, message = next(recording.messages(calibration))
+            self._detector.set_camera_info(_of_ros_2(message))
         for name, self._stamp, message in recording.messages(topic, calibration):
             if name == calibration:
                 self._detector.set_camera_info(_of_ros_2(message))
@@ -98,10 +106,10 @@ class RecordingDetector:
         """Write the bag's index."""
         try:
             self._writer.close()
-        except OSError as error:
+        except _UNWRITABLE as error:
             raise self._unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> StandaloneError:
+    def _unwritable(self, error: Exception) -> StandaloneError:
         return StandaloneError(f"bag '{self._out}' cannot be written: {error}")
 
     # What the detector asks of its host
@@ -117,10 +125,10 @@ class RecordingDetector:
             message = messages.filled(type_name, header, values)
         try:
             self._writer.write(self._connections[key], self._stamp, serialize(message, type_name))
-        except OSError as error:
-            # A frame's failure is the front end's to report; this one ends the work.
+        except _UNWRITABLE as error:
+            # The front end takes it for this frame's failure, but it ends the work.
             self._failure = error
-            raise
+            raise self._unwritable(error) from error
 
     def now(self) -> int:
         return self._stamp
@@ -143,7 +151,7 @@ def _of_ros_2(message: Any) -> Any:
 def _calibration_of(topic: str, recording: Recording) -> str:
     """The topic beside an image topic that holds the camera's calibration, as image_transport names it; or nothing."""
     name = topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
-    return name if recording.types.get(name) == interface.topic("camera_info").type else ""
+    return name if recording.types.get(name) == interface.topic("camera_info").type and recording.count(name) else ""
 
 
 def _writer(out: Path, storage: str) -> Writer:
@@ -153,10 +161,12 @@ def _writer(out: Path, storage: str) -> Writer:
         raise StandaloneError(f"storage is '{storage}', allowed is one of {', '.join(STORAGES)}")
     if out.exists():
         raise StandaloneError(f"'{out}' is there already, a bag is written into a new folder")
+    if storage == "sqlite3" and set("?#%") & set(str(out)):
+        raise StandaloneError(f"'{out}' holds ?, # or %, which is not allowed in the path of a bag in sqlite3")
     # The oldest layout that rosbags writes: what is younger reads it, too.
     writer = Writer(out, version=8, storage_plugin=StoragePlugin[storage.upper()])
     try:
         writer.open()
-    except (WriterError, OSError) as error:
+    except (WriterError, *_UNWRITABLE) as error:
         raise StandaloneError(f"bag '{out}' cannot be written: {error}") from error
     return writer

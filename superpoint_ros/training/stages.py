@@ -15,7 +15,7 @@ from tqdm import tqdm
 from superpoint_ros.files import write_text
 from superpoint_ros.network import Architecture, SuperPointNet
 from superpoint_ros.training import loop, networks
-from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, merged, plain, read_yaml
+from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
 from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
 from superpoint_ros.training.labels import LabelConfig, label_folder
 from superpoint_ros.training.loop import LoopConfig
@@ -147,12 +147,11 @@ def _check_settings(folder: Path, config: Any) -> None:
     """
     path, now = folder / SETTINGS, plain(config)
     if path.exists():
-        # A setting that is younger than the folder had its default's effect.
-        before = merged(plain(type(config)()), read_yaml(path))
+        before = read_yaml(path)
         for key in now.keys() - _FREE:
-            if before[key] != now[key]:
+            if before.get(key) != now[key]:
                 raise ValueError(
-                    f"folder '{folder}' was begun with {key} {before[key]}, not {now[key]}: go on with that or "
+                    f"folder '{folder}' was begun with {key} {before.get(key)}, not {now[key]}: go on with that or "
                     "take another folder"
                 )
 
