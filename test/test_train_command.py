@@ -97,6 +97,10 @@ def test_the_recipes_of_this_package_are_valid():
         ({"stages": {"joint": {"labels": "shapes"}}}, "needs the labels of an earlier stage, 'shapes' is none"),
         ({"imagez": "x"}, "key 'imagez' is unknown, allowed is one of images, out"),
         ({"stages": {"shapes": {"batch": "many"}}}, "stage 'shapes': key 'batch' is 'many'"),
+        (
+            {"mean_of": ["joint", "labels"]},
+            "mean_of names the stage 'labels', allowed is one of shapes, detector, joint",
+        ),
     ],
 )
 def test_a_recipe_is_checked_whole_before_its_first_stage_begins(change, message):
@@ -184,7 +188,8 @@ def test_a_disk_that_is_full_is_named_and_leaves_the_last_checkpoint(tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photographs):
     words = ["run", "miniature", f"images={photographs}", f"out={tmp_path / 'run'}", "devices=2", "strategy=ddp",
-             "stages.shapes.steps=4", "stages.detector.steps=3", "stages.joint.steps=3"]  # fmt: skip
+             "stages.shapes.steps=4", "stages.detector.steps=3", "stages.joint.steps=3",
+             "mean_of=[detector,joint]"]  # fmt: skip
     done = subprocess.run([*TOGETHER, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["weights"] == str(tmp_path / "run" / "weights.safetensors")
@@ -194,6 +199,11 @@ def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photo
     assert np.isfinite(SuperPoint(tmp_path / "run" / "weights.safetensors").extract(
         cv2.imread(str(next(photographs.iterdir())))
     ).descriptors).all()  # fmt: skip
+    mean = networks.mean([tmp_path / "run" / "detector", tmp_path / "run" / "joint"])
+    weights.save(mean, tmp_path / "mean.safetensors")
+    written = weights.load(tmp_path / "run" / "weights.safetensors").network.state_dict()
+    expected = weights.load(tmp_path / "mean.safetensors").network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in written.items())
     # Half of each picture's gradient comes from the other process, so alone the result is another.
     train("shapes", tmp_path / "alone", "steps=4", *SHAPES)
     both = torch.load(tmp_path / "run" / "shapes" / "checkpoint.ckpt", weights_only=True)["model"]

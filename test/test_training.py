@@ -340,3 +340,19 @@ def test_settings_survive_the_way_through_yaml():
     import yaml
 
     assert config.build(JointConfig, yaml.safe_load(config.as_yaml(settings))) == settings
+
+
+def test_each_number_of_a_mean_network_is_the_mean_of_those_of_its_networks(tmp_path):
+    for seed in (1, 2, 3):
+        stages.train_shapes(tmp_path / str(seed), dataclasses.replace(SMALL, seed=seed))
+    found = networks.mean([tmp_path / "1", tmp_path / "2", tmp_path / "3"]).state_dict()
+    parts = [networks.read(tmp_path / str(seed)).state_dict() for seed in (1, 2, 3)]
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), sum(part[name].double() for part in parts) / 3, atol=1e-6, rtol=0)
+    assert not same(found, parts[0])
+
+
+def test_networks_of_different_layers_have_no_mean(tmp_path, tiny_weights):
+    stages.train_shapes(tmp_path, SMALL)
+    with pytest.raises(ValueError, match="differ in their layers"):
+        networks.mean([tmp_path, tiny_weights])

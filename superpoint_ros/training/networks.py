@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,23 @@ def read(source: str | Path) -> SuperPointNet:
     except Exception as error:
         raise _no_checkpoint(path, error) from error
     return network.eval()
+
+
+def mean(sources: Sequence[str | Path]) -> SuperPointNet:
+    """The network in the middle of several that were trained one from the other: each number is the mean of theirs. It
+    is often better than each of them (Wortsman et al., 2022, Model soups).
+
+    Raises:
+        ValueError: if there is none, or if their sizes differ.
+    """
+    found = [read(source) for source in sources]
+    states = [network.state_dict() for network in found]
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    if any(other != shapes[0] for other in shapes):
+        raise ValueError(f"networks {', '.join(map(str, sources))} differ in their layers and have no mean")
+    for name, value in found[0].state_dict().items():
+        value.copy_(torch.stack([state[name].double() for state in states]).mean(dim=0))
+    return found[0]
 
 
 def _no_checkpoint(path: Path, error: Exception) -> ValueError:

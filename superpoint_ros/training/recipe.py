@@ -32,6 +32,7 @@ class _Contents:
         stages: by name, in order: `kind` (shapes, label, detector or joint), for label, detector and joint `start_from`
             (an earlier stage, weights or a checkpoint; the last network where left out), for detector and joint
             `labels` (an earlier stage; the last labels where left out), and the settings of that kind.
+        mean_of: stages whose networks' mean is written; the last stage's network alone where left out.
         license: noted in the weights file.
         topic: image topic of a bag.
         every: seconds between two frames of a video or bag.
@@ -40,6 +41,7 @@ class _Contents:
     images: str
     out: str
     stages: dict[str, dict[str, Any]]
+    mean_of: tuple[str, ...] = ()
     license: str = ""
     topic: str = ""
     every: float = 0.2
@@ -108,6 +110,10 @@ def plan(recipe: Recipe) -> list[Stage]:
             network = name
     if not network:
         raise ValueError("the recipe trains no network: a stage of kind shapes, detector or joint is missing")
+    trained = [stage.name for stage in result if stage.kind != "label"]
+    for name in recipe.mean_of:
+        if name not in trained:
+            raise ValueError(f"mean_of names the stage '{name}', allowed is one of {', '.join(trained)}")
     return result
 
 
@@ -137,6 +143,7 @@ def run(recipe: Recipe) -> Path:
         last = stage.name if stage.kind != "label" else last
     target = out / "weights.safetensors"
     if processes.is_global_zero:
-        weights.save(networks.read(out / last), target, {"license": recipe.license})
+        result = networks.mean([out / name for name in recipe.mean_of or (last,)])
+        weights.save(result, target, {"license": recipe.license})
     processes.barrier()
     return target
