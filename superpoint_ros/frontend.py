@@ -41,7 +41,7 @@ class FrontEndSettings:
     def from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
         """Settings from checked parameter values; missing ones take their defaults."""
         p = {**interface.defaults(), **values}
-        names = ("max_keypoints", "nms_radius", "detection_threshold", "border", "subpixel", "resize")
+        names = ("max_keypoints", "nms_radius", "detection_threshold", "border", "subpixel", "resize", "levels")
         return FrontEndSettings(
             extraction={name: p[name] for name in names},
             min_similarity=p["match.min_similarity"],

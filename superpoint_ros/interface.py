@@ -174,6 +174,13 @@ PARAMETERS = (
     Parameter("subpixel", True, "refine keypoints to fractions of a pixel, on the heat map and then on the image"),
     Parameter("resize", 0, "longer side of the image given to the network, in pixels; 0 leaves it as it is", 0, 8192),
     Parameter(
+        "levels",
+        1,
+        "sizes at which keypoints are found, each 1/sqrt(2) of the one before; more relate views whose scales differ",
+        1,
+        8,
+    ),
+    Parameter(
         "image_transport",
         "raw",
         "subscribe to `image` or to `image/compressed`",

@@ -12,15 +12,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from superpoint_ros import runtimes, weights
+from superpoint_ros import pyramid, runtimes, weights
 from superpoint_ros.decoding import Decoding, decode_maps
 from superpoint_ros.features import Features
-from superpoint_ros.network import CELL
 from superpoint_ros.padded import PaddedFeatures, pad
+from superpoint_ros.pyramid import LEAST_SIDE, Level
 
-LEAST_SIDE = 16
 _LARGEST_BATCH = 16
 
 
@@ -31,11 +29,12 @@ class ImageError(ValueError):
 class Clock(Protocol):
     """Measures stages: `with clock.stage("network"): ...`."""
 
-    def stage(self, name: str) -> AbstractContextManager[Any]: ...
+    def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
+        """Measures the block as a run of a stage; `again` as a part of the stage's last run."""
 
 
 class _NoClock:
-    def stage(self, name: str) -> AbstractContextManager[Any]:
+    def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
         return nullcontext()
 
 
@@ -46,9 +45,12 @@ class Extraction(Decoding):
     Attributes:
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is. Keypoints are in the
             original image's pixels; `nms_radius` and `border` count pixels of the resized one.
+        levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before. `nms_radius` and `border` hold
+            within a level and in its pixels.
     """
 
     resize: int = 0
+    levels: int = 1
 
 
 class SuperPoint:
@@ -62,6 +64,9 @@ class SuperPoint:
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel, on the heat map and then on the image's gradients.
         resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
+        levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before: more than one relates views
+            whose scales differ, for more computation (three levels: 1.75 times). `nms_radius` and `border` hold
+            within a level and in its pixels.
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime, pytorch or cuda_graph.
         precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
@@ -82,8 +87,9 @@ class SuperPoint:
         precision: str = "auto",
         subpixel: bool = True,
         resize: int = 0,
+        levels: int = 1,
     ) -> None:
-        self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize)
+        self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize, levels)
         _check(self.settings)
         self.weights = _load(weights)
         found = self.weights
@@ -161,21 +167,35 @@ class SuperPoint:
     def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
         settings = self.settings
         with clock.stage("preprocess"):
-            batch, size = _preprocess(images, settings.resize)
+            levels = pyramid.levels([_grey(image) for image in images], settings.resize, settings.levels)
+        originals = [(image.shape[0], image.shape[1]) for image in images]
+        found = [
+            self._extract_level(level, originals, settings, clock, again=index > 0)
+            for index, level in enumerate(levels)
+        ]
+        if len(found) == 1:
+            return found[0]
+        with clock.stage("decode features", again=True):
+            return [pyramid.merge(of_one, settings.max_keypoints) for of_one in zip(*found, strict=True)]
+
+    def _extract_level(
+        self, level: Level, originals: Sequence[tuple[int, int]], settings: Extraction, clock: Clock, again: bool
+    ) -> list[Features]:
+        batch, size = level.images, level.size
         if isinstance(self.runtime, runtimes.WholeRuntime):
-            with clock.stage("network"):
+            with clock.stage("network", again):
                 extracted = self.runtime.extract(batch, size, settings)
-            with clock.stage("decode features"):
-                return list(_collect(extracted, [image.shape[:2] for image in images], size))
-        with clock.stage("network"), torch.inference_mode():
+            with clock.stage("decode features", again):
+                return list(_collect(extracted, originals, size))
+        with clock.stage("network", again), torch.inference_mode():
             batch = batch.to(self.runtime.device)  # once: the network and the refinement of keypoints take it
             heat, descriptors = self.runtime(batch)
-        with clock.stage("decode features"), torch.inference_mode():
+        with clock.stage("decode features", again), torch.inference_mode():
             decoded = decode_maps(heat, descriptors, batch, size, settings)
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
             extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
-            return list(_collect(extracted, [image.shape[:2] for image in images], size))
+            return list(_collect(extracted, originals, size))
 
 
 def _load(name_or_path: str | Path) -> weights.Weights:
@@ -183,7 +203,7 @@ def _load(name_or_path: str | Path) -> weights.Weights:
 
 
 def _check(settings: Extraction) -> None:
-    limits = {"max_keypoints": 1, "nms_radius": 0, "detection_threshold": 0, "border": 0, "resize": 0}
+    limits = {"max_keypoints": 1, "nms_radius": 0, "detection_threshold": 0, "border": 0, "resize": 0, "levels": 1}
     for name, least in limits.items():
         if not getattr(settings, name) >= least:
             raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
@@ -202,32 +222,13 @@ def _check_image(image: NDArray[np.uint8]) -> None:
         raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
 
 
-def _preprocess(images: Sequence[NDArray[np.uint8]], resize: int) -> tuple[Tensor, tuple[int, int]]:
-    """Grey, resized, padded to whole cells: (B, 1, H', W') uint8, and (height, width) before padding."""
-    padded: NDArray[np.uint8] | None = None
-    size = (0, 0)
-    for index, image in enumerate(images):
-        _check_image(image)
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else image
-        if resize and max(grey.shape) != resize:
-            factor = resize / max(grey.shape)
-            height, width = (max(LEAST_SIDE, round(side * factor)) for side in grey.shape)
-            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-            grey = cv2.resize(grey, (width, height), interpolation=how)
-        if padded is None:
-            size = (grey.shape[0], grey.shape[1])
-            padded = np.empty((len(images), 1, *(-(-side // CELL) * CELL for side in size)), np.uint8)
-        # Repeating the last row and column puts no false corners along the picture's edge.
-        height, width = size
-        padded[index, 0, :height, :width] = grey
-        padded[index, 0, height:, :width] = grey[-1]
-        padded[index, 0, :, width:] = padded[index, 0, :, width - 1 : width]
-    assert padded is not None
-    return torch.from_numpy(padded), size
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    _check_image(image)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) if image.ndim == 3 else image
 
 
 def _collect(
-    found: runtimes.Extracted, originals: Sequence[tuple[int, ...]], size: tuple[int, int]
+    found: runtimes.Extracted, originals: Sequence[tuple[int, int]], size: tuple[int, int]
 ) -> Iterable[Features]:
     """Fixed-size network results -> Features in the pixels of the original images."""
     for index, (height, width) in enumerate(originals):

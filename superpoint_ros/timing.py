@@ -20,15 +20,16 @@ class Stopwatch:
         self._lock = threading.Lock()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure the block as one run of a stage."""
+    def stage(self, name: str, again: bool = False) -> Iterator[None]:
+        """Measure the block as one run of a stage, or, `again`, as a part of the stage's last run."""
         start = time.perf_counter()
         try:
             yield
         finally:
             elapsed = time.perf_counter() - start
             with self._lock:
-                self._durations[name].append(elapsed)
+                durations = self._durations[name]
+                durations.append(elapsed + (durations.pop() if again and durations else 0.0))
 
     def medians(self) -> dict[str, float]:
         """Median duration of each stage that ran, in seconds."""

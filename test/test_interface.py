@@ -20,7 +20,7 @@ NAMES = [entry.name for entry in PARAMETERS]
 RANGED = [entry for entry in PARAMETERS if entry.minimum is not None]
 PROMISED = {
     "weights": "default", "device": "auto", "runtime": "auto", "precision": "auto", "max_keypoints": 1000,
-    "nms_radius": 4, "detection_threshold": 0.005, "border": 4, "subpixel": True, "resize": 0,
+    "nms_radius": 4, "detection_threshold": 0.005, "border": 4, "subpixel": True, "resize": 0, "levels": 1,
     "image_transport": "raw", "descriptor_type": "float32", "homography.threshold": 3.0, "max_gap": 1.0,
 }  # fmt: skip
 TOPICS = {
@@ -92,7 +92,7 @@ def test_numbers_have_ranges_and_defaults_pass_their_own_checks():
     ("function", "names"),
     [
         (SuperPoint.__init__, ["weights", "device", "runtime", "precision", "max_keypoints", "nms_radius",
-                               "detection_threshold", "border", "subpixel", "resize"]),
+                               "detection_threshold", "border", "subpixel", "resize", "levels"]),
         (match, ["match.min_similarity", "match.ratio"]),
         (estimate_homography, ["homography.method", "homography.threshold", "homography.min_inliers"]),
         (homography_from_points, ["homography.method", "homography.threshold", "homography.min_inliers"]),
@@ -108,7 +108,7 @@ def test_defaults_in_python_are_those_of_the_node(function, names):
 def test_a_front_end_without_settings_has_the_nodes_defaults(superpoint):
     settings, defaults = FrontEnd(superpoint).settings, interface.defaults()
     assert {**settings.extraction} == {name: defaults[name] for name in settings.extraction}
-    assert len(settings.extraction) == 6
+    assert len(settings.extraction) == 7
     assert (settings.min_similarity, settings.ratio) == (defaults["match.min_similarity"], defaults["match.ratio"])
     others = (settings.method, settings.threshold, settings.min_inliers, settings.max_gap, settings.tracking)
     names = ("homography.method", "homography.threshold", "homography.min_inliers", "max_gap", "tracking")

@@ -55,7 +55,7 @@ class Clock:
     def __init__(self):
         self.taken = {}
 
-    def stage(self, name):
+    def stage(self, name, again=False):
         clock = self
 
         class Stage:

@@ -24,13 +24,14 @@ class StageClock:
         self.durations: dict[str, list[float]] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure the block."""
+    def stage(self, name: str, again: bool = False) -> Iterator[None]:
+        """Measure the block as one run of a stage, or, `again`, as a part of the stage's last run."""
         start = time.perf_counter()
         yield
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        self.durations.setdefault(name, []).append(time.perf_counter() - start)
+        durations = self.durations.setdefault(name, [])
+        durations.append(time.perf_counter() - start + (durations.pop() if again and durations else 0.0))
 
     def medians(self) -> dict[str, float]:
         """Seconds by stage."""

@@ -14,7 +14,7 @@ from superpoint_ros.commands.arguments import add_parameters
 _log = logging.getLogger(__name__)
 
 _OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-            "border", "resize")  # fmt: skip
+            "border", "resize", "levels")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

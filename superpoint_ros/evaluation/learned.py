@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from superpoint_ros.evaluation.classical import suppress_points
 from superpoint_ros.evaluation.methods import Detection, Image
 
 
@@ -19,6 +20,8 @@ class SuperPointMethod:
             decided by the protocol, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel.
+        levels: sizes at which keypoints are found, as `SuperPoint` takes it. The protocol's suppression is across them.
+        nms_radius: of suppression within a level where the protocol's is less.
         device, runtime, precision: as `SuperPoint` takes them. PyTorch in float32 gives the same numbers on every
             machine, but for rounding.
     """
@@ -31,6 +34,8 @@ class SuperPointMethod:
         detection_threshold: float = 0.001,
         border: int = 4,
         subpixel: bool = True,
+        levels: int = 1,
+        nms_radius: int = 0,
         device: str = "auto",
         runtime: str = "pytorch",
         precision: str = "float32",
@@ -43,10 +48,13 @@ class SuperPointMethod:
                 detection_threshold=detection_threshold,
                 border=border,
                 subpixel=subpixel,
+                levels=levels,
+                nms_radius=nms_radius,
                 device=device,
                 runtime=runtime,
                 precision=precision,
             )
+        self._nms_radius = nms_radius
         if weights != "default":
             self.name = f"{self.name}:{Path(weights).name}"
 
@@ -59,17 +67,24 @@ class SuperPointMethod:
             "detection_threshold": used.detection_threshold,
             "border": used.border,
             "subpixel": used.subpixel,
+            "levels": used.levels,
+            "nms_radius": self._nms_radius,
             "runtime": found.runtime.name,
             "precision": found.runtime.precision,
             "device": found.runtime.device.type,
-            "code": _code("network.py", "decoding*.py", "corners.py", "superpoint.py", "runtimes/*.py"),
+            "code": _code("network.py", "decoding*.py", "corners.py", "pyramid.py", "superpoint.py", "runtimes/*.py"),
         }
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
         """See `Method`."""
-        self._superpoint.configure(max_keypoints=max_keypoints, nms_radius=nms_radius)
+        levels = self._superpoint.settings.levels
+        within = max(nms_radius, self._nms_radius)
+        self._superpoint.configure(max_keypoints=max_keypoints * levels, nms_radius=within)
         features = self._superpoint.extract(image)
-        return Detection(features.keypoints, features.scores, features.descriptors)
+        found = Detection(features.keypoints, features.scores, features.descriptors)
+        if levels == 1:
+            return found
+        return found.select(suppress_points(found.keypoints, found.scores, nms_radius, max_keypoints))
 
 
 class MagicPointMethod(SuperPointMethod):

@@ -1,0 +1,126 @@
+"""Several levels: features of smaller and smaller copies of a picture, as features of the picture."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from superpoint_ros import SuperPoint, match, pyramid
+from superpoint_ros.evaluation import methods
+from superpoint_ros.homography import reprojection_error
+from superpoint_ros.timing import Stopwatch
+
+
+def by_place(features):
+    """Keypoints in an order that does not hang on scores."""
+    return np.lexsort(features.keypoints.T)
+
+
+def test_levels_are_the_features_of_the_picture_at_each_size(superpoint, grey):
+    image = np.ascontiguousarray(grey[:240, :320])
+    superpoint.configure(max_keypoints=20000)
+    single = []
+    for side in (320, 226, 160):
+        superpoint.configure(resize=side, levels=1)
+        single.append(superpoint.extract(image))
+    superpoint.configure(resize=0, levels=3)
+    found = superpoint.extract(image)
+    assert found.image_size == (240, 320) and (np.diff(found.scores) <= 0).all()
+    expected = np.concatenate([features.keypoints for features in single])
+    assert len(found) == len(expected) > len(single[0])
+    np.testing.assert_allclose(found.keypoints[by_place(found)], expected[np.lexsort(expected.T)], atol=1e-3)
+    superpoint.configure(max_keypoints=50)
+    np.testing.assert_array_equal(superpoint.extract(image).scores, found.scores[:50])
+
+
+def test_the_best_of_all_levels_are_kept(make_features):
+    places = np.random.default_rng(0).uniform(0, 400, (70, 2))
+    first, second = make_features(places[:30], seed=1), make_features(places[30:], seed=2)
+    found = pyramid.merge([first, second], 20)
+    scores = np.concatenate((first.scores, second.scores))
+    best = np.argsort(-scores, kind="stable")[:20]
+    np.testing.assert_array_equal(found.scores, scores[best])
+    np.testing.assert_array_equal(found.keypoints, np.concatenate((first.keypoints, second.keypoints))[best])
+    np.testing.assert_array_equal(found.descriptors, np.concatenate((first.descriptors, second.descriptors))[best])
+    assert found.device_descriptors is None
+    parts = [replace(f, device_descriptors=torch.from_numpy(f.descriptors)) for f in (first, second)]
+    np.testing.assert_array_equal(pyramid.merge(parts, 20).device_descriptors.numpy(), found.descriptors)
+
+
+def test_keypoints_of_every_level_are_in_the_pixels_of_the_picture(grey):
+    superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=400)
+    image = cv2.GaussianBlur(grey[:360, :480], (0, 0), 1.5)
+    at_one = superpoint.extract(image)
+    superpoint.configure(levels=4)
+    every = superpoint.extract(image)
+    # Keypoints that another level found as well: a convention half a pixel off would move them to one side.
+    distance = every.keypoints[:, None] - at_one.keypoints[None]
+    nearest = np.linalg.norm(distance, axis=2).argmin(axis=1)
+    offset = distance[np.arange(len(every)), nearest]
+    again = (np.linalg.norm(offset, axis=1) < 2) & (np.linalg.norm(offset, axis=1) > 1e-3)
+    assert again.sum() > 50
+    assert np.abs(offset[again].mean(axis=0)).max() < 0.15
+
+
+@pytest.mark.parametrize("runtime", ["auto", "pytorch", "cuda_graph"])
+def test_a_batch_has_the_features_of_single_pictures(runtime, grey, tiny_weights):
+    if runtime == "cuda_graph" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    device = "cuda" if runtime == "cuda_graph" else "cpu"
+    superpoint = SuperPoint(tiny_weights, 100, levels=3, device=device, runtime=runtime, precision="float32")
+    images = [np.ascontiguousarray(grey[i : i + 120, i : i + 160]) for i in (0, 30, 60)]
+    for alone, together in zip(map(superpoint.extract, images), superpoint.extract_batch(images), strict=True):
+        assert len(alone) == 100
+        np.testing.assert_allclose(alone.scores, together.scores, atol=1e-4)
+
+
+def test_levels_too_small_for_the_network_are_left_out(superpoint, grey):
+    sizes = [level.size for level in pyramid.levels([grey[:64, :100]], 0, 8)]
+    assert sizes == [(64, 100), (45, 71), (32, 50), (23, 35), (16, 25)]
+    superpoint.configure(border=0)
+    smallest = np.ascontiguousarray(grey[100:116, 100:140])
+    expected = superpoint.extract(smallest)
+    superpoint.configure(levels=8)
+    np.testing.assert_array_equal(superpoint.extract(smallest).keypoints, expected.keypoints)
+
+
+def test_a_picture_twice_as_large_has_more_exact_matches_with_levels(grey):
+    superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=1000)
+    large = cv2.resize(np.ascontiguousarray(grey[100:340, 100:420]), (640, 480), interpolation=cv2.INTER_CUBIC)
+    truth = np.array([[2, 0, -199.5], [0, 2, -199.5], [0, 0, 1]])
+    right = []
+    for levels in (1, 3):
+        superpoint.configure(levels=levels)
+        first, second = superpoint.extract(grey), superpoint.extract(large)
+        pairs = match(first, second).indices
+        error = reprojection_error(truth, first.keypoints[pairs[:, 0]], second.keypoints[pairs[:, 1]])
+        right.append(np.count_nonzero(error < 1))
+    assert right[1] > 2 * right[0], right
+
+
+def test_a_stage_that_goes_on_counts_as_one_run():
+    clock = Stopwatch()
+    for again in (False, True, True):
+        with clock.stage("network", again):
+            time.sleep(0.01)
+    assert clock.medians()["network"] >= 0.03
+    with clock.stage("match", True):
+        pass
+    assert clock.medians()["match"] < 0.01
+
+
+def test_an_evaluation_keeps_its_suppression_across_levels_unless_it_has_none(grey, tiny_weights):
+    spec = f"superpoint:{tiny_weights},levels=3,nms_radius=4,detection_threshold=0"
+    method = methods.create(spec)
+    apart, close = method.detect(grey, 100, 8), method.detect(grey, 100, 0)
+    assert len(apart) == len(close) == 100
+    least = [
+        np.abs(f.keypoints[:, None] - f.keypoints[None]).max(2)[~np.eye(100, dtype=bool)].min() for f in (apart, close)
+    ]
+    assert least[0] > 7 > least[1]
+    assert method.settings() != methods.create(spec.replace("levels=3", "levels=2")).settings()
