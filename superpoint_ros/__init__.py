@@ -32,21 +32,23 @@ __all__ = [
 
 _MODULES = {
     "features": ("Features", "Homography", "Matches", "Status"),
-    "frontend": ("Frame", "FrameResult", "FrontEnd", "FrontEndSettings"),
+    "frontend": ("Frame", "FrameResult", "FrontEnd"),
     "homography": ("estimate_homography",),
     "matching": ("match",),
     "padded": ("PaddedFeatures",),
     "plots": ("plot_features", "plot_matches"),
+    "settings": ("FrontEndSettings",),
     "superpoint": ("ImageError", "SuperPoint"),
 }
 
 if TYPE_CHECKING:
     from superpoint_ros.features import Features, Homography, Matches, Status
-    from superpoint_ros.frontend import Frame, FrameResult, FrontEnd, FrontEndSettings
+    from superpoint_ros.frontend import Frame, FrameResult, FrontEnd
     from superpoint_ros.homography import estimate_homography
     from superpoint_ros.matching import match
     from superpoint_ros.padded import PaddedFeatures
     from superpoint_ros.plots import plot_features, plot_matches
+    from superpoint_ros.settings import FrontEndSettings
     from superpoint_ros.superpoint import ImageError, SuperPoint
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from superpoint_ros import interface
 from superpoint_ros.camera import Camera, flat_cloud
-from superpoint_ros.frontend import Counters, Frame, FrameResult, FrontEnd, FrontEndSettings
+from superpoint_ros.frontend import Counters, Frame, FrameResult, FrontEnd
 from superpoint_ros.images import Grey, grey_from_compressed, grey_from_image
 from superpoint_ros.messages import features_fields, homography_fields
 from superpoint_ros.overlay import annotate
+from superpoint_ros.settings import FrontEndSettings
 from superpoint_ros.superpoint import SuperPoint
 
 _log = logging.getLogger(__name__)

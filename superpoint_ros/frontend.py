@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros import interface
 from superpoint_ros.features import Features, Homography, Matches, Status
 from superpoint_ros.homography import estimate_homography
 from superpoint_ros.matching import match
+from superpoint_ros.settings import FrontEndSettings
 from superpoint_ros.superpoint import SuperPoint
 from superpoint_ros.timing import Stopwatch
 from superpoint_ros.tracking import Tracks
@@ -22,36 +22,6 @@ from superpoint_ros.tracking import Tracks
 _log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class FrontEndSettings:
-    """What may change between two frames; names and units as in `interface.PARAMETERS`."""
-
-    extraction: Mapping[str, Any]
-    min_similarity: float
-    ratio: float
-    method: str
-    threshold: float
-    min_inliers: int
-    max_gap: float
-    tracking: bool
-
-    @staticmethod
-    def from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
-        """Settings from checked parameter values; missing ones take their defaults."""
-        p = {**interface.defaults(), **values}
-        names = ("max_keypoints", "nms_radius", "detection_threshold", "border", "subpixel", "resize", "levels")
-        return FrontEndSettings(
-            extraction={name: p[name] for name in names},
-            min_similarity=p["match.min_similarity"],
-            ratio=p["match.ratio"],
-            method=p["homography.method"],
-            threshold=p["homography.threshold"],
-            min_inliers=p["homography.min_inliers"],
-            max_gap=p["max_gap"],
-            tracking=p["tracking"],
-        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +87,7 @@ class _Camera:
 
     stamp: int | None = None
     features: Features | None = None
+    image: Image | None = None
     tracks: Tracks = field(default_factory=Tracks)
 
 
@@ -280,9 +251,11 @@ class FrontEnd:
                     method=settings.method,
                     threshold=settings.threshold,
                     min_inliers=settings.min_inliers,
+                    images=(camera.image, image) if settings.align and camera.image is not None else None,
                 )
         track_ids = camera.tracks.update(matches, len(features), settings.tracking)
         camera.features, camera.stamp = features, frame.stamp
+        camera.image = image if settings.align else None
         return FrameResult(frame, image, features, track_ids, reference, stamp, matches, homography)
 
     def _idle_counts(self) -> bool:

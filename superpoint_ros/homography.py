@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.alignment import align
 from superpoint_ros.features import Features, Homography, Matches, Status
 
 METHODS = {
@@ -20,6 +21,10 @@ METHODS = {
 # Where a match counts half in the refinement, as a share of the threshold.
 _HALF_WEIGHT = 1 / 3
 
+# Of the inliers, how many an alignment must leave to be believed.
+_LEFT_BY_ALIGNMENT = 0.8
+
+Image = NDArray[np.uint8]
 Points = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 
@@ -32,6 +37,7 @@ def estimate_homography(
     method: str = "magsac",
     threshold: float = 3.0,
     min_inliers: int = 12,
+    images: tuple[Image, Image] | None = None,
 ) -> Homography:
     """The homography that most matches agree on, from pixels of the first image to pixels of the second.
 
@@ -43,21 +49,34 @@ def estimate_homography(
         method: one of `METHODS`.
         threshold: greatest reprojection error of an inlier, in pixels.
         min_inliers: fewest inliers of a valid homography, at least 4.
+        images: the two images, each (H, W) grey or (H, W, 3) BGR. With them the homography goes on to where their
+            grey levels around the inliers agree best (see `alignment.align`), which is several times as exact, and
+            its covariance is that of this agreement. It stays as it is where the images do not bear it out.
 
     Raises:
-        ValueError: if the method is unknown.
+        ValueError: if the method is unknown, or the images are not those of the features.
     """
+    for name, features, image in zip(("first", "second"), (first, second), images or (), strict=False):
+        if image.shape[:2] != features.image_size:
+            raise ValueError(f"the {name} image is {image.shape[:2]}, that of its features was {features.image_size}")
     return homography_from_points(
         first.keypoints[matches.indices[:, 0]],
         second.keypoints[matches.indices[:, 1]],
         method=method,
         threshold=threshold,
         min_inliers=min_inliers,
+        images=images,
     )
 
 
 def homography_from_points(
-    source: Points, target: Points, *, method: str = "magsac", threshold: float = 3.0, min_inliers: int = 12
+    source: Points,
+    target: Points,
+    *,
+    method: str = "magsac",
+    threshold: float = 3.0,
+    min_inliers: int = 12,
+    images: tuple[Image, Image] | None = None,
 ) -> Homography:
     """As `estimate_homography`, from (M, 2) corresponding points."""
     if method not in METHODS:
@@ -81,7 +100,24 @@ def homography_from_points(
     if covariance is None:
         return Homography.failed(Status.NO_CONSENSUS, count)
     rmse = float(np.sqrt((residuals**2).sum() / np.count_nonzero(inliers)))
-    return Homography(Status.OK, matrix, inliers, rmse, covariance)
+    found = Homography(Status.OK, matrix, inliers, rmse, covariance)
+    return _aligned(found, source, target, images, threshold, fewest) if images is not None else found
+
+
+def _aligned(
+    found: Homography, source: Points, target: Points, images: tuple[Image, Image], threshold: float, fewest: int
+) -> Homography:
+    """The homography at which the images agree best, or as it was where they lead away from the matches."""
+    before, after = (cv2.cvtColor(i, cv2.COLOR_BGR2GRAY) if i.ndim == 3 else i for i in images)
+    better = align(np.asarray(before), np.asarray(after), found.matrix, source[found.inliers])
+    if better is None:
+        return found
+    error = reprojection_error(better.matrix, source, target)
+    inliers = error <= threshold
+    if np.count_nonzero(inliers) < max(fewest, _LEFT_BY_ALIGNMENT * found.inlier_count):
+        return found
+    rmse = float(np.sqrt((error[inliers] ** 2).mean()))
+    return Homography(Status.OK, better.matrix, inliers, rmse, better.covariance)
 
 
 def reprojection_error(matrix: Matrix, source: Points, target: Points) -> NDArray[np.float64]:

@@ -205,6 +205,7 @@ PARAMETERS = (
     ),
     Parameter("homography.threshold", 3.0, "greatest reprojection error of an inlier, in pixels", 0.1, 100.0),
     Parameter("homography.min_inliers", 12, "fewest inliers of a valid homography", 4, 10000),
+    Parameter("homography.align", True, "refine the homography to where the two images agree best around the inliers"),
     Parameter("max_gap", 1.0, "longest time between two frames that are matched, in seconds", 0.001, 3600.0),
 )
 

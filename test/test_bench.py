@@ -102,7 +102,7 @@ def test_with_float32_the_descriptors_are_the_same_too(built, pair):
 def test_every_subject_relates_two_pictures_of_one_scene(built, pair):
     for name, subject in built.items():
         before, after = subject.extract(pair)
-        matches, homography = subject.relate(before, after)
+        matches, homography = subject.relate(before, after, pair)
         assert len(before) > 100 and len(matches) > 50, name
         assert homography.inlier_count > 0.5 * len(matches), name
 

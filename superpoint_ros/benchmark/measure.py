@@ -122,12 +122,13 @@ class _Turns:
             done += 1
 
     def _run(self) -> None:
-        images = self._batches[self._count % 2]
+        previous, images = self._batches[(self._count - 1) % 2], self._batches[self._count % 2]
         self._count += 1
         processor, start = time.process_time(), time.perf_counter()
         found = self._subject.extract(images)
         extracted, processor = time.perf_counter() - start, time.process_time() - processor
-        related = [self._subject.relate(*pair) for pair in zip(self._before, found, strict=bool(self._before))]
+        pairs = zip(self._before, found, zip(previous, images, strict=True), strict=False)
+        related = [self._subject.relate(*pair) for pair in pairs]
         samples = self.samples
         samples.extract.append(extracted)
         samples.processor.append(processor)

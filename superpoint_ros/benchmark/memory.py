@@ -49,11 +49,12 @@ def _measure(task: dict[str, object]) -> dict[str, float]:
     every = subjects.candidates(weights.load(str(task["weights"])), device)
     subject = next(candidate for candidate in every if candidate.name == task["subject"]).build()
     width, height = cast(tuple[int, int], task["size"])
+    images = scene.frames((width, height), _RUNS)
     before = None
-    for image in scene.frames((width, height), _RUNS):
+    for index, image in enumerate(images):
         found = subject.extract([image])[0]
         if before is not None:
-            subject.relate(before, found)
+            subject.relate(before, found, (images[index - 1], image))
         before = found
     result = {"resident": _peak_resident() / _MEGABYTE}
     if device.type == "cuda":

@@ -43,9 +43,10 @@ def stage_times(subject: Ours, images: Sequence[Image], rounds: int, device: tor
     before = subject.extract(images[:1])[0]
     clock = StageClock(device)
     for index in range(1, rounds + 1):
-        found = subject.extract([images[index % len(images)]], clock)[0]
+        pair = images[(index - 1) % len(images)], images[index % len(images)]
+        found = subject.extract([pair[1]], clock)[0]
         with clock.stage("match and homography"):
-            subject.relate(before, found)
+            subject.relate(before, found, pair)
         before = found
     return clock.medians()
 

@@ -40,8 +40,8 @@ class Subject(Protocol):
     def extract(self, images: Sequence[Image]) -> list[Features]:
         """Features of (H, W, 3) BGR uint8 images of one size, on the host."""
 
-    def relate(self, before: Features, after: Features) -> tuple[Matches, Homography]:
-        """Matches of two results of `extract`, and the homography that they agree on."""
+    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        """Matches of two results of `extract`, and the homography that they agree on, aligned on the images."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Ours:
             return [self.superpoint.extract(images[0], clock)]
         return self.superpoint.extract_batch(images)
 
-    def relate(self, before: Features, after: Features) -> tuple[Matches, Homography]:
-        return _related(before, after)
+    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        return _related(before, after, images)
 
 
 class Plain:
@@ -122,8 +122,8 @@ class Plain:
     def extract(self, images: Sequence[Image]) -> list[Features]:
         return self._superpoint.extract(images)
 
-    def relate(self, before: Features, after: Features) -> tuple[Matches, Homography]:
-        return _related(before, after)
+    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        return _related(before, after, images)
 
 
 class Transformers:
@@ -171,8 +171,8 @@ class Transformers:
             results.append(Features(points, scores, descriptors.cpu().numpy(), (height, width), on_device))
         return results
 
-    def relate(self, before: Features, after: Features) -> tuple[Matches, Homography]:
-        return _related(before, after)
+    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        return _related(before, after, images)
 
 
 class Classical:
@@ -193,19 +193,19 @@ class Classical:
         scores = np.array([keypoint.response for keypoint in keypoints], np.float32)
         return Features(points, scores, cast(Any, descriptors), size)
 
-    def relate(self, before: Features, after: Features) -> tuple[Matches, Homography]:
+    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
         if not len(before) or not len(after):
             matches = Matches.empty()
         else:
             found = self._matcher.match(before.descriptors, after.descriptors)
             indices = np.array([(m.queryIdx, m.trainIdx) for m in found], np.int64).reshape(-1, 2)
             matches = Matches(indices, np.zeros(len(indices), np.float32))
-        return matches, estimate_homography(before, after, matches)
+        return matches, estimate_homography(before, after, matches, images=images)
 
 
-def _related(before: Features, after: Features) -> tuple[Matches, Homography]:
+def _related(before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
     matches = match(before, after)
-    return matches, estimate_homography(before, after, matches)
+    return matches, estimate_homography(before, after, matches, images=images)
 
 
 def _transformers_names(network: SuperPointNet) -> dict[str, torch.Tensor]:

@@ -108,6 +108,7 @@ class HomographyEstimation(Benchmark):
     Attributes:
         estimator: a method of `superpoint_ros.homography`; the published evaluation has OpenCV's RANSAC.
         threshold: greatest reprojection error of an inlier, in pixels.
+        align: go on to where the pictures agree best, as `superpoint_ros.homography` does when it is given them.
         common_view: match only keypoints of the common view, as the published evaluation does.
     """
 
@@ -119,6 +120,7 @@ class HomographyEstimation(Benchmark):
     nms_radius: int = 8
     estimator: str = "ransac"
     threshold: float = 3.0
+    align: bool = False
     common_view: bool = True
 
     def estimate(self, pair: Pair, first: Detection, second: Detection) -> Estimate:
@@ -135,6 +137,7 @@ class HomographyEstimation(Benchmark):
             method=self.estimator,
             threshold=self.threshold,
             min_inliers=4,
+            images=(pair.first, pair.second) if self.align else None,
         )
         return Estimate(first, second, matches, found)
 

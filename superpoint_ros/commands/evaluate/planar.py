@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--estimator", help="of homographies: ransac, magsac, accurate, fast or lmeds (default: ransac)"
     )
+    protocol.add_argument(
+        "--align", action="store_true", default=None, help="refine every method's homographies on the pictures"
+    )
     work = parser.add_argument_group("work")
     work.add_argument(
         "--cache", type=Path, metavar="DIR", help="keep predictions here (default: the user's cache folder)"
@@ -101,5 +104,6 @@ def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
         "epsilon": options.epsilon,
         "most": options.most,
         "estimator": options.estimator,
+        "align": options.align,
     }
     return [with_numbers(kind(), **changes) for kind in kinds]
