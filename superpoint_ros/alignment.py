@@ -172,7 +172,7 @@ def _compare(
     the second image shows."""
     x, y, w = matrix.astype(np.float32) @ patches.places
     with np.errstate(divide="ignore", invalid="ignore"):
-        x, y = ((part / w).reshape(patches.grey.shape) for part in (x, y))
+        x, y = (np.nan_to_num(part / w, nan=-1, posinf=-1, neginf=-1).reshape(patches.grey.shape) for part in (x, y))
     seen = ((x >= 0) & (y >= 0) & (x <= image.shape[1] - 1) & (y <= image.shape[0] - 1)).all(axis=1)
     grey = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     grey = grey - grey.mean(axis=1, keepdims=True)

@@ -61,6 +61,14 @@ def test_one_command_gives_tables_files_and_a_page_of_everything(pairs_folder, t
     assert repeated["pairs"] == known["pairs"]
 
 
+def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(pairs_folder, tmp_path):
+    arguments = ("homography", pairs_folder, "-m", "sift", "--size", "native", "--cache", tmp_path / "cache", "--json")
+    plain, aligned = (json.loads(run(*arguments, *more, cwd=tmp_path).stdout) for more in ((), ("--align",)))
+    for before, after in zip(plain["pairs"], aligned["pairs"], strict=True):
+        assert after["values"]["corner_error"] < min(before["values"]["corner_error"], 0.5), before["pair"]
+        assert after["values"]["matches"] == before["values"]["matches"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
