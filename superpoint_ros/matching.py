@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros.features import Features, Link, Matches
+
+Descriptors = NDArray[np.float32]
 
 
 def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
@@ -30,10 +33,26 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
         return Matches.empty()
     if first.link is not None and second.link is not None and second.link.before is first.link.own:
         return _linked(second.link, len(first), len(second), min_similarity, ratio)
+    a, b = first.device_descriptors, second.device_descriptors
+    if a is None or b is None or a.device != b.device:
+        return _on_processor(first.descriptors, second.descriptors, min_similarity, ratio)
     with torch.inference_mode():
-        a, b = _tensors(first, second)
         indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
         return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
+
+
+def _on_processor(a: Descriptors, b: Descriptors, min_similarity: float, ratio: float) -> Matches:
+    """As `mutual_nearest`. In NumPy, because PyTorch's threads would go on spinning in the way of what comes next."""
+    similarity = a @ b.T
+    forward, backward = similarity.argmax(axis=1), similarity.argmax(axis=0)
+    index = np.arange(len(a))
+    best = similarity[index, forward]
+    keep = (backward[forward] == index) & (best >= min_similarity)
+    if ratio < 1 and len(b) > 1:
+        second = np.partition(similarity, -2, axis=1)[:, -2]
+        keep &= np.maximum(1 - best, 0) <= ratio**2 * np.maximum(1 - second, 0)
+    index = index[keep]
+    return Matches(np.stack((index, forward[index]), axis=1), np.clip(best[index], -1, 1))
 
 
 def _linked(link: Link, firsts: int, seconds: int, min_similarity: float, ratio: float) -> Matches:
@@ -46,20 +65,8 @@ def _linked(link: Link, firsts: int, seconds: int, min_similarity: float, ratio:
     return Matches(np.stack((index, forward[index]), axis=1), np.clip(best[index], -1, 1))
 
 
-def _tensors(first: Features, second: Features) -> tuple[Tensor, Tensor]:
-    a, b = first.device_descriptors, second.device_descriptors
-    if a is not None and b is not None and a.device == b.device:
-        return a, b
-    return torch.from_numpy(_writable(first.descriptors)), torch.from_numpy(_writable(second.descriptors))
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    # torch.from_numpy warns on read-only arrays, such as those that lie over a received message.
-    return array if array.flags.writeable else array.copy()
-
-
 def mutual_nearest(a: Tensor, b: Tensor, min_similarity: float, ratio: float) -> tuple[Tensor, Tensor]:
-    """(N, D) and (M, D) unit descriptors -> indices (K, 2) int64 and cosine similarity (K,)."""
+    """(N, D) and (M, D) unit descriptors on a device -> indices (K, 2) int64 and cosine similarity (K,)."""
     similarity = a @ b.T
     best, forward = similarity.max(dim=1)
     backward = similarity.argmax(dim=0)

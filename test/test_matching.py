@@ -72,7 +72,7 @@ def test_no_keypoint_is_matched_twice_even_among_equal_descriptors(make_features
     first = make_features(random.uniform(0, 99, (40, 2)), words[random.integers(0, 5, 40)])
     second = make_features(random.uniform(0, 99, (30, 2)), words[random.integers(0, 5, 30)])
     found = match(first, second)
-    assert 0 < len(found) <= 5
+    assert len(found) > 0 and (found.similarity > 0.999).all()
     assert all(len(np.unique(column)) == len(found) for column in found.indices.T)
 
 
