@@ -28,6 +28,7 @@ _SQUARE = 16
 _BLUR, _MOST_BLUR = 0.8, 8.0  # pixels of the coarser and of the finer image
 _ITERATIONS = 8
 _SMALL_STEP = 0.01  # pixels
+_MOST_STEP = 0.5  # of half the image's width
 _LEAST_CORRELATION = 0.3
 _FEWEST = 8
 _LEAST_SHARE = 0.5  # of the patches seen in both images, which must look alike in the end
@@ -59,7 +60,7 @@ def align(first: Image, second: Image, matrix: Matrix, points: NDArray[np.floati
     normal = _normalisation(first.shape)
     matrix = np.asarray(matrix / matrix[2, 2], np.float64)
     growth = _growth(matrix, places)
-    if not np.isfinite(growth):
+    if not 0 < growth < np.inf:
         return None
     # What the sharper image shows beyond the other would be in the way.
     patches = _patches(_blurred(first, _BLUR * max(1.0, 1 / growth)), places, normal)
@@ -150,6 +151,8 @@ def _descend(patches: _Patches, image: NDArray[np.float32], matrix: Matrix, norm
             return None
         inverse = np.linalg.inv(hessian / np.outer(scale, scale)) / np.outer(scale, scale)
         step = inverse @ (weights @ pull)
+        if not np.abs(step).max() < _MOST_STEP:
+            return None
         if turn + 1 == _ITERATIONS or np.abs(step).max() < _SMALL_STEP * normal[0, 0]:
             break
         matrix = matrix @ np.linalg.inv(normal) @ np.linalg.inv(_change(step)) @ normal

@@ -105,6 +105,9 @@ def test_images_that_say_too_little_leave_the_homography_as_it_is(grey):
     assert align(grey, flat, np.eye(3), points) is None
     assert align(grey, grey, np.eye(3), points[:3]) is None
     assert align(grey, grey, np.eye(3), np.zeros((0, 2), np.float32)) is None
+    assert align(grey, grey, np.diag([1.0, 0.0, 1.0]), points) is None
+    beyond_the_horizon = np.array([[1, 0, 0], [0, 1, 0], [-1 / 200, 0, 1.0]])
+    assert align(grey, grey, beyond_the_horizon, points) is None
     random = np.random.default_rng(5)
     other = random.integers(0, 255, (512, 512)).astype(np.uint8)
     there = cv2.perspectiveTransform(points[None].astype(float), TRUTH)[0]
