@@ -7,9 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superpoint_ros.features import Features, Link, Matches
-
-Descriptors = NDArray[np.float32]
+from superpoint_ros.features import Features, Matches
 
 
 def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
@@ -31,36 +29,37 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
         raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
     if not len(first) or not len(second):
         return Matches.empty()
+    ratio_wanted = ratio < 1 and len(second) > 1
     if first.link is not None and second.link is not None and second.link.before is first.link.own:
-        return _linked(second.link, len(first), len(second), min_similarity, ratio)
+        link, used = second.link, slice(len(first))
+        runner_up = link.second[used] if ratio_wanted else None
+        return _allowed(link.forward[used], link.best[used], runner_up, min_similarity, ratio)
     a, b = first.device_descriptors, second.device_descriptors
-    if a is None or b is None or a.device != b.device:
-        return _on_processor(first.descriptors, second.descriptors, min_similarity, ratio)
-    with torch.inference_mode():
-        indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
-        return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
+    if a is not None and b is not None and a.device == b.device:
+        with torch.inference_mode():
+            indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
+            return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
+    # In NumPy, because PyTorch's threads would go on spinning in the way of what comes next.
+    similarities = first.descriptors @ second.descriptors.T
+    forward, backward = similarities.argmax(axis=1), similarities.argmax(axis=0)
+    index = np.arange(len(first))
+    runner_up = np.partition(similarities, -2, axis=1)[:, -2] if ratio_wanted else None
+    mutual = np.where(backward[forward] == index, forward, -1)
+    return _allowed(mutual, similarities[index, forward], runner_up, min_similarity, ratio)
 
 
-def _on_processor(a: Descriptors, b: Descriptors, min_similarity: float, ratio: float) -> Matches:
-    """As `mutual_nearest`. In NumPy, because PyTorch's threads would go on spinning in the way of what comes next."""
-    similarity = a @ b.T
-    forward, backward = similarity.argmax(axis=1), similarity.argmax(axis=0)
-    index = np.arange(len(a))
-    best = similarity[index, forward]
-    keep = (backward[forward] == index) & (best >= min_similarity)
-    if ratio < 1 and len(b) > 1:
-        second = np.partition(similarity, -2, axis=1)[:, -2]
-        keep &= np.maximum(1 - best, 0) <= ratio**2 * np.maximum(1 - second, 0)
-    index = index[keep]
-    return Matches(np.stack((index, forward[index]), axis=1), np.clip(best[index], -1, 1))
-
-
-def _linked(link: Link, firsts: int, seconds: int, min_similarity: float, ratio: float) -> Matches:
-    """What the runtime matched already, as far as the rules allow it."""
-    forward, best, second = link.forward[:firsts], link.best[:firsts], link.second[:firsts]
+def _allowed(
+    forward: NDArray[np.int64],
+    best: NDArray[np.float32],
+    runner_up: NDArray[np.float32] | None,
+    min_similarity: float,
+    ratio: float,
+) -> Matches:
+    """The mutual nearest neighbours `forward`, -1 for none, as far as the rules allow them."""
     keep = (forward >= 0) & (best >= min_similarity)
-    if ratio < 1 and seconds > 1:
-        keep &= np.maximum(1 - best, 0) <= ratio**2 * np.maximum(1 - second, 0)
+    if runner_up is not None:
+        # Distance of unit vectors: d^2 = 2 - 2 cos.
+        keep &= np.maximum(1 - best, 0) <= ratio**2 * np.maximum(1 - runner_up, 0)
     index = np.flatnonzero(keep)
     return Matches(np.stack((index, forward[index]), axis=1), np.clip(best[index], -1, 1))
 

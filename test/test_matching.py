@@ -68,11 +68,11 @@ def test_features_match_themselves_completely(pair):
 
 def test_no_keypoint_is_matched_twice_even_among_equal_descriptors(make_features):
     random = np.random.default_rng(0)
-    words = random.normal(size=(5, 24))
+    words = random.choice([-1.0, 1.0], size=(5, 16))  # whose products are exact, in whatever order they are summed
     first = make_features(random.uniform(0, 99, (40, 2)), words[random.integers(0, 5, 40)])
     second = make_features(random.uniform(0, 99, (30, 2)), words[random.integers(0, 5, 30)])
     found = match(first, second)
-    assert len(found) > 0 and (found.similarity > 0.999).all()
+    assert 0 < len(found) <= 5
     assert all(len(np.unique(column)) == len(found) for column in found.indices.T)
 
 

@@ -127,7 +127,8 @@ class _Turns:
         processor, start = time.process_time(), time.perf_counter()
         found = self._subject.extract(images)
         extracted, processor = time.perf_counter() - start, time.process_time() - processor
-        pairs = zip(self._before, found, zip(previous, images, strict=True), strict=False)
+        seen = zip(previous, images, strict=True)
+        pairs = zip(self._before, found, seen, strict=bool(self._before))
         related = [self._subject.relate(*pair) for pair in pairs]
         samples = self.samples
         samples.extract.append(extracted)

@@ -91,8 +91,9 @@ class RecordingDetector:
         calibration = _calibration_of(topic, recording)
         if calibration:
             # Before the first image, which may precede it in the recording.
-            _, _, message = next(recording.messages(calibration))
-            self._detector.set_camera_info(_of_ros_2(message))
+            for _, _, message in recording.messages(calibration):
+                self._detector.set_camera_info(_of_ros_2(message))
+                break
         for name, self._stamp, message in recording.messages(topic, calibration):
             if name == calibration:
                 self._detector.set_camera_info(_of_ros_2(message))
