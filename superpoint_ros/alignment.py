@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.geometry import Matrix, scaled
+
 Image = NDArray[np.uint8]
-Matrix = NDArray[np.float64]
 
 RADIUS = 5
 """Half the side of a patch, in pixels of the first image."""
@@ -139,6 +140,7 @@ def _patches(image: NDArray[np.float32], places: NDArray[np.int64], normal: Matr
 
 
 def _descend(patches: _Patches, image: NDArray[np.float32], matrix: Matrix, normal: Matrix) -> Alignment | None:
+    back = np.linalg.inv(normal)
     for turn in range(_ITERATIONS):
         residuals, weights, seen = _compare(patches, image, matrix)
         if np.count_nonzero(weights) < _FEWEST:
@@ -146,26 +148,24 @@ def _descend(patches: _Patches, image: NDArray[np.float32], matrix: Matrix, norm
         pull = np.matmul(residuals[:, None], patches.slopes)[:, 0].astype(np.float64)
         weighted = (patches.slopes * weights[:, None, None]).reshape(-1, 8)
         hessian = (weighted.T @ patches.slopes.reshape(-1, 8)).astype(np.float64)
-        scale = np.sqrt(np.diag(hessian))
-        if not (scale > 0).all() or np.linalg.cond(hessian / np.outer(scale, scale)) > 1e10:
+        root = np.sqrt(np.diag(hessian))
+        scale = np.outer(root, root)
+        if not (root > 0).all() or np.linalg.cond(hessian / scale) > 1e10:
             return None
-        inverse = np.linalg.inv(hessian / np.outer(scale, scale)) / np.outer(scale, scale)
+        inverse = np.linalg.inv(hessian / scale) / scale
         step = inverse @ (weights @ pull)
         if not np.abs(step).max() < _MOST_STEP:
             return None
         if turn + 1 == _ITERATIONS or np.abs(step).max() < _SMALL_STEP * normal[0, 0]:
             break
-        matrix = matrix @ np.linalg.inv(normal) @ np.linalg.inv(_change(step)) @ normal
-        if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9 * np.abs(matrix).max():
+        change = np.eye(3) + np.append(step, 0).reshape(3, 3)
+        changed = scaled(matrix @ back @ np.linalg.inv(change) @ normal)
+        if changed is None:
             return None
-        matrix = matrix / matrix[2, 2]
+        matrix = changed
     if np.count_nonzero(weights) < _LEAST_SHARE * seen:
         return None
     return Alignment(matrix, _covariance(matrix, normal, inverse, weights, pull))
-
-
-def _change(step: Matrix) -> Matrix:
-    return np.eye(3) + np.append(step, 0).reshape(3, 3)
 
 
 def _compare(

@@ -16,6 +16,14 @@ def project(homography: NDArray[np.floating], points: Points) -> NDArray[np.floa
         return np.asarray(xyw[:, :2] / xyw[:, 2:])
 
 
+def scaled(matrix: Matrix) -> Matrix | None:
+    """A homography with h33 = 1; None where it is not finite, singular, or far from having one."""
+    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9 * np.abs(matrix).max():
+        return None
+    matrix = np.asarray(matrix / matrix[2, 2], np.float64)
+    return matrix if abs(np.linalg.det(matrix)) > 1e-9 else None
+
+
 def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Which finite (N, 2) points lie in a picture of (height, width) `size`."""
     with np.errstate(invalid="ignore"):

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from superpoint_ros.alignment import align
 from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.geometry import Matrix, Points, scaled
+from superpoint_ros.pictures import as_grey
 
 METHODS = {
     "magsac": cv2.USAC_MAGSAC,
@@ -25,8 +27,6 @@ _HALF_WEIGHT = 1 / 3
 _LEFT_BY_ALIGNMENT = 0.8
 
 Image = NDArray[np.uint8]
-Points = NDArray[np.floating]
-Matrix = NDArray[np.float64]
 
 
 def estimate_homography(
@@ -56,9 +56,11 @@ def estimate_homography(
     Raises:
         ValueError: if the method is unknown, or the images are not those of the features.
     """
-    for name, features, image in zip(("first", "second"), (first, second), images or (), strict=False):
-        if image.shape[:2] != features.image_size:
-            raise ValueError(f"the {name} image is {image.shape[:2]}, that of its features was {features.image_size}")
+    if images is not None:
+        for name, features, image in zip(("first", "second"), (first, second), images, strict=True):
+            size = image.shape[:2]
+            if size != features.image_size:
+                raise ValueError(f"the {name} image is {size}, that of its features was {features.image_size}")
     return homography_from_points(
         first.keypoints[matches.indices[:, 0]],
         second.keypoints[matches.indices[:, 1]],
@@ -108,8 +110,7 @@ def _aligned(
     found: Homography, source: Points, target: Points, images: tuple[Image, Image], threshold: float, fewest: int
 ) -> Homography:
     """The homography at which the images agree best, or as it was where they lead away from the matches."""
-    before, after = (cv2.cvtColor(i, cv2.COLOR_BGR2GRAY) if i.ndim == 3 else i for i in images)
-    better = align(np.asarray(before), np.asarray(after), found.matrix, source[found.inliers])
+    better = align(as_grey(images[0]), as_grey(images[1]), found.matrix, source[found.inliers])
     if better is None:
         return found
     error = reprojection_error(better.matrix, source, target)
@@ -138,7 +139,7 @@ def _refine_on_inliers(
     estimate: Matrix, source: Points, target: Points, threshold: float, fewest: int
 ) -> tuple[Matrix, NDArray[np.bool_]] | None:
     """Alternate inlier selection and weighted least squares; None where no sound homography is left."""
-    matrix = _scaled(estimate)
+    matrix = scaled(estimate)
     if matrix is None:
         return None
     inliers = reprojection_error(matrix, source, target) <= threshold
@@ -158,13 +159,6 @@ def _refine_on_inliers(
     # A mirror image is no other view of the same plane.
     mirrored = np.linalg.det(matrix) * _side(matrix, source[inliers]) < 0
     return (matrix, inliers) if np.count_nonzero(inliers) >= fewest and not mirrored else None
-
-
-def _scaled(matrix: Matrix) -> Matrix | None:
-    if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9 * np.abs(matrix).max():
-        return None
-    matrix = np.asarray(matrix / matrix[2, 2], np.float64)
-    return matrix if abs(np.linalg.det(matrix)) > 1e-9 else None
 
 
 def _degenerate(points: Points) -> bool:
@@ -210,7 +204,7 @@ def _least_squares(
         matrix = matrix + np.append(step, 0).reshape(3, 3)
         if np.abs(step * scale).max() < 1e-4 * np.sqrt(len(source)):
             break
-    return _scaled(matrix)
+    return scaled(matrix)
 
 
 def _covariance(residuals: Matrix, jacobian: Matrix, threshold: float) -> Matrix | None:

@@ -46,10 +46,22 @@ def resized(image: NDArray[np.uint8], longer_side: int) -> NDArray[np.uint8]:
     if not longer_side or max(image.shape) == longer_side:
         return image
     factor = longer_side / max(image.shape)
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    # Given by size, not by factor: then pixels go exactly where the ratio of the sizes says.
-    height, width = (max(round(side * factor), 1) for side in image.shape)
-    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+    return at_size(image, (max(round(image.shape[0] * factor), 1), max(round(image.shape[1] * factor), 1)))
+
+
+def at_size(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An (H, W) or (H, W, 3) uint8 image at a size (height, width); itself where it has that size."""
+    if image.shape[:2] == size:
+        return image
+    # Averaging keeps fine texture from turning into false corners when an image shrinks. Given by size, not by factor,
+    # pixels go exactly where the ratio of the sizes says.
+    how = cv2.INTER_AREA if max(size) < max(image.shape[:2]) else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
+
+
+def as_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An (H, W) grey or (H, W, 3) BGR uint8 image in grey."""
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) if image.ndim == 3 else image
 
 
 def _read(path: str | Path, flags: int) -> NDArray[np.uint8]:

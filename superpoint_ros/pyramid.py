@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from superpoint_ros.features import Features
 from superpoint_ros.network import CELL
+from superpoint_ros.pictures import at_size
 
 RATIO = 2**-0.5
 """Sides of a level as a share of those of the level before."""
@@ -54,15 +54,8 @@ def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list
         size = max(LEAST_SIDE, round(height * factor)), max(LEAST_SIDE, round(width * factor))
         if index and min(height, width) * factor < LEAST_SIDE:
             break
-        result.append(Level(_batch([_at_size(image, size) for image in images]), size))
+        result.append(Level(_batch([at_size(image, size) for image in images]), size))
     return result
-
-
-def _at_size(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if image.shape == size:
-        return image
-    how = cv2.INTER_AREA if max(size) < max(image.shape) else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
 
 
 def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -79,8 +72,6 @@ def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 def merge(found: Sequence[Features], max_keypoints: int) -> Features:
     """The best features of all levels of one image, each level's in the image's pixels."""
-    if len(found) == 1:
-        return found[0]
     scores = np.concatenate([features.scores for features in found])
     best = np.argsort(-scores, kind="stable")[:max_keypoints]
     on_device = [features.device_descriptors for features in found]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from superpoint_ros import interface
+from superpoint_ros.superpoint import Extraction
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,8 @@ class FrontEndSettings:
     def from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
         """Settings from checked parameter values; missing ones take their defaults."""
         p = {**interface.defaults(), **values}
-        names = ("max_keypoints", "nms_radius", "detection_threshold", "border", "subpixel", "resize", "levels")
         return FrontEndSettings(
-            extraction={name: p[name] for name in names},
+            extraction={field.name: p[field.name] for field in fields(Extraction)},
             min_similarity=p["match.min_similarity"],
             ratio=p["match.ratio"],
             method=p["homography.method"],

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from superpoint_ros import pyramid, runtimes, weights
 from superpoint_ros.decoding import Decoding, decode_maps
 from superpoint_ros.features import Features
 from superpoint_ros.padded import PaddedFeatures, pad
+from superpoint_ros.pictures import as_grey
 from superpoint_ros.pyramid import LEAST_SIDE, Level
 
 _LARGEST_BATCH = 16
@@ -224,7 +224,7 @@ def _check_image(image: NDArray[np.uint8]) -> None:
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     _check_image(image)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) if image.ndim == 3 else image
+    return as_grey(image)
 
 
 def _collect(

@@ -8,7 +8,9 @@ import pytest
 
 from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, estimate_homography, match
 from superpoint_ros.alignment import align
+from superpoint_ros.evaluation import metrics
 from superpoint_ros.features import Status
+from superpoint_ros.geometry import project
 from superpoint_ros.homography import homography_from_points
 
 TRUTH = np.array([[0.98, 0.06, 12.0], [-0.05, 1.01, 9.0], [3e-5, -4e-5, 1.0]])
@@ -18,9 +20,7 @@ CORNERS = np.array([[0, 0], [511, 0], [511, 511], [0, 511]], float)
 def seen_through(image, homography, random=None, noise=0.0, size=(512, 512)):
     """The second view of a picture, of (width, height) `size`."""
     view = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    if noise:
-        view = np.clip(np.rint(view + random.normal(0, noise, view.shape)), 0, 255).astype(np.uint8)
-    return view
+    return noisy(view, random, noise) if noise else view
 
 
 def noisy(image, random, noise):
@@ -29,15 +29,14 @@ def noisy(image, random, noise):
 
 def off_by(homography, pixels, random):
     """A homography that is wrong by so many pixels at the corners."""
-    there = cv2.perspectiveTransform(CORNERS[None], homography)[0]
+    there = project(homography, CORNERS)
     push = random.normal(size=(4, 2))
     push *= pixels / np.linalg.norm(push, axis=1, keepdims=True)
     return cv2.getPerspectiveTransform(CORNERS.astype(np.float32), (there + push).astype(np.float32))
 
 
 def corner_error(first, second):
-    places = [cv2.perspectiveTransform(CORNERS[None], matrix)[0] for matrix in (first, second)]
-    return np.linalg.norm(places[0] - places[1], axis=1).mean()
+    return metrics.corner_error(first, second, (512, 512))
 
 
 def corners_of(image, count=300):
@@ -110,7 +109,7 @@ def test_images_that_say_too_little_leave_the_homography_as_it_is(grey):
     assert align(grey, grey, beyond_the_horizon, points) is None
     random = np.random.default_rng(5)
     other = random.integers(0, 255, (512, 512)).astype(np.uint8)
-    there = cv2.perspectiveTransform(points[None].astype(float), TRUTH)[0]
+    there = project(TRUTH, points)
     plain = homography_from_points(points, there)
     for images in ((flat, flat), (grey, other)):
         found = homography_from_points(points, there, images=images)

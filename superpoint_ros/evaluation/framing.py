@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from superpoint_ros.pictures import at_size
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -66,10 +67,7 @@ class Framing:
         else:
             return image, np.eye(3)
         matrix = scaling((height, width), size)
-        if size != (height, width):
-            # Averaging keeps fine texture from turning into false corners when a picture shrinks.
-            how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-            image = np.asarray(cv2.resize(image, size[::-1], interpolation=how), np.uint8)
+        image = at_size(image, size)
         if self.crop:
             top, left = ((size[k] - self.crop[k]) // 2 for k in (0, 1))
             image = np.ascontiguousarray(image[top : top + self.crop[0], left : left + self.crop[1]])

@@ -72,7 +72,15 @@ class SuperPointMethod:
             "runtime": found.runtime.name,
             "precision": found.runtime.precision,
             "device": found.runtime.device.type,
-            "code": _code("network.py", "decoding*.py", "corners.py", "pyramid.py", "superpoint.py", "runtimes/*.py"),
+            "code": _code(
+                "network.py",
+                "decoding*.py",
+                "corners.py",
+                "pictures.py",
+                "pyramid.py",
+                "superpoint.py",
+                "runtimes/*.py",
+            ),
         }
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
