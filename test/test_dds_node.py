@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -41,6 +42,18 @@ def test_a_reliable_reader_does_not_match_a_best_effort_writer():
         node.create_subscription("topic", STRING, BEST_EFFORT, print)
         node.create_subscription("topic", STRING, RELIABLE, print)
         eventually(lambda: publisher.subscription_count == 1)
+
+
+def test_a_node_goes_on_announcing_itself_where_nobody_has_answered():
+    """Else one lost datagram would keep two nodes apart for ever."""
+    metatraffic_port_of_index_20 = 7400 + 250 * int(ENVIRON["ROS_DOMAIN_ID"]) + 10 + 2 * 20  # RTPS 2.5, 9.6.2.3
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", metatraffic_port_of_index_20))
+        other.settimeout(10)
+        with Node("one", environ=ENVIRON):
+            announcements = [other.recv(65536) for _ in range(3)]
+    assert all(datagram.startswith(b"RTPS") for datagram in announcements)
+    assert len({datagram[8:20] for datagram in announcements}) == 1  # all of one participant
 
 
 def test_an_exception_in_a_callback_is_logged_and_the_next_message_still_comes(caplog):

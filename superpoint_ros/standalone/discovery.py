@@ -27,6 +27,10 @@ _PEER = re.compile(r"[A-Za-z0-9_.:%\[\]-]+")
 _LOCAL_SIZES = (65500, 65000)
 _NETWORK_SIZES = (14720, 14500)
 
+# How often a node announces itself, also to addresses where nobody has answered yet. Cyclone DDS 11 asks each address
+# once and gives it up 30 s later: with the datagram of that one time lost, two nodes would never find each other.
+_ANNOUNCEMENTS = "<SPDPInterval>2s</SPDPInterval>"
+
 # How lost pieces are asked for and sent again. With Cyclone DDS's own values (heartbeat every 100 ms, pieces of 1344
 # bytes) that takes longer than the next frame: of 150 images of 900 kB at 30 Hz a Fast DDS reader with history 5 got
 # 120, 80 ms late, and one with history 1 got 75. With these values they got 150 and 147, 3 ms late.
@@ -112,7 +116,7 @@ class Discovery:
         elements = "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers)
         # The highest index decides how many ports are probed on each peer, so it must be that of the other nodes.
         return (
-            "<Discovery><ParticipantIndex>auto</ParticipantIndex>"
+            f"<Discovery>{_ANNOUNCEMENTS}<ParticipantIndex>auto</ParticipantIndex>"
             "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
             f"{f'<Peers>{elements}</Peers>' if elements else ''}</Discovery>"
         )
