@@ -41,6 +41,7 @@ setup(
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4",
+        "threadpoolctl>=3.1",
         "torch>=2.1",
     ],
     extras_require={

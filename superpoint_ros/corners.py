@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -45,7 +44,11 @@ def approach(images: Tensor, keypoints: Tensor) -> Tensor:
     gradients = F.conv2d(patches, _sobel(images.device)).view(batch, count, 2, 2 * WINDOW + 1, 2 * WINDOW + 1)
     away = offset[_TAPS:-_TAPS] - (keypoints - nearest)[..., None]
     gx, gy = gradients.unbind(dim=2)
-    return keypoints + torch.stack(_step(gx, gy, away[..., 0, :], away[..., 1, :]), dim=-1)
+    u, v = away[..., 0, None, :], away[..., 1, :, None]
+    weight = _fade(v) * _fade(u)
+    xx, xy, yy = weight * gx * gx, weight * gx * gy, weight * gy * gy
+    sums = (one.flatten(-2).sum(-1) for one in (xx, xy, yy, xx * u + xy * v, xy * u + yy * v))
+    return keypoints + torch.stack(_solve(*sums), dim=-1)
 
 
 def _sobel(device: torch.device) -> Tensor:
@@ -62,42 +65,53 @@ def approach_on_processor(image: NDArray[np.uint8], keypoints: NDArray[np.float3
         return keypoints
     height, width = image.shape
     nearest = np.rint(keypoints)
-    whole = nearest.astype(np.int64)
-    offset = np.arange(-WINDOW - _TAPS, WINDOW + _TAPS + 1)
-    x = (whole[:, 0, None] + offset).clip(0, width - 1)
-    y = (whole[:, 1] + offset[:, None]).clip(0, height - 1)
-    # Side by side, the windows are one wide image for OpenCV; what runs into the neighbour is cut off.
-    strip = image.reshape(-1).take(y[:, :, None] * width + x).reshape(len(offset), -1)
-    scale = 1.0 / 128
-    gx, gy = (_cut(cv2.Sobel(strip, cv2.CV_32F, dx, 1 - dx, ksize=2 * _TAPS + 1, scale=scale)) for dx in (1, 0))
-    away = offset[_TAPS:-_TAPS].astype(np.float32) - (keypoints - nearest)[..., None]
-    return keypoints + np.stack(_step(gx, gy, away[..., 0, :], away[..., 1, :]), axis=-1)
+    offset = np.arange(-WINDOW - _TAPS, WINDOW + _TAPS + 1)[:, None]
+    x, y = nearest.astype(np.int64).T[:, None] + offset
+    # Keypoints are the last axis, so that NumPy's innermost loops are long.
+    patches = image.reshape(-1).take((y.clip(0, height - 1) * width)[:, None] + x.clip(0, width - 1))
+    gx, gy = _slopes(patches.astype(np.int16))
+    u, v = (offset[_TAPS:-_TAPS] - (keypoints - nearest).T[:, None]).astype(np.float32)
+    return keypoints + np.stack(_solve(*_moments(gx, gy, u, v)), axis=-1)
 
 
-def _cut(gradients: NDArray[Any]) -> NDArray[np.float32]:
-    """(11, N * 11) -> (N, 7, 7)."""
-    inside = slice(_TAPS, -_TAPS)
-    windows = gradients.reshape(len(gradients), -1, len(gradients))[inside, :, inside]
-    return np.ascontiguousarray(windows.transpose(1, 0, 2))
+def _slopes(patches: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Slopes in x and in y (7, 7, N) of (11, 11, N), times 128: whole numbers, which stay below 2^15."""
+    transposed = patches.swapaxes(0, 1)
+    gx = _difference(_smooth(patches).swapaxes(0, 1)).swapaxes(0, 1)
+    gy = _difference(_smooth(transposed).swapaxes(0, 1))
+    return gx.astype(np.float32), gy.astype(np.float32)
 
 
-def _step(gx: Any, gy: Any, u: Any, v: Any) -> tuple[Any, Any]:
-    """The step in x and in y, of arrays or tensors: gradients (..., 7, 7), and places u (..., 7) of the window's
-    columns and v (..., 7) of its rows relative to the keypoint."""
-    reach = WINDOW + 1
-    fade_u, fade_v = ((1 - (one / reach) ** 2) ** 2 for one in (u, v))
-    weight = fade_v[..., :, None] * fade_u[..., None, :]
-    xx, xy, yy = weight * gx * gx, weight * gx * gy, weight * gy * gy
-    u, v = u[..., None, :], v[..., :, None]
-    a, b, c = (_total(one) for one in (xx, xy, yy))
-    p, q = _total(xx * u + xy * v), _total(xy * u + yy * v)
+def _smooth(rows: NDArray[np.int16]) -> NDArray[np.int16]:
+    return 6 * rows[2:-2] + 4 * (rows[1:-3] + rows[3:-1]) + (rows[:-4] + rows[4:])
+
+
+def _difference(rows: NDArray[np.int16]) -> NDArray[np.int16]:
+    return 2 * (rows[3:-1] - rows[1:-3]) + (rows[4:] - rows[:-4])
+
+
+def _moments(gx: NDArray[np.float32], gy: NDArray[np.float32], u: Any, v: Any) -> tuple[NDArray[np.float32], ...]:
+    """The sums that `_solve` takes, each (N,), of slopes as `_slopes` gives them and places u, v (7, N)."""
+    fade_u, fade_v = _fade(u), _fade(v)
+    xx, xy, yy = gx * gx, gx * gy, gy * gy
+    # Weights are products of one for the row and one for the column, so rows are summed up first.
+    a, b, c = (np.einsum("jin,in->jn", one, fade_u) for one in (xx, xy, yy))
+    p, q = (np.einsum("jin,in->jn", one, fade_u * u) for one in (xx, xy))
+    p, q = p + b * v, q + c * v
+    return tuple((fade_v * one).sum(axis=0) / np.float32(128**2) for one in (a, b, c, p, q))
+
+
+def _fade(away: Any) -> Any:
+    """Weights of the window's rows or columns, by their distance from the keypoint."""
+    return (1 - (away / (WINDOW + 1)) ** 2) ** 2
+
+
+def _solve(a: Any, b: Any, c: Any, p: Any, q: Any) -> tuple[Any, Any]:
+    """The step in x and in y, of arrays or tensors: the point (dx, dy) next to all lines through the window's pixels
+    across their gradients, from a x + b y = p and b x + c y = q and the prior."""
     prior = _RIDGE * (a + c) + _NOISE
     a, c = a + prior, c + prior
     determinant = a * c - b * b
     dx, dy = (c * p - b * q) / determinant, (a * q - b * p) / determinant
     shorten = FARTHEST / (dx * dx + dy * dy).clip(FARTHEST**2) ** 0.5
     return dx * shorten, dy * shorten
-
-
-def _total(windows: Any) -> Any:
-    return windows.reshape(*windows.shape[:-2], -1).sum(-1)

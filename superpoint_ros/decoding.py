@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from superpoint_ros import corners, decoding_cpu
+from superpoint_ros.blas import one_thread
+from superpoint_ros.decoding_cpu import Buffers
 from superpoint_ros.network import CELL
 
 ROUNDS = 3
@@ -121,9 +123,11 @@ def _pick_on_processor(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor
     return positions, scores
 
 
-def _peaks_on_processor(heat: decoding_cpu.Map, settings: Decoding) -> tuple[decoding_cpu.Indices, decoding_cpu.Map]:
+def _peaks_on_processor(
+    heat: decoding_cpu.Map, settings: Decoding, buffers: Buffers | None = None
+) -> tuple[decoding_cpu.Indices, decoding_cpu.Map]:
     s = settings
-    return decoding_cpu.pick(heat, s.max_keypoints, s.nms_radius, s.detection_threshold, s.border, ROUNDS)
+    return decoding_cpu.pick(heat, s.max_keypoints, s.nms_radius, s.detection_threshold, s.border, ROUNDS, buffers)
 
 
 def refine(heat: Tensor, positions: Tensor, radius: int = REACH) -> Tensor:
@@ -177,13 +181,18 @@ def decode(
 
 
 def decode_maps(
-    heat: Tensor, descriptors: Tensor, images: Tensor, size: tuple[int, int], settings: Decoding
+    heat: Tensor,
+    descriptors: Tensor,
+    images: Tensor,
+    size: tuple[int, int],
+    settings: Decoding,
+    buffers: Buffers | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `decode`, from the heat map (B, H, W) float32."""
+    """As `decode`, from the heat map (B, H, W) float32; on the processor with `buffers` that were used before."""
     height, width = size
     heat = heat[:, :height, :width].contiguous()
     if _on_processor(heat):
-        return _decode_on_processor(heat, descriptors, images, settings)
+        return _decode_on_processor(heat, descriptors, images, settings, buffers)
     return decode_fixed(heat, descriptors, images, settings)
 
 
@@ -196,15 +205,16 @@ def decode_fixed(
     return keypoints, scores, sample(descriptors, keypoints)
 
 
+@one_thread()
 def _decode_on_processor(
-    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding
+    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding, buffers: Buffers | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = len(heat), min(settings.max_keypoints, heat[0].numel())
     keypoints, scores = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     sampled = np.zeros((*shape, descriptors.shape[1]), np.float32)
     of_each = zip(heat.numpy(), descriptors.float().numpy(), images.numpy(), strict=True)
     for index, (map_, cells, image) in enumerate(of_each):
-        places, found = _peaks_on_processor(map_, settings)
+        places, found = _peaks_on_processor(map_, settings, buffers)
         points = places.astype(np.float32)
         if settings.subpixel:
             points = corners.approach_on_processor(image[0], decoding_cpu.refine(map_, places, REACH))

@@ -7,6 +7,10 @@ way of the network's.
 
 from __future__ import annotations
 
+import math
+import threading
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -20,44 +24,104 @@ _SPARSE = 8
 _MOST_EQUALS = 8
 """Where as many maxima have one score, looking for neighbours among them pair by pair is no longer worth it."""
 
+_AT_ONCE = 64
+"""Keypoints whose cells' descriptors stay in a core's cache, 1 KiB each."""
 
-def peaks(scores: Map, radius: int, rounds: int) -> Indices:
-    """What `decoding.suppress` keeps of (H, W) scores of at least 0, as indices of the flat map in reading order."""
+
+class Buffers(threading.local):
+    """Arrays that each thread uses again: fresh memory, page by page, costs more than most of what is done in it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """An array of undefined content, which is that of the last call with this name."""
+        size = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or kept.dtype != dtype or kept.size < size:
+            kept = self._kept[name] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
+
+
+def peaks(
+    scores: Map,
+    radius: int,
+    rounds: int,
+    threshold: float = 0,
+    limit: int | None = None,
+    border: int = 0,
+    buffers: Buffers | None = None,
+) -> Indices:
+    """What `decoding.suppress` keeps of (H, W) scores above `threshold`, as indices of the flat map in reading order.
+
+    Only peaks that are no less than `border` pixels inside are given. Where these are more than `limit`, those weaker
+    than the `limit`-th may be missing: what is weaker than a maximum cannot suppress it, so later rounds leave it out.
+    """
+    buffers = buffers or Buffers()
+    least = np.float32(threshold)
     if radius == 0:
-        return np.flatnonzero(scores > 0)
+        return _inside(np.flatnonzero(scores > least), scores, border)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    candidates = np.flatnonzero(scores > 0)
-    kept: list[Indices] = []
-    for turn in range(rounds):
-        found = _maxima(scores, candidates, radius, kernel)
-        found = _first_of_equals(found, scores, radius, kernel)
-        kept.append(found)
-        if turn + 1 == rounds or len(found) == len(candidates):
+    found = _maxima(scores, least, radius, kernel, buffers)
+    kept = [_inside(found, scores, border)]
+    strengths = scores.reshape(-1)[kept[0]]
+    left = scores
+    for turn in range(rounds - 1):
+        if not len(found):
             break
-        free = np.full(scores.shape, 255, np.uint8)
-        free.reshape(-1)[found] = 0
-        free = np.asarray(cv2.erode(free, kernel))
-        candidates = candidates[free.reshape(-1)[candidates] > 0]
-        scores = np.asarray(cv2.copyTo(scores, free))
+        if limit is not None and len(strengths) >= limit > 0:
+            least = np.nextafter(np.partition(strengths, -limit)[-limit], np.float32(0))
+        left = _uncovered(left, found, kernel, buffers.array(f"left {turn % 2}", scores.shape, np.float32), buffers)
+        found = _maxima(left, least, radius, kernel, buffers)
+        kept.append(_inside(found, scores, border))
+        strengths = np.concatenate((strengths, scores.reshape(-1)[kept[-1]]))
     return np.sort(np.concatenate(kept))
 
 
-def _maxima(scores: Map, candidates: Indices, radius: int, kernel: NDArray[np.uint8]) -> Indices:
-    """Those candidates whose score is the greatest of its window."""
-    flat = scores.reshape(-1)
-    if len(candidates) * kernel.size > scores.size // _SPARSE:
+def _inside(index: Indices, scores: Map, border: int) -> Indices:
+    if not border:
+        return index
+    height, width = scores.shape
+    y, x = np.divmod(index, width)
+    return index[(x >= border) & (x < width - border) & (y >= border) & (y < height - border)]
+
+
+def _uncovered(scores: Map, kept: Indices, kernel: NDArray[np.uint8], out: Map, buffers: Buffers) -> Map:
+    """The scores, with 0 where a kept peak is in the window."""
+    free = buffers.array("free", scores.shape, np.uint8)
+    free.fill(255)
+    free.reshape(-1)[kept] = 0
+    out.fill(0)
+    return np.asarray(
+        cv2.copyTo(scores, cv2.erode(free, kernel, dst=buffers.array("mask", scores.shape, np.uint8)), out)
+    )
+
+
+def _maxima(scores: Map, least: np.float32, radius: int, kernel: NDArray[np.uint8], buffers: Buffers) -> Indices:
+    """Scores above `least` that are the greatest of their windows; of equals in one window the first."""
+    above = np.greater(scores, least, out=buffers.array("above", scores.shape, np.bool_))
+    if np.count_nonzero(above) * kernel.size > scores.size // _SPARSE:
         # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
-        return candidates[flat[candidates] == cv2.dilate(scores, kernel).reshape(-1)[candidates]]
-    step = np.arange(-radius, radius + 1)
-    y, x = np.divmod(candidates, scores.shape[1])
-    rows = (y[:, None] + step).clip(0, scores.shape[0] - 1) * scores.shape[1]
-    columns = (x[:, None] + step).clip(0, scores.shape[1] - 1)
-    return candidates[flat[candidates] == flat.take(rows[:, :, None] + columns[:, None, :]).max(axis=(1, 2), initial=0)]
+        greatest = cv2.dilate(scores, kernel, dst=buffers.array("greatest", scores.shape, np.float32))
+        equal = np.equal(scores, greatest, out=buffers.array("equal", scores.shape, np.bool_))
+        found = np.flatnonzero(np.logical_and(equal, above, out=equal))
+    else:
+        candidates = np.flatnonzero(above)
+        step = np.arange(-radius, radius + 1)[:, None]
+        y, x = np.divmod(candidates, scores.shape[1])
+        rows = (y + step).clip(0, scores.shape[0] - 1) * scores.shape[1]
+        columns = (x + step).clip(0, scores.shape[1] - 1)
+        flat = scores.reshape(-1)
+        found = candidates[flat[candidates] == flat.take(rows[:, None] + columns).max(axis=(0, 1), initial=0)]
+    return _first_of_equals(found, scores, radius, kernel)
 
 
 def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8]) -> Indices:
     """Those maxima that no earlier one, in reading order, has in its window; such two have one score."""
     values = scores.reshape(-1)[found]
+    ascending = np.sort(values)
+    if (ascending[1:] != ascending[:-1]).all():
+        return found
     order = np.argsort(values, kind="stable")
     values, (y, x) = values[order], np.divmod(found[order], scores.shape[1])
     first = np.ones(len(found), bool)
@@ -72,34 +136,33 @@ def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[n
     return found[rank.reshape(-1)[found] == cv2.dilate(rank, kernel).reshape(-1)[found]]
 
 
-def pick(heat: Map, limit: int, radius: int, threshold: float, border: int, rounds: int) -> tuple[Indices, Map]:
+def pick(
+    heat: Map, limit: int, radius: int, threshold: float, border: int, rounds: int, buffers: Buffers | None = None
+) -> tuple[Indices, Map]:
     """The best peaks of a (H, W) heat map: at most `limit` positions (N, 2) as (x, y), and their scores descending.
 
     Among equal scores the first in reading order comes first.
     """
-    height, width = heat.shape
-    index = peaks(cv2.threshold(heat, threshold, 0, cv2.THRESH_TOZERO)[1], radius, rounds)
-    y, x = np.divmod(index, width)
-    if border:
-        inside = (x >= border) & (x < width - border) & (y >= border) & (y < height - border)
-        index, x, y = index[inside], x[inside], y[inside]
+    index = peaks(heat, radius, rounds, threshold, limit, border, buffers)
     scores = heat.reshape(-1)[index]
     order = np.argsort(-scores, kind="stable")[:limit]
-    return np.stack((x[order], y[order]), axis=1), scores[order]
+    y, x = np.divmod(index[order], heat.shape[1])
+    return np.stack((x, y), axis=1), scores[order]
 
 
 def refine(heat: Map, positions: Indices, radius: int) -> Map:
     """As `decoding.refine`, of one image: (H, W), (N, 2) -> (N, 2) float32."""
     height, width = heat.shape
     step = np.arange(-radius, radius + 1)
-    x, y = positions[:, :1] + step, positions[:, 1:] + step
-    index = (y.clip(0, height - 1) * width)[:, :, None] + x.clip(0, width - 1)[:, None, :]
-    window = heat.reshape(-1).take(index)
-    window *= ((y >= 0) & (y < height))[:, :, None]
-    window *= ((x >= 0) & (x < width))[:, None, :]
-    columns, rows = window.sum(axis=1), window.sum(axis=2)
-    mass = np.maximum(columns.sum(axis=1), np.float32(1e-12))
-    offset = np.stack((columns @ step.astype(np.float32), rows @ step.astype(np.float32)), axis=1) / mass[:, None]
+    # Keypoints are the last axis, so that NumPy's innermost loops are long.
+    x, y = positions.T[:, None] + step[:, None]
+    window = heat.reshape(-1).take((y.clip(0, height - 1) * width)[:, None] + x.clip(0, width - 1))
+    window *= ((y >= 0) & (y < height))[:, None]
+    window *= (x >= 0) & (x < width)
+    columns, rows = window.sum(axis=0), window.sum(axis=1)
+    mass = np.maximum(columns.sum(axis=0), np.float32(1e-12))
+    weights = step.astype(np.float32)
+    offset = np.stack((weights @ columns, weights @ rows), axis=1) / mass[:, None]
     return (positions + offset.clip(-1, 1)).astype(np.float32)
 
 
@@ -121,7 +184,12 @@ def sample(descriptors: Map, keypoints: Map, cell: int, out: Map) -> None:
     weights = np.stack(((1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v), axis=1)
     # A cell's length is taken off its weight, so that the map itself need not be normalised.
     weights /= _lengths(table)[corners]
-    np.matmul(weights[:, None], table.take(corners, axis=0), out=out[:, None])
+    cells = np.empty((_AT_ONCE, 4, size), np.float32)
+    for start in range(0, len(out), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        # "clip" keeps NumPy from filling a copy first; no index is out of bounds.
+        taken = table.take(corners[some], axis=0, out=cells[: len(corners) - start], mode="clip")
+        np.matmul(weights[some, None], taken, out=out[some, None])
     out /= _lengths(out)[:, None]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.alignment import align
+from superpoint_ros.blas import one_thread
 from superpoint_ros.features import Features, Homography, Matches, Status
 from superpoint_ros.geometry import Matrix, Points, scaled
 from superpoint_ros.pictures import as_grey
@@ -29,6 +30,7 @@ _LEFT_BY_ALIGNMENT = 0.8
 Image = NDArray[np.uint8]
 
 
+@one_thread()
 def estimate_homography(
     first: Features,
     second: Features,
@@ -71,6 +73,7 @@ def estimate_homography(
     )
 
 
+@one_thread()
 def homography_from_points(
     source: Points,
     target: Points,

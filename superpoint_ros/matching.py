@@ -7,9 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from superpoint_ros.blas import one_thread
 from superpoint_ros.features import Features, Matches
 
 
+@one_thread()
 def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
     """Pairs of keypoints that are each other's nearest neighbour.
 

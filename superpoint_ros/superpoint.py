@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros import pyramid, runtimes, weights
 from superpoint_ros.decoding import Decoding, decode_maps
+from superpoint_ros.decoding_cpu import Buffers
 from superpoint_ros.features import Features
 from superpoint_ros.padded import PaddedFeatures, pad
 from superpoint_ros.pictures import as_grey
@@ -94,6 +95,7 @@ class SuperPoint:
         self.weights = _load(weights)
         found = self.weights
         self.runtime = runtimes.create(found.network, device, runtime, precision, found.ranges)
+        self._buffers = Buffers()
 
     @classmethod
     def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> SuperPoint:
@@ -191,7 +193,7 @@ class SuperPoint:
             batch = batch.to(self.runtime.device)  # once: the network and the refinement of keypoints take it
             heat, descriptors = self.runtime(batch)
         with clock.stage("decode features", again), torch.inference_mode():
-            decoded = decode_maps(heat, descriptors, batch, size, settings)
+            decoded = decode_maps(heat, descriptors, batch, size, settings, self._buffers)
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
             extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)

@@ -154,6 +154,20 @@ def test_the_processors_suppression_is_that_of_the_form_at_fixed_sizes(kind, rad
         np.testing.assert_array_equal(decoding_cpu.peaks(scores[0].numpy(), radius, rounds), kept)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_processor_may_leave_out_weak_peaks_early_and_picks_the_same(kind):
+    buffers = decoding_cpu.Buffers()  # the same for maps of several sizes
+    for height, width in ((40, 50), (33, 47), (60, 80)):
+        heat = random_maps(kind, height, width, height)[0].numpy()
+        for border in (0, 5):
+            positions, scores = decoding_cpu.pick(heat, 10**6, 2, 0.1, border, 3)
+            assert len(scores) > 10
+            for limit in (1, 5, len(scores) // 2, len(scores)):
+                few = decoding_cpu.pick(heat, limit, 2, 0.1, border, 3, buffers)
+                np.testing.assert_array_equal(few[0], positions[:limit])
+                np.testing.assert_array_equal(few[1], scores[:limit])
+
+
 @pytest.mark.parametrize("subpixel", [False, True])
 @pytest.mark.parametrize("limit", [20, 2000])
 def test_the_processor_decodes_as_the_form_at_fixed_sizes(limit, subpixel, at_fixed_sizes):

@@ -65,7 +65,7 @@ class OpenVINORuntime:
             request = self._own.request = self._compiled.create_infer_request()
         request.infer([images.numpy()], share_inputs=True, share_outputs=True)
         heat, descriptors = (torch.from_numpy(request.get_output_tensor(index).data) for index in range(2))
-        return heat.squeeze(1), descriptors
+        return heat.squeeze(1), descriptors.permute(0, 3, 1, 2)
 
 
 def _precision(name: str, device: torch.device, abilities: list[str]) -> str:
@@ -84,6 +84,7 @@ def _compiled(core: Any, numbers: Layers, settings: dict[str, Any], ranges: Mapp
     processor = core.get_property("CPU", "FULL_DEVICE_NAME"), str(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     parts = (
         openvino.__version__,
+        "descriptors by cell",
         *processor,
         repr((sorted(settings.items()), sorted(ranges.items()))),
         *(_bytes(array) for array in arrays),
@@ -110,9 +111,10 @@ def _bytes(array: np.ndarray) -> bytes:
 
 
 def model(numbers: Layers, ranges: Mapping[str, tuple[float, float]]) -> openvino.Model:
-    """The network as an OpenVINO model: (B, 1, H, W) uint8 -> heat map (B, 1, H, W) and descriptors (B, D, H/8, W/8).
+    """The network as an OpenVINO model: (B, 1, H, W) uint8 -> heat map (B, 1, H, W) and descriptors (B, H/8, W/8, D).
 
-    Convolutions whose inputs' ranges are given are computed in 8 bits.
+    A cell's descriptor lies in one piece, as sampling reads it. Convolutions whose inputs' ranges are given are
+    computed in 8 bits.
 
     It is built layer by layer: that takes milliseconds, where a conversion from PyTorch traces for seconds and reports
     its use to OpenVINO's makers.
@@ -129,6 +131,7 @@ def model(numbers: Layers, ranges: Mapping[str, tuple[float, float]]) -> openvin
     start, stop, step, axis = ([0], [CELL * CELL], [1], [1])
     probability = ops.slice(ops.softmax(logits, 1), *(ops.constant(value) for value in (start, stop, step, axis)))
     heat = ops.depth_to_space(probability, "blocks_first", CELL)
+    descriptors = ops.transpose(descriptors, ops.constant([0, 2, 3, 1]))
     return openvino.Model([ops.result(heat), ops.result(descriptors)], [images], "superpoint")
 
 

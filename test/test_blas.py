@@ -1,0 +1,83 @@
+"""BLAS libraries keep to one thread where the package uses them, and leave no thread that waits busily."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status, SuperPoint
+from superpoint_ros.blas import one_thread
+from superpoint_ros.runtimes import RuntimeChoiceError
+
+threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl, which sets the threads, is not installed")
+
+
+def threads():
+    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """More than one thread to begin with, as on every machine that matters."""
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        if not threads() or max(threads()) < 2:
+            pytest.skip("NumPy's BLAS has no threads of its own")
+        yield
+
+
+def test_within_a_block_there_is_one_thread_and_after_it_as_many_as_before():
+    before = threads()
+    with one_thread():
+        assert set(threads()) == {1}
+        with one_thread():
+            pass
+        assert set(threads()) == {1}
+    assert threads() == before
+
+
+def test_an_error_in_a_block_leaves_the_threads_as_before():
+    @one_thread()
+    def fail():
+        raise ArithmeticError
+
+    before = threads()
+    with pytest.raises(ArithmeticError):
+        fail()
+    assert threads() == before
+
+
+def test_blocks_may_overlap_in_several_threads():
+    before, inside, leave = threads(), threading.Event(), threading.Event()
+
+    def other():
+        with one_thread():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with one_thread():
+        thread.start()
+        assert inside.wait(10)
+        assert set(threads()) == {1}
+    leave.set()
+    thread.join()
+    assert threads() == before
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_after_a_frame_no_thread_waits_busily(runtime, photograph):
+    """As OpenBLAS's and ONNX Runtime's threads do unless told otherwise; each takes a processor from the next frame."""
+    try:
+        superpoint = SuperPoint("light", runtime=runtime)
+    except RuntimeChoiceError as error:
+        pytest.skip(str(error))
+    front_end = FrontEnd(superpoint, FrontEndSettings.from_parameters({}))
+    results = [front_end.process(Frame(1 + 40_000_000 * number, lambda: photograph)) for number in range(3)]
+    assert results[-1].homography.status == Status.OK and len(results[-1].matches) > 100
+    time.sleep(0.5)  # what waited busily before this test has given up by now
+    front_end.process(Frame(200_000_000, lambda: photograph))
+    start = time.process_time()
+    time.sleep(0.1)
+    assert time.process_time() - start < 0.02
