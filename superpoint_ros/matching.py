@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -43,7 +44,8 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
             return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
     # In NumPy, because PyTorch's threads would go on spinning in the way of what comes next.
     similarities = first.descriptors @ second.descriptors.T
-    forward, backward = similarities.argmax(axis=1), similarities.argmax(axis=0)
+    # NumPy is four times slower down the columns.
+    forward, backward = similarities.argmax(axis=1), cv2.transpose(similarities).argmax(axis=1)
     index = np.arange(len(first))
     runner_up = np.partition(similarities, -2, axis=1)[:, -2] if ratio_wanted else None
     mutual = np.where(backward[forward] == index, forward, -1)
