@@ -90,8 +90,8 @@ class _Patches:
 
 def _spread(points: NDArray[np.floating]) -> NDArray[np.int64]:
     """Whole pixels of the best points, one in each square of the image."""
-    squares = np.floor_divide(points, _SQUARE).astype(np.int64)
-    chosen = np.sort(np.unique(squares, axis=0, return_index=True)[1])[:MOST]
+    square = np.floor_divide(points, _SQUARE).astype(np.int64) @ (1, 1 << 32)
+    chosen = np.sort(np.unique(square, return_index=True)[1])[:MOST]
     return np.rint(points[chosen]).astype(np.int64)
 
 

@@ -166,23 +166,19 @@ def _refine_on_inliers(
 
 def _degenerate(points: Points) -> bool:
     """Whether points lie on a line to within half a pixel, so that they fix no homography."""
-    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    return bool(spread[-1] < 0.5 * np.sqrt(len(points)))
+    centred = points - points.mean(axis=0)
+    return bool(np.linalg.eigvalsh(centred.T @ centred)[0] < 0.5**2 * len(points))
 
 
 def _residuals(matrix: Matrix, source: Points, target: Points) -> tuple[Matrix, Matrix]:
     """Reprojection residuals (2M,) and their Jacobian (2M, 8) by h11 ... h32."""
-    x, y = source[:, 0], source[:, 1]
-    w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-    u = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / w
-    v = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / w
-    zero = np.zeros_like(x)
-    rows = np.empty((2 * len(source), 8))
-    rows[0::2] = np.column_stack((x / w, y / w, 1 / w, zero, zero, zero, -u * x / w, -u * y / w))
-    rows[1::2] = np.column_stack((zero, zero, zero, x / w, y / w, 1 / w, -v * x / w, -v * y / w))
-    residuals = np.empty(2 * len(source))
-    residuals[0::2], residuals[1::2] = u - target[:, 0], v - target[:, 1]
-    return residuals, rows
+    homogeneous = np.column_stack((source, np.ones(len(source))))
+    xyw = homogeneous @ matrix.T
+    projected, slopes = xyw[:, :2] / xyw[:, 2:], homogeneous / xyw[:, 2:]
+    jacobian = np.zeros((len(source), 2, 8))
+    jacobian[:, 0, 0:3] = jacobian[:, 1, 3:6] = slopes
+    jacobian[:, :, 6:8] = -projected[:, :, None] * slopes[:, None, :2]
+    return (projected - target).reshape(-1), jacobian.reshape(-1, 8)
 
 
 def _weights(residuals: Matrix, threshold: float) -> Matrix:
@@ -203,11 +199,20 @@ def _least_squares(
         scale = np.linalg.norm(jacobian, axis=0)
         if not np.isfinite(jacobian).all() or not (scale > 0).all():
             return None
-        step = np.linalg.lstsq(jacobian / scale, -residuals * root, rcond=None)[0] / scale
+        step = _solution(jacobian / scale, -residuals * root) / scale
         matrix = matrix + np.append(step, 0).reshape(3, 3)
         if np.abs(step * scale).max() < 1e-4 * np.sqrt(len(source)):
             break
     return scaled(matrix)
+
+
+def _solution(rows: Matrix, values: Matrix) -> Matrix:
+    """The least-squares solution of (M, 8) rows; by the normal equations, which take a tenth of the time, where they
+    lose no digits that matter."""
+    normal = rows.T @ rows
+    if np.linalg.cond(normal) < 1e10:
+        return np.asarray(np.linalg.solve(normal, rows.T @ values))
+    return np.asarray(np.linalg.lstsq(rows, values, rcond=None)[0])
 
 
 def _covariance(residuals: Matrix, jacobian: Matrix, threshold: float) -> Matrix | None:
