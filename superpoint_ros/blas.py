@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 _TAKEN = threading.Lock()
+"""Held by the block that has set the threads."""
 
 
 @contextmanager
