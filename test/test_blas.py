@@ -14,8 +14,16 @@ from superpoint_ros.runtimes import RuntimeChoiceError
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl, which sets the threads, is not installed")
 
 
+def libraries():
+    return [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+
+# NumPy's and OpenCV's; others, such as SciPy's, may be loaded by other tests and do not matter.
+FILES = {library["filepath"] for library in libraries()}
+
+
 def threads():
-    return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+    return [library["num_threads"] for library in libraries() if library["filepath"] in FILES]
 
 
 @pytest.fixture(autouse=True)
