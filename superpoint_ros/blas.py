@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 _TAKEN = threading.Lock()
@@ -23,19 +23,15 @@ def one_thread() -> Iterator[None]:
     Of blocks that are nested or overlap in several threads only the first does anything, so that none restores what
     another has set. Without the package threadpoolctl nothing changes.
     """
-    if not _TAKEN.acquire(blocking=False):
+    controller = _controller()
+    if controller is None or not _TAKEN.acquire(blocking=False):
         yield
         return
     try:
-        with _limited():
+        with controller.limit(limits=1):
             yield
     finally:
         _TAKEN.release()
-
-
-def _limited() -> AbstractContextManager[Any]:
-    controller = _controller()
-    return controller.limit(limits=1) if controller is not None else nullcontext()
 
 
 @functools.cache

@@ -75,7 +75,7 @@ def approach_on_processor(image: NDArray[np.uint8], keypoints: NDArray[np.float3
 
 
 def _slopes(patches: NDArray[np.int16]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Slopes in x and in y (7, 7, N) of (11, 11, N), times 128: whole numbers, which stay below 2^15."""
+    """Slopes in x and in y (7, 7, N) of (11, 11, N), by the taps of `_sobel` times 128: whole numbers below 2^15."""
     transposed = patches.swapaxes(0, 1)
     gx = _difference(_smooth(patches).swapaxes(0, 1)).swapaxes(0, 1)
     gy = _difference(_smooth(transposed).swapaxes(0, 1))

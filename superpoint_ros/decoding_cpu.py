@@ -64,17 +64,16 @@ def peaks(
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     found = _maxima(scores, least, radius, kernel, buffers)
     kept = [_inside(found, scores, border)]
-    strengths = scores.reshape(-1)[kept[0]]
     left = scores
     for turn in range(rounds - 1):
         if not len(found):
             break
+        strengths = scores.reshape(-1)[np.concatenate(kept)]
         if limit is not None and len(strengths) >= limit > 0:
             least = np.nextafter(np.partition(strengths, -limit)[-limit], np.float32(0))
         left = _uncovered(left, found, kernel, buffers.array(f"left {turn % 2}", scores.shape, np.float32), buffers)
         found = _maxima(left, least, radius, kernel, buffers)
         kept.append(_inside(found, scores, border))
-        strengths = np.concatenate((strengths, scores.reshape(-1)[kept[-1]]))
     return np.sort(np.concatenate(kept))
 
 
@@ -92,9 +91,8 @@ def _uncovered(scores: Map, kept: Indices, kernel: NDArray[np.uint8], out: Map, 
     free.fill(255)
     free.reshape(-1)[kept] = 0
     out.fill(0)
-    return np.asarray(
-        cv2.copyTo(scores, cv2.erode(free, kernel, dst=buffers.array("mask", scores.shape, np.uint8)), out)
-    )
+    mask = cv2.erode(free, kernel, dst=buffers.array("mask", scores.shape, np.uint8))
+    return np.asarray(cv2.copyTo(scores, mask, out))
 
 
 def _maxima(scores: Map, least: np.float32, radius: int, kernel: NDArray[np.uint8], buffers: Buffers) -> Indices:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.pictures import pictures, read_colour
+from superpoint_ros.pictures import at_size, pictures, read_colour
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -75,7 +75,6 @@ def _fitted(image: Image, size: Size) -> Image:
     width, height = size
     factor = max(width / image.shape[1], height / image.shape[0])
     scaled = tuple(max(least, round(side * factor)) for side, least in zip(image.shape[1::-1], size, strict=True))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    large = cv2.resize(image, (scaled[0], scaled[1]), interpolation=how)
+    large = at_size(image, (scaled[1], scaled[0]))
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
     return np.ascontiguousarray(large[top : top + height, left : left + width])
