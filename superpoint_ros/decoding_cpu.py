@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Map = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-_SPARSE = 8
+_SPARSE = 3
 """Reading a pixel out of order takes so many times as long as in a pass over all."""
 
 _MOST_EQUALS = 8
@@ -61,18 +61,21 @@ def peaks(
     least = np.float32(threshold)
     if radius == 0:
         return _inside(np.flatnonzero(scores > least), scores, border)
+    flat = scores.reshape(-1)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    found = _maxima(scores, least, radius, kernel, buffers)
+    found = np.flatnonzero(_equals_greatest(scores, kernel, buffers))
+    found = _first_of_equals(found[flat[found] > least], scores, radius, kernel)
     kept = [_inside(found, scores, border)]
-    left = scores
-    for turn in range(rounds - 1):
-        if not len(found):
-            break
-        strengths = scores.reshape(-1)[np.concatenate(kept)]
+    candidates = None
+    for _ in range(rounds - 1):
+        strengths = flat[np.concatenate(kept)]
         if limit is not None and len(strengths) >= limit > 0:
             least = np.nextafter(np.partition(strengths, -limit)[-limit], np.float32(0))
-        left = _uncovered(left, found, kernel, buffers.array(f"left {turn % 2}", scores.shape, np.float32), buffers)
-        found = _maxima(left, least, radius, kernel, buffers)
+        candidates = _candidates(scores, least, candidates, _free(found, scores.shape, kernel, buffers), buffers)
+        if not len(candidates):
+            break
+        found = candidates[_greatest(candidates, scores, radius, kernel, buffers)]
+        found = _first_of_equals(found, scores, radius, kernel)
         kept.append(_inside(found, scores, border))
     return np.sort(np.concatenate(kept))
 
@@ -85,33 +88,56 @@ def _inside(index: Indices, scores: Map, border: int) -> Indices:
     return index[(x >= border) & (x < width - border) & (y >= border) & (y < height - border)]
 
 
-def _uncovered(scores: Map, kept: Indices, kernel: NDArray[np.uint8], out: Map, buffers: Buffers) -> Map:
-    """The scores, with 0 where a kept peak is in the window."""
-    free = buffers.array("free", scores.shape, np.uint8)
-    free.fill(255)
+def _equals_greatest(scores: Map, kernel: NDArray[np.uint8], buffers: Buffers) -> NDArray[np.bool_]:
+    """Where no score of the window is greater."""
+    # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
+    greatest = cv2.dilate(scores, kernel, dst=buffers.array("greatest", scores.shape, np.float32))
+    return np.equal(scores, greatest, out=buffers.array("equal", scores.shape, np.bool_))
+
+
+def _free(kept: Indices, shape: tuple[int, ...], kernel: NDArray[np.uint8], buffers: Buffers) -> NDArray[np.bool_]:
+    """Where no kept peak is in the window."""
+    free = buffers.array("free", shape, np.uint8)
+    free.fill(1)
     free.reshape(-1)[kept] = 0
-    out.fill(0)
-    mask = cv2.erode(free, kernel, dst=buffers.array("mask", scores.shape, np.uint8))
-    return np.asarray(cv2.copyTo(scores, mask, out))
+    return cv2.erode(free, kernel, dst=buffers.array("free around", shape, np.uint8)).view(np.bool_)
 
 
-def _maxima(scores: Map, least: np.float32, radius: int, kernel: NDArray[np.uint8], buffers: Buffers) -> Indices:
-    """Scores above `least` that are the greatest of their windows; of equals in one window the first."""
+def _candidates(
+    scores: Map, least: np.float32, before: Indices | None, free: NDArray[np.bool_], buffers: Buffers
+) -> Indices:
+    """Free scores above `least`, where known among those of `before`."""
+    if before is not None:
+        return before[free.reshape(-1)[before] & (scores.reshape(-1)[before] > least)]
     above = np.greater(scores, least, out=buffers.array("above", scores.shape, np.bool_))
-    if np.count_nonzero(above) * kernel.size > scores.size // _SPARSE:
-        # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
-        greatest = cv2.dilate(scores, kernel, dst=buffers.array("greatest", scores.shape, np.float32))
-        equal = np.equal(scores, greatest, out=buffers.array("equal", scores.shape, np.bool_))
-        found = np.flatnonzero(np.logical_and(equal, above, out=equal))
-    else:
-        candidates = np.flatnonzero(above)
-        step = np.arange(-radius, radius + 1)[:, None]
-        y, x = np.divmod(candidates, scores.shape[1])
-        rows = (y + step).clip(0, scores.shape[0] - 1) * scores.shape[1]
-        columns = (x + step).clip(0, scores.shape[1] - 1)
-        flat = scores.reshape(-1)
-        found = candidates[flat[candidates] == flat.take(rows[:, None] + columns).max(axis=(0, 1), initial=0)]
-    return _first_of_equals(found, scores, radius, kernel)
+    return np.flatnonzero(np.logical_and(above, free, out=above))
+
+
+def _greatest(
+    candidates: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8], buffers: Buffers
+) -> NDArray[np.bool_]:
+    """Which candidates no other candidate in their windows is greater than."""
+    height, width = scores.shape
+    values = scores.reshape(-1)[candidates]
+    left = buffers.array("left", (height + 2 * radius, width + 2 * radius), np.float32)
+    left.fill(0)
+    flat, stride = left.reshape(-1), width + 2 * radius
+    # The margin spares every window a look at the edges.
+    places = candidates + candidates // width * (2 * radius) + radius * (stride + 1)
+    flat[places] = values
+    # Most have a greater one right beside them.
+    greatest = values == _window_max(flat, places, 1, stride)
+    rest = np.flatnonzero(greatest)
+    if len(rest) * kernel.size > scores.size // _SPARSE:
+        return greatest & _equals_greatest(left, kernel, buffers).reshape(-1)[places]
+    greatest[rest] = values[rest] == _window_max(flat, places[rest], radius, stride)
+    return greatest
+
+
+def _window_max(flat: Map, places: Indices, radius: int, stride: int) -> NDArray[np.float32]:
+    step = np.arange(-radius, radius + 1)
+    around = (step[:, None] * stride + step).reshape(-1, 1)
+    return np.asarray(flat.take(places + around).max(axis=0))
 
 
 def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8]) -> Indices:
