@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.geometry import Matrix, scaled
+from superpoint_ros.geometry import Matrix, carried, scaled
 
 Image = NDArray[np.uint8]
 
@@ -78,7 +78,7 @@ class _Patches:
         places: (3, N * P) homogeneous pixels.
         grey: (N, P) without their mean.
         energy: (N,) sum of its squares.
-        slopes: (N, P, 8) change of a sample by the eight numbers of a step, as far as brightness and contrast cannot
+        slopes: (8, N, P) change of a sample by the eight numbers of a step, as far as brightness and contrast cannot
             make up for it.
     """
 
@@ -130,12 +130,12 @@ def _patches(image: NDArray[np.float32], places: NDArray[np.int64], normal: Matr
     u, v, _ = (normal.astype(np.float32) @ pixels).reshape(3, count, -1)
     gx, gy = gx / np.float32(normal[0, 0]), gy / np.float32(normal[1, 1])
     away = -(gx * u + gy * v)
-    slopes = np.stack((gx * u, gx * v, gx, gy * u, gy * v, gy, away * u, away * v), axis=2)
+    slopes = np.stack((gx * u, gx * v, gx, gy * u, gy * v, gy, away * u, away * v))
     grey = grey - grey.mean(axis=1, keepdims=True)
     energy = np.einsum("np,np->n", grey, grey) + np.float32(_BLACK)
-    slopes -= slopes.mean(axis=1, keepdims=True)
-    contrast = np.matmul(grey[:, None], slopes) / energy[:, None, None]
-    slopes -= grey[:, :, None] * contrast
+    slopes -= slopes.mean(axis=2, keepdims=True)
+    contrast = np.einsum("np,knp->kn", grey, slopes) / energy
+    slopes -= grey * contrast[:, :, None]
     return _Patches(pixels, grey, energy, slopes)
 
 
@@ -145,9 +145,9 @@ def _descend(patches: _Patches, image: NDArray[np.float32], matrix: Matrix, norm
         residuals, weights, seen = _compare(patches, image, matrix)
         if np.count_nonzero(weights) < _FEWEST:
             return None
-        pull = np.matmul(residuals[:, None], patches.slopes)[:, 0].astype(np.float64)
-        weighted = (patches.slopes * weights[:, None, None]).reshape(-1, 8)
-        hessian = (weighted.T @ patches.slopes.reshape(-1, 8)).astype(np.float64)
+        pull = np.einsum("np,knp->nk", residuals, patches.slopes).astype(np.float64)
+        weighted = (patches.slopes * weights[:, None]).reshape(8, -1)
+        hessian = (weighted @ patches.slopes.reshape(8, -1).T).astype(np.float64)
         root = np.sqrt(np.diag(hessian))
         scale = np.outer(root, root)
         if not (root > 0).all() or np.linalg.cond(hessian / scale) > 1e10:
@@ -196,7 +196,4 @@ def _covariance(matrix: Matrix, normal: Matrix, inverse: Matrix, weights: NDArra
     count = np.count_nonzero(weights)
     spread = inverse @ (own.T @ own) @ inverse * count / max(count - 4, 1)
     unit = np.eye(9)[:8].reshape(8, 3, 3)
-    moved = (-matrix @ np.linalg.inv(normal) @ unit @ normal).reshape(8, 9)
-    slope = (moved[:, :8] - moved[:, 8:] * matrix.reshape(9)[:8]).T
-    result = slope @ spread @ slope.T
-    return np.asarray((result + result.T) / 2)
+    return carried(spread, -matrix @ np.linalg.inv(normal) @ unit @ normal, matrix)

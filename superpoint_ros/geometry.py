@@ -24,6 +24,20 @@ def scaled(matrix: Matrix) -> Matrix | None:
     return matrix if abs(np.linalg.det(matrix)) > 1e-9 else None
 
 
+def carried(covariance: Matrix, moved: Matrix, matrix: Matrix) -> Matrix:
+    """Covariance (8, 8) of h11 ... h32 from that of K other numbers.
+
+    Args:
+        covariance: (K, K).
+        moved: (K, 3, 3), what a unit of each number adds to the homography, before it is divided by h33 again.
+        matrix: the homography, with h33 = 1.
+    """
+    by_entry = moved.reshape(-1, 9)
+    slope = (by_entry[:, :8] - by_entry[:, 8:] * matrix.reshape(9)[:8]).T
+    result = slope @ covariance @ slope.T
+    return np.asarray((result + result.T) / 2)
+
+
 def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
     """Which finite (N, 2) points lie in a picture of (height, width) `size`."""
     with np.errstate(invalid="ignore"):

@@ -12,7 +12,7 @@ import torch
 
 from superpoint_ros import SuperPoint, match, pyramid
 from superpoint_ros.evaluation import methods
-from superpoint_ros.homography import reprojection_error
+from superpoint_ros.reprojection import reprojection_error
 from superpoint_ros.timing import Stopwatch
 
 
