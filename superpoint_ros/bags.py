@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,13 +34,13 @@ class Recording:
 
     Attributes:
         types: the type of every topic's messages, by the topic's name.
-        broken: how many messages could not be read so far.
+        broken: how many messages of each topic could not be read so far.
     """
 
     def __init__(self, path: Path, reader: Any) -> None:
         self._path, self._reader = path, reader
         self.types: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
-        self.broken = 0
+        self.broken: Counter[str] = Counter()
 
     def image_topic(self, name: str = "") -> str:
         """The topic of this name, which may be empty where the recording holds one image topic only.
@@ -70,7 +71,7 @@ class Recording:
             try:
                 message = self._reader.deserialize(data, connection.msgtype)
             except Exception as error:  # whatever a parser stumbles over
-                self.broken += 1
+                self.broken[connection.topic] += 1
                 _log.warning("message at %d ns of '%s' is left out: %s", stamp, connection.topic, error)
                 continue
             yield connection.topic, stamp, message

@@ -91,10 +91,9 @@ def covariance(matrix: Matrix, source: Points, target: Points, threshold: float)
     correction = 1 + 8 / residuals.size * float(np.var(slope)) / mean_slope**2
     freedom = max(residuals.size - 8, 1)
     variance = float(((residuals * weights) ** 2).sum()) / freedom * (correction / mean_slope) ** 2
-    unit = np.eye(9)[:8].reshape(8, 3, 3)
-    moved = problem.outer(unit)
-    outer = problem.outer(inner)
-    return carried(np.linalg.inv(normal) * variance, moved / outer[2, 2], outer / outer[2, 2])
+    moved, outer = problem.outer(np.eye(9)[:8].reshape(8, 3, 3)), problem.outer(inner)
+    inverse = np.asarray(np.linalg.inv(normal), np.float64)
+    return carried(inverse * variance, moved / outer[2, 2], outer / outer[2, 2])
 
 
 # Rows that the normal equations are made of, M columns each: what a residual in x changes by with h11 h12 h13 (one in y

@@ -191,6 +191,14 @@ def test_a_message_that_ends_early_is_named_and_the_others_are_written(record, t
     assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
 
 
+def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(record, tmp_path, tiny_weights):
+    source = record(topics={"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}, cut=[0])
+    done = bag(source, tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
+    assert "of '/camera/camera_info' is left out" in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_a_damaged_recording_is_answered_in_one_sentence(record, tmp_path, tiny_weights, storage):
     source = record(storage=storage, count=100)

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
                     break
         finally:
             detector.close()
-        broken = recording.broken
+        broken = recording.broken[topic]
     counters = detector.counters
     if options.json:
         print(json.dumps({"bag": str(options.out), "topic": topic, "unreadable": broken, **asdict(counters)}))
