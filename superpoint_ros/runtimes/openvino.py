@@ -65,7 +65,8 @@ class OpenVINORuntime:
             request = self._own.request = self._compiled.create_infer_request()
         request.infer([images.numpy()], share_inputs=True, share_outputs=True)
         heat, descriptors = (torch.from_numpy(request.get_output_tensor(index).data) for index in range(2))
-        return heat.squeeze(1), descriptors.permute(0, 3, 1, 2)
+        rows = images.shape[2] // CELL
+        return heat.squeeze(1), descriptors.unflatten(1, (rows, -1)).permute(0, 3, 1, 2)
 
 
 def _precision(name: str, device: torch.device, abilities: list[str]) -> str:
@@ -84,7 +85,7 @@ def _compiled(core: Any, numbers: Layers, settings: dict[str, Any], ranges: Mapp
     processor = core.get_property("CPU", "FULL_DEVICE_NAME"), str(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     parts = (
         openvino.__version__,
-        "descriptors by cell",
+        "descriptors by cell, as a product",
         *processor,
         repr((sorted(settings.items()), sorted(ranges.items()))),
         *(_bytes(array) for array in arrays),
@@ -111,7 +112,7 @@ def _bytes(array: np.ndarray) -> bytes:
 
 
 def model(numbers: Layers, ranges: Mapping[str, tuple[float, float]]) -> openvino.Model:
-    """The network as an OpenVINO model: (B, 1, H, W) uint8 -> heat map (B, 1, H, W) and descriptors (B, H/8, W/8, D).
+    """The network as an OpenVINO model: (B, 1, H, W) uint8 -> heat map (B, 1, H, W) and descriptors (B, H/8 * W/8, D).
 
     A cell's descriptor lies in one piece, as sampling reads it. Convolutions whose inputs' ranges are given are
     computed in 8 bits.
@@ -123,26 +124,20 @@ def model(numbers: Layers, ranges: Mapping[str, tuple[float, float]]) -> openvin
     encoded = ops.convert(images, "f32")
     for convolution in numbers.encoder:
         encoded = _layer(encoded, convolution, ranges)
-    logits, descriptors = encoded, encoded
+    logits = encoded
     for convolution in numbers.detector:
         logits = _layer(logits, convolution, ranges)
-    for convolution in numbers.descriptor:
-        descriptors = _layer(descriptors, convolution, ranges)
+    hidden, last = numbers.descriptor
+    descriptors = _product(_layer(encoded, hidden, ranges), last, ranges)
     start, stop, step, axis = ([0], [CELL * CELL], [1], [1])
     probability = ops.slice(ops.softmax(logits, 1), *(ops.constant(value) for value in (start, stop, step, axis)))
     heat = ops.depth_to_space(probability, "blocks_first", CELL)
-    descriptors = ops.transpose(descriptors, ops.constant([0, 2, 3, 1]))
     return openvino.Model([ops.result(heat), ops.result(descriptors)], [images], "superpoint")
 
 
 def _layer(x: Any, c: Convolution, ranges: Mapping[str, tuple[float, float]]) -> Any:
     pad = [c.weight.shape[-1] // 2] * 2
-    weight = ops.constant(c.weight)
-    if c.name in ranges:
-        low, high = ranges[c.name]
-        x = _in_steps(x, np.float32(low), np.float32(high), steps=256)
-        largest = np.maximum(np.abs(c.weight).max(axis=(1, 2, 3), keepdims=True), np.float32(1e-12))
-        weight = _in_steps(weight, -largest, largest, steps=255)
+    x, weight = _operands(x, c.weight, ranges.get(c.name))
     x = ops.convolution(x, weight, [1, 1], pad, pad, [1, 1])
     x = ops.add(x, ops.constant(c.bias.reshape(1, -1, 1, 1)))
     if c.relu:
@@ -153,6 +148,28 @@ def _layer(x: Any, c: Convolution, ranges: Mapping[str, tuple[float, float]]) ->
     if c.pool:
         x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor", "explicit").output(0)
     return x
+
+
+def _product(x: Any, c: Convolution, ranges: Mapping[str, tuple[float, float]]) -> Any:
+    """A last convolution of 1 x 1 as a matrix product, (B, C, H, W) -> (B, H * W, D): the transposed output of a
+    convolution takes OpenVINO as long as the whole head."""
+    x, weight = _operands(x, c.weight[:, :, 0, 0], ranges.get(c.name))
+    x = ops.reshape(x, ops.constant(np.array([0, c.weight.shape[1], -1])), special_zero=True)
+    x = ops.add(ops.matmul(ops.transpose(x, ops.constant([0, 2, 1])), weight, False, True), ops.constant(c.bias))
+    if c.scale is not None and c.shift is not None:
+        x = ops.add(ops.multiply(x, ops.constant(c.scale)), ops.constant(c.shift))
+    return x
+
+
+def _operands(x: Any, weight: np.ndarray, limits: tuple[float, float] | None) -> tuple[Any, Any]:
+    """A layer's input and weight; where the input's range is given both in 8 bits."""
+    if limits is None:
+        return x, ops.constant(np.ascontiguousarray(weight))
+    low, high = (np.float32(limit) for limit in limits)
+    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+    largest = np.maximum(largest, np.float32(1e-12))
+    weight = ops.constant(np.ascontiguousarray(weight))
+    return _in_steps(x, low, high, steps=256), _in_steps(weight, -largest, largest, steps=255)
 
 
 def _in_steps(x: Any, low: Any, high: Any, steps: int) -> Any:
