@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superpoint_ros.blas import one_thread
 from superpoint_ros.features import Features, Matches
+from superpoint_ros.similarity import similarities
 
 
-@one_thread()
 def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
     """Pairs of keypoints that are each other's nearest neighbour.
 
@@ -42,14 +41,14 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
         with torch.inference_mode():
             indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
             return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
-    # In NumPy, because PyTorch's threads would go on spinning in the way of what comes next.
-    similarities = first.descriptors @ second.descriptors.T
+    # Not in PyTorch, whose threads would go on spinning in the way of what comes next.
+    cosines = similarities(first.descriptors, second.descriptors)
     # NumPy is four times slower down the columns.
-    forward, backward = similarities.argmax(axis=1), cv2.transpose(similarities).argmax(axis=1)
+    forward, backward = cosines.argmax(axis=1), cv2.transpose(cosines).argmax(axis=1)
     index = np.arange(len(first))
-    runner_up = np.partition(similarities, -2, axis=1)[:, -2] if ratio_wanted else None
+    runner_up = np.partition(cosines, -2, axis=1)[:, -2] if ratio_wanted else None
     mutual = np.where(backward[forward] == index, forward, -1)
-    return _allowed(mutual, similarities[index, forward], runner_up, min_similarity, ratio)
+    return _allowed(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
 
 
 def _allowed(
