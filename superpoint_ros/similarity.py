@@ -7,7 +7,6 @@ OpenBLAS wait busily, so that NumPy has to do with one (see `blas`).
 from __future__ import annotations
 
 import functools
-import importlib.util
 import threading
 
 import numpy as np
@@ -24,9 +23,8 @@ _SMALL = 200**2
 
 def similarities(a: Rows, b: Rows) -> NDArray[np.float32]:
     """(N, D) and (M, D) unit descriptors -> (N, M) cosines; they may be overwritten by the thread's next call."""
-    if len(a) * len(b) < _SMALL or not _openvino_installed():
-        return _numpy_product(a, b)
-    return _openvino_product(torch.get_num_threads())(a, b)
+    openvino = _openvino_product(torch.get_num_threads()) if len(a) * len(b) >= _SMALL else None
+    return _numpy_product(a, b) if openvino is None else openvino(a, b)
 
 
 @one_thread()
@@ -35,13 +33,11 @@ def _numpy_product(a: Rows, b: Rows) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _openvino_installed() -> bool:
-    return importlib.util.find_spec("openvino") is not None
-
-
-@functools.cache
-def _openvino_product(threads: int) -> _OpenVINOProduct:
-    return _OpenVINOProduct(threads)
+def _openvino_product(threads: int) -> _OpenVINOProduct | None:
+    try:
+        return _OpenVINOProduct(threads)
+    except (ImportError, RuntimeError):  # it is not installed, or not fit for this machine
+        return None
 
 
 class _OpenVINOProduct:

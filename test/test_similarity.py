@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 
 from superpoint_ros import similarity
 
-openvino = pytest.mark.skipif(not similarity._openvino_installed(), reason="openvino is not installed")
+openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 
 
 def unit(rows, seed=0, size=256):
@@ -25,7 +27,8 @@ def exact(a, b):
 @pytest.fixture(params=[pytest.param(True, marks=openvino), False], ids=["OpenVINO", "NumPy"])
 def library(request, monkeypatch):
     """The library that large products are left to."""
-    monkeypatch.setattr(similarity, "_openvino_installed", lambda: request.param)
+    if not request.param:
+        monkeypatch.setattr(similarity, "_openvino_product", lambda threads: None)
 
 
 @pytest.mark.parametrize(("rows", "columns", "size"), [(1, 1, 256), (3, 900, 256), (300, 301, 24), (1000, 777, 256)])
@@ -42,6 +45,14 @@ def test_any_memory_will_do(library):
     assert not unaligned.flags.aligned and not unaligned.flags.writeable
     for rows in (unaligned, np.asfortranarray(a), np.repeat(a, 2, axis=0)[::2]):
         np.testing.assert_allclose(similarity.similarities(rows, b), exact(a, b), atol=2e-6)
+
+
+@openvino
+def test_openvino_is_taken_where_it_can_be_had_and_else_numpy(monkeypatch):
+    found = similarity._openvino_product.__wrapped__
+    assert found(1) is not None
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert found(1) is None
 
 
 @openvino
