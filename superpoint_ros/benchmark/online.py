@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from superpoint_ros.benchmark.measure import measure
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.scene import Image
+from superpoint_ros.benchmark.subjects import Subject
 from superpoint_ros.weights import Weights
+
+_VISITS = 5
 
 
 def add(
@@ -17,10 +22,14 @@ def add(
     plan: Plan,
     found: Weights,
     images: Sequence[Image],
-    results: Mapping[str, Any],
+    default: Subject | None,
     tell: Callable[[str], None],
 ) -> None:
-    """Put `middleware` and `live` into `result` where the plan asks for them, or why not into `extras_left_out`."""
+    """Put `middleware` and `live` into `result` where the plan asks for them, or why not into `extras_left_out`.
+
+    Args:
+        default: the subject that does in this process what the live node does.
+    """
     left_out = result["extras_left_out"]
     if "middleware" in plan.extras:
         tell("messages between two processes")
@@ -32,8 +41,7 @@ def add(
         except (ValueError, OSError, ImportError) as error:
             left_out["middleware"] = " ".join(str(error).split())
     if "live" in plan.extras:
-        expected = _expected(result, results)
-        if expected is None:
+        if default is None or "middleware" not in result:
             left_out["live"] = "the default subject or the middleware was not measured"
             return
         tell("the live node")
@@ -42,16 +50,17 @@ def add(
 
             names = {"weights": found.path, "device": plan.device, "max_keypoints": plan.max_keypoints}
             assignments = [f"{name}:={value}" for name, value in names.items()]
-            result["live"] = measure_live(images, expected, assignments, torch.get_num_threads())
+            cost = _cost(default, images, result["middleware"]["float32"])
+            result["live"] = measure_live(images, cost, assignments, torch.get_num_threads())
         except (ValueError, OSError, ImportError) as error:
             left_out["live"] = " ".join(str(error).split())
 
 
-def _expected(result: Mapping[str, Any], results: Mapping[str, Any]) -> float | None:
-    """Seconds that a frame costs the detector by the figures of this run: extraction, matching, homography, message."""
-    cases = [c for c in results["cases"] if (c["width"], c["height"]) == (result["width"], result["height"])]
-    figures = next((c["subjects"].get(results["default"]) for c in cases if c["batch"] == 1), None)
-    if figures is None or "middleware" not in result:
-        return None
-    message = result["middleware"]["float32"]
-    return 1e-3 * float(figures["with_matching"]["median"] + message["fill"]["median"] + message["publish"]["median"])
+def _cost(subject: Subject, images: Sequence[Image], message: Mapping[str, Any]) -> Callable[[], float]:
+    """Measures the seconds that a frame costs here: extraction, matching, homography; with its message."""
+
+    def measured() -> float:
+        samples, _ = measure({"": subject}, images, batch=1, rounds=_VISITS)
+        return statistics.median(samples[""].whole) + 1e-3 * (message["fill"]["median"] + message["publish"]["median"])
+
+    return measured

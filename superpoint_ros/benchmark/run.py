@@ -190,7 +190,7 @@ def _reference(
             result["memory_mb"][name] = memory.peak_memory(name, size, path, where, torch.get_num_threads())
     if "energy" in plan.extras:
         result["energy"] = _energy(built, images, device, tell)
-    online.add(result, plan, found, images, results, tell)
+    online.add(result, plan, found, images, built.get(str(results["default"])), tell)
     return result
 
 
