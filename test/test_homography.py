@@ -46,6 +46,13 @@ def test_exact_points_give_the_exact_homography(truth, method):
     assert found.rmse < 1e-3
 
 
+def test_matches_close_together_and_far_from_the_origin_lose_no_digits():
+    source = np.array([3000.0, 2000.0]) + scattered(60, size=(12, 12))
+    found = homography_from_points(source, project(TURN, source))
+    assert found.status == Status.OK and found.inliers.all()
+    assert np.abs(project(found.matrix, source) - project(TURN, source)).max() < 1e-6
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_noise_and_forty_percent_of_outliers_are_survived(method):
     random = np.random.default_rng(1)
