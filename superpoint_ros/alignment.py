@@ -195,5 +195,4 @@ def _covariance(matrix: Matrix, normal: Matrix, inverse: Matrix, weights: NDArra
     own = pull * weights[:, None]
     count = np.count_nonzero(weights)
     spread = inverse @ (own.T @ own) @ inverse * count / max(count - 4, 1)
-    unit = np.eye(9)[:8].reshape(8, 3, 3)
-    return carried(spread, -matrix @ np.linalg.inv(normal) @ unit @ normal, matrix)
+    return carried(spread, -matrix @ np.linalg.inv(normal), normal, matrix)

@@ -24,15 +24,15 @@ def scaled(matrix: Matrix) -> Matrix | None:
     return matrix if abs(np.linalg.det(matrix)) > 1e-9 else None
 
 
-def carried(covariance: Matrix, moved: Matrix, matrix: Matrix) -> Matrix:
-    """Covariance (8, 8) of h11 ... h32 from that of K other numbers.
+def carried(covariance: Matrix, left: Matrix, right: Matrix, matrix: Matrix) -> Matrix:
+    """Covariance (8, 8) of h11 ... h32 from that of the entries x11 ... x32 of a small X: the homography changes by
+    left X right, and is divided by h33 again.
 
     Args:
-        covariance: (K, K).
-        moved: (K, 3, 3), what a unit of each number adds to the homography, before it is divided by h33 again.
+        covariance: (8, 8) of X.
         matrix: the homography, with h33 = 1.
     """
-    by_entry = moved.reshape(-1, 9)
+    by_entry = (left @ np.eye(9)[:8].reshape(8, 3, 3) @ right).reshape(8, 9)
     slope = (by_entry[:, :8] - by_entry[:, 8:] * matrix.reshape(9)[:8]).T
     result = slope @ covariance @ slope.T
     return np.asarray((result + result.T) / 2)

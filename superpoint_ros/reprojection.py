@@ -91,9 +91,8 @@ def covariance(matrix: Matrix, source: Points, target: Points, threshold: float)
     correction = 1 + 8 / residuals.size * float(np.var(slope)) / mean_slope**2
     freedom = max(residuals.size - 8, 1)
     variance = float(((residuals * weights) ** 2).sum()) / freedom * (correction / mean_slope) ** 2
-    moved, outer = problem.outer(np.eye(9)[:8].reshape(8, 3, 3)), problem.outer(inner)
     inverse = np.asarray(np.linalg.inv(normal), np.float64)
-    return carried(inverse * variance, moved / outer[2, 2], outer / outer[2, 2])
+    return carried(inverse * variance, problem.back / problem.outer(inner)[2, 2], problem.first, matrix)
 
 
 # Rows that the normal equations are made of, M columns each: what a residual in x changes by with h11 h12 h13 (one in y
@@ -105,9 +104,9 @@ class _Problem:
     """Matched points in coordinates around 1."""
 
     def __init__(self, source: Points, target: Points, threshold: float) -> None:
-        self._first, self._second = _normaliser(source), _normaliser(target)
-        self._back = np.linalg.inv(self._second)
-        self._source = self._first @ _homogeneous(source)
+        self.first, self._second = _normaliser(source), _normaliser(target)
+        self.back = np.linalg.inv(self._second)
+        self._source = self.first @ _homogeneous(source)
         self._target = (self._second @ _homogeneous(target))[:2]
         self.unit = self._second[0, 0]
         """How long a pixel of the second image is."""
@@ -115,12 +114,12 @@ class _Problem:
 
     def inner(self, matrix: Matrix) -> Matrix:
         """A homography of pixels as one of these coordinates, with h33 = 1."""
-        inner = self._second @ matrix @ np.linalg.inv(self._first)
+        inner = self._second @ matrix @ np.linalg.inv(self.first)
         return np.asarray(inner / inner[2, 2])
 
     def outer(self, matrix: Matrix) -> Matrix:
-        """Back to pixels, (..., 3, 3)."""
-        return np.asarray(self._back @ matrix @ self._first)
+        """Back to pixels."""
+        return np.asarray(self.back @ matrix @ self.first)
 
     def rows(self, inner: Matrix) -> Matrix | None:
         """(9, M), see above; None where a point goes to infinity."""

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "superpoint_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 CORE = ("features", "network", "weights", "decoding", "decoding_cpu", "corners", "fixed", "calibration", "runtimes",
-        "superpoint", "pyramid", "matching", "similarity", "reprojection", "alignment", "homography", "geometry",
-        "tracking", "timing", "blas", "frontend", "interface", "files")  # fmt: skip
+        "superpoint", "pyramid", "matching", "similarity", "openvino_models", "reprojection", "alignment",
+        "homography", "geometry", "tracking", "timing", "blas", "frontend", "interface", "files")  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("cyclonedds", reason="cyclonedds, the DDS implementation, is not installed")
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
-from superpoint_ros.benchmark import scene
+from superpoint_ros.benchmark import online, scene
 from superpoint_ros.benchmark.live import measure_live
 from superpoint_ros.benchmark.middleware import loopback, measure_middleware
 
@@ -42,6 +42,15 @@ def test_the_live_node_is_fed_and_counted(tiny_weights):
     assert found["frames"] > 5 and 0 < found["rate_hz"] < 35
     assert found["expected_hz"] < 20 and found["share"] == pytest.approx(found["rate_hz"] / found["expected_hz"], 0.01)
     assert found["latency"]["median"] > 1 and found["frame_ms"] == 50
+
+
+def test_a_subject_that_fails_beside_the_live_node_is_named():
+    class Failing:
+        def extract(self, images):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(OSError, match="out of memory"):
+        online._cost(Failing(), scene.frames((64, 48), 2), {})()
 
 
 def test_a_detector_that_cannot_start_is_named(tiny_weights):

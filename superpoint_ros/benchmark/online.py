@@ -60,7 +60,9 @@ def _cost(subject: Subject, images: Sequence[Image], message: Mapping[str, Any])
     """Measures the seconds that a frame costs here: extraction, matching, homography; with its message."""
 
     def measured() -> float:
-        samples, _ = measure({"": subject}, images, batch=1, rounds=_VISITS)
+        samples, failed = measure({"": subject}, images, batch=1, rounds=_VISITS)
+        if failed:
+            raise OSError(failed[""])
         return statistics.median(samples[""].whole) + 1e-3 * (message["fill"]["median"] + message["publish"]["median"])
 
     return measured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from openvino import opset13 as ops
 from torch import Tensor
 
+from superpoint_ros import openvino_models
 from superpoint_ros.network import CELL, SuperPointNet
 from superpoint_ros.runtimes import RuntimeChoiceError, cache, choose_precision
 from superpoint_ros.runtimes.layers import Convolution, Layers, layers
@@ -49,22 +49,12 @@ class OpenVINORuntime:
             )
         # What int8 leaves over is computed in the machine's next best.
         rest = _precision("auto", device, abilities) if self.precision == "int8" else self.precision
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[rest],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Camera and subscribers share the cores; threads tied to one would wait for them.
-            "ENABLE_CPU_PINNING": False,
-        }
-        self._compiled = _compiled(core, layers(network), settings, (ranges or {}) if self.precision == "int8" else {})
-        self._own = threading.local()
+        settings = openvino_models.settings(_HINTS[rest], torch.get_num_threads())
+        compiled = _compiled(core, layers(network), settings, (ranges or {}) if self.precision == "int8" else {})
+        self._run = openvino_models.Requests(compiled)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        request = getattr(self._own, "request", None)
-        if request is None:
-            request = self._own.request = self._compiled.create_infer_request()
-        request.infer([images.numpy()], share_inputs=True, share_outputs=True)
-        heat, descriptors = (torch.from_numpy(request.get_output_tensor(index).data) for index in range(2))
+        heat, descriptors = map(torch.from_numpy, self._run(images.numpy()))
         rows = images.shape[2] // CELL
         return heat.squeeze(1), descriptors.unflatten(1, (rows, -1)).permute(0, 3, 1, 2)
 
@@ -138,13 +128,7 @@ def model(numbers: Layers, ranges: Mapping[str, tuple[float, float]]) -> openvin
 def _layer(x: Any, c: Convolution, ranges: Mapping[str, tuple[float, float]]) -> Any:
     pad = [c.weight.shape[-1] // 2] * 2
     x, weight = _operands(x, c.weight, ranges.get(c.name))
-    x = ops.convolution(x, weight, [1, 1], pad, pad, [1, 1])
-    x = ops.add(x, ops.constant(c.bias.reshape(1, -1, 1, 1)))
-    if c.relu:
-        x = ops.relu(x)
-    if c.scale is not None and c.shift is not None:
-        x = ops.multiply(x, ops.constant(c.scale.reshape(1, -1, 1, 1)))
-        x = ops.add(x, ops.constant(c.shift.reshape(1, -1, 1, 1)))
+    x = _finished(ops.convolution(x, weight, [1, 1], pad, pad, [1, 1]), c, (1, -1, 1, 1))
     if c.pool:
         x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2], "floor", "explicit").output(0)
     return x
@@ -155,21 +139,28 @@ def _product(x: Any, c: Convolution, ranges: Mapping[str, tuple[float, float]]) 
     convolution takes OpenVINO as long as the whole head."""
     x, weight = _operands(x, c.weight[:, :, 0, 0], ranges.get(c.name))
     x = ops.reshape(x, ops.constant(np.array([0, c.weight.shape[1], -1])), special_zero=True)
-    x = ops.add(ops.matmul(ops.transpose(x, ops.constant([0, 2, 1])), weight, False, True), ops.constant(c.bias))
+    return _finished(ops.matmul(ops.transpose(x, ops.constant([0, 2, 1])), weight, False, True), c, (-1,))
+
+
+def _finished(x: Any, c: Convolution, channels: tuple[int, ...]) -> Any:
+    """Sums of products with what follows them; `channels` is the shape in which numbers per channel are added."""
+    x = ops.add(x, ops.constant(c.bias.reshape(channels)))
+    if c.relu:
+        x = ops.relu(x)
     if c.scale is not None and c.shift is not None:
-        x = ops.add(ops.multiply(x, ops.constant(c.scale)), ops.constant(c.shift))
+        x = ops.multiply(x, ops.constant(c.scale.reshape(channels)))
+        x = ops.add(x, ops.constant(c.shift.reshape(channels)))
     return x
 
 
 def _operands(x: Any, weight: np.ndarray, limits: tuple[float, float] | None) -> tuple[Any, Any]:
     """A layer's input and weight; where the input's range is given both in 8 bits."""
+    constant = ops.constant(np.ascontiguousarray(weight))
     if limits is None:
-        return x, ops.constant(np.ascontiguousarray(weight))
+        return x, constant
     low, high = (np.float32(limit) for limit in limits)
-    largest = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
-    largest = np.maximum(largest, np.float32(1e-12))
-    weight = ops.constant(np.ascontiguousarray(weight))
-    return _in_steps(x, low, high, steps=256), _in_steps(weight, -largest, largest, steps=255)
+    largest = np.maximum(np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True), np.float32(1e-12))
+    return _in_steps(x, low, high, steps=256), _in_steps(constant, -largest, largest, steps=255)
 
 
 def _in_steps(x: Any, low: Any, high: Any, steps: int) -> Any:
