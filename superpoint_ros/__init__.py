@@ -32,7 +32,8 @@ __all__ = [
 
 _MODULES = {
     "features": ("Features", "Homography", "Matches", "Status"),
-    "frontend": ("Frame", "FrameResult", "FrontEnd"),
+    "frames": ("Frame", "FrameResult"),
+    "frontend": ("FrontEnd",),
     "homography": ("estimate_homography",),
     "matching": ("match",),
     "padded": ("PaddedFeatures",),
@@ -43,7 +44,8 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from superpoint_ros.features import Features, Homography, Matches, Status
-    from superpoint_ros.frontend import Frame, FrameResult, FrontEnd
+    from superpoint_ros.frames import Frame, FrameResult
+    from superpoint_ros.frontend import FrontEnd
     from superpoint_ros.homography import estimate_homography
     from superpoint_ros.matching import match
     from superpoint_ros.padded import PaddedFeatures

@@ -14,7 +14,8 @@ import numpy as np
 
 from superpoint_ros import interface
 from superpoint_ros.camera import Camera, flat_cloud
-from superpoint_ros.frontend import Counters, Frame, FrameResult, FrontEnd
+from superpoint_ros.frames import Counters, Frame, FrameResult
+from superpoint_ros.frontend import FrontEnd
 from superpoint_ros.images import Grey, grey_from_compressed, grey_from_image
 from superpoint_ros.messages import features_fields, homography_fields
 from superpoint_ros.overlay import annotate

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.frames import Counters, Frame, FrameResult, Image
 from superpoint_ros.homography import estimate_homography
 from superpoint_ros.matching import match
 from superpoint_ros.settings import FrontEndSettings
@@ -20,65 +17,6 @@ from superpoint_ros.timing import Stopwatch
 from superpoint_ros.tracking import Tracks
 
 _log = logging.getLogger(__name__)
-
-Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An image on its way in.
-
-    Attributes:
-        stamp: nanoseconds.
-        decode: gives the image, (H, W) grey or (H, W, 3) BGR uint8; called in the worker, and only if the frame is
-            processed. A ValueError says in one sentence why there is none.
-        camera: whose it is.
-        context: handed through to the result, for the host (the message's header, say).
-    """
-
-    stamp: int
-    decode: Callable[[], Image]
-    camera: str = "image"
-    context: Any = None
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """What became of a frame.
-
-    Attributes:
-        frame: as it was submitted.
-        image: as it was decoded.
-        features: of this image.
-        track_ids: (N,) int64, one for each keypoint; empty where tracking is off.
-        reference: features of the frame before, against which was matched; None where there is none.
-        reference_stamp: its stamp in nanoseconds, 0 where there is none.
-        matches: from `reference` to `features`.
-        homography: from `reference` to this image, with a status.
-    """
-
-    frame: Frame
-    image: Image
-    features: Features
-    track_ids: NDArray[np.int64]
-    reference: Features | None
-    reference_stamp: int
-    matches: Matches
-    homography: Homography
-
-
-@dataclass(frozen=True)
-class Counters:
-    """Frames received = processed + dropped + failed + those still waiting or in work.
-
-    `dropped` were replaced by a newer frame before their turn, or had a stamp that repeats; `failed` could not be
-    decoded, processed or published.
-    """
-
-    received: int = 0
-    processed: int = 0
-    dropped: int = 0
-    failed: int = 0
 
 
 @dataclass
@@ -103,6 +41,9 @@ class FrontEnd:
         settings: None for the defaults.
         on_result: called in the worker with every result, in stamp order per camera.
         on_problem: called with camera and one sentence for every frame that is not processed because of itself.
+        together: frames of several cameras that wait share a forward pass where their sizes are equal; None: where
+            the network runs on a GPU, which does several in little more than the time of one. A processor does not,
+            and there the first camera would wait for the last.
     """
 
     def __init__(
@@ -111,14 +52,16 @@ class FrontEnd:
         settings: FrontEndSettings | None = None,
         on_result: Callable[[FrameResult], None] | None = None,
         on_problem: Callable[[str, str], None] | None = None,
+        together: bool | None = None,
     ) -> None:
         self.superpoint = superpoint
         self.stopwatch = Stopwatch()
         self._on_result = on_result or (lambda result: None)
         self._on_problem = on_problem or (lambda camera, reason: _log.warning("%s: %s", camera, reason))
-        self._cameras: dict[str, _Camera] = {}
+        self._together = superpoint.runtime.device.type != "cpu" if together is None else together
+        self._cameras: dict[str, _Camera] = {}  # in order of each one's first frame
+        self._counters: dict[str, Counters] = {}
         self._slots: dict[str, Frame] = {}  # in order of arrival of each camera's first waiting frame
-        self._counters = Counters()
         self._change = threading.Condition()
         self._worker: threading.Thread | None = None
         self._closing = False
@@ -131,9 +74,14 @@ class FrontEnd:
 
     @property
     def counters(self) -> Counters:
-        """A snapshot of the counters."""
+        """A snapshot of the counters of all cameras."""
         with self._change:
-            return self._counters
+            return sum(self._counters.values(), Counters())
+
+    def counters_of(self, camera: str) -> Counters:
+        """A snapshot of one camera's counters."""
+        with self._change:
+            return self._counters.get(camera, Counters())
 
     def start(self) -> None:
         """Start the worker thread."""
@@ -148,8 +96,9 @@ class FrontEnd:
             if self._closing:
                 return
             replaced = frame.camera in self._slots
+            self._cameras.setdefault(frame.camera, _Camera())
             self._slots[frame.camera] = frame
-            self._count(received=1, dropped=int(replaced))
+            self._count(frame.camera, received=1, dropped=int(replaced))
             self._change.notify_all()
 
     def drain(self, timeout: float = 10.0) -> bool:
@@ -161,7 +110,8 @@ class FrontEnd:
         """Finish the frame in work, count waiting ones as dropped and stop the worker. Safe to call again."""
         with self._change:
             self._closing = True
-            self._count(dropped=len(self._slots))
+            for camera in self._slots:
+                self._count(camera, dropped=1)
             self._slots.clear()
             self._change.notify_all()
         if self._worker is not None and self._worker is not threading.current_thread():
@@ -177,8 +127,9 @@ class FrontEnd:
     def process(self, frame: Frame) -> FrameResult | None:
         """Handle one frame now, in this thread; None if it had to be left out, which `on_problem` is told."""
         with self._change:
-            self._count(received=1)
-        return self._handle(frame)
+            self._cameras.setdefault(frame.camera, _Camera())
+            self._count(frame.camera, received=1)
+        return next(iter(self._handle([frame])), None)
 
     def _work(self) -> None:
         while True:
@@ -186,17 +137,53 @@ class FrontEnd:
                 self._change.wait_for(lambda: self._closing or self._slots)
                 if self._closing:
                     return
-                frame = self._slots.pop(next(iter(self._slots)))
-            self._handle(frame)
+                frames = [self._slots.pop(camera) for camera in self._next_cameras()]
+            self._handle(frames)
 
-    def _handle(self, frame: Frame) -> FrameResult | None:
-        with self._change:
-            camera = self._cameras.setdefault(frame.camera, _Camera())
-        if frame.stamp == camera.stamp:
-            self._leave_out(frame, "the stamp repeats that of the frame before", dropped=1)
-            return None
+    def _next_cameras(self) -> list[str]:
+        if not self._together:
+            return [next(iter(self._slots))]
+        # Always in the same order: a CUDA graph relates each place of a batch to that of the batch before.
+        return [camera for camera in self._cameras if camera in self._slots]
+
+    def _handle(self, frames: Sequence[Frame]) -> list[FrameResult]:
+        """Results of frames of different cameras; those that had to be left out are missing."""
+        # Of one moment, or `configure` might have a frame extracted by one and matched by another setting.
+        settings = self.settings
+        decoded: list[tuple[Frame, Image]] = []
+        for frame in frames:
+            if frame.stamp == self._cameras[frame.camera].stamp:
+                self._leave_out(frame, "the stamp repeats that of the frame before", dropped=1)
+                continue
+            try:
+                with self.stopwatch.stage("decode"):
+                    decoded.append((frame, frame.decode()))
+            except Exception as error:
+                self._leave_out(frame, self._reason(frame, error), failed=1)
+        features = self._extracted([image for _, image in decoded], settings)
+        results = (self._finished(*one, found, settings) for one, found in zip(decoded, features, strict=True))
+        return [result for result in results if result is not None]
+
+    def _extracted(self, images: Sequence[Image], settings: FrontEndSettings) -> list[Features | Exception]:
+        """Features of each image, or why there are none."""
         try:
-            result = self._result(frame, camera)
+            self.superpoint.configure(**settings.extraction)
+            return [*self.superpoint.extract_batch(images, clock=self.stopwatch)]
+        except Exception as error:
+            if len(images) == 1:
+                return [error]
+            # One image must not cost the others their features.
+            return [found for image in images for found in self._extracted([image], settings)]
+
+    def _finished(
+        self, frame: Frame, image: Image, features: Features | Exception, settings: FrontEndSettings
+    ) -> FrameResult | None:
+        with self._change:
+            camera = self._cameras[frame.camera]
+        try:
+            if isinstance(features, Exception):
+                raise features
+            result = self._related(frame, image, features, camera, settings)
         except Exception as error:
             self._leave_out(frame, self._reason(frame, error), failed=1)
             return None
@@ -209,7 +196,7 @@ class FrontEnd:
             self._leave_out(frame, self._reason(frame, error), failed=1)
             return None
         with self._change:
-            self._count(processed=1)
+            self._count(frame.camera, processed=1)
             self._change.notify_all()
         return result
 
@@ -225,16 +212,13 @@ class FrontEnd:
         except Exception:
             _log.exception("%s: a problem could not be reported", frame.camera)
         with self._change:
-            self._count(**counts)
+            self._count(frame.camera, **counts)
             self._change.notify_all()
 
-    def _result(self, frame: Frame, camera: _Camera) -> FrameResult:
-        clock, settings = self.stopwatch, self.settings
-        with clock.stage("decode"):
-            image = frame.decode()
-        # Here and not in `configure`, or a frame in work might be extracted by one and matched by another setting.
-        self.superpoint.configure(**settings.extraction)
-        features = self.superpoint.extract(image, clock)
+    def _related(
+        self, frame: Frame, image: Image, features: Features, camera: _Camera, settings: FrontEndSettings
+    ) -> FrameResult:
+        clock = self.stopwatch
         reference, stamp = camera.features, camera.stamp
         broken = _continuity(frame.stamp, features, stamp, reference, settings.max_gap)
         if broken is not None or reference is None or stamp is None:
@@ -259,12 +243,10 @@ class FrontEnd:
         return FrameResult(frame, image, features, track_ids, reference, stamp, matches, homography)
 
     def _idle_counts(self) -> bool:
-        c = self._counters
-        return c.received == c.processed + c.dropped + c.failed
+        return all(c.received == c.processed + c.dropped + c.failed for c in self._counters.values())
 
-    def _count(self, **changes: int) -> None:
-        values = {name: getattr(self._counters, name) + change for name, change in changes.items()}
-        self._counters = replace(self._counters, **values)
+    def _count(self, camera: str, **changes: int) -> None:
+        self._counters[camera] = self._counters.get(camera, Counters()) + Counters(**changes)
 
 
 def _continuity(

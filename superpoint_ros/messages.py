@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.features import Features
-from superpoint_ros.frontend import FrameResult
+from superpoint_ros.frames import FrameResult
 
 FLOAT32, FLOAT16 = 0, 1
 DESCRIPTOR_TYPES = {"float32": FLOAT32, "float16": FLOAT16}

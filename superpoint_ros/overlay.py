@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.features import Features, Status
-from superpoint_ros.frontend import FrameResult
+from superpoint_ros.frames import FrameResult
 
 _INLIER, _OUTLIER, _TEXT = (80, 220, 80), (60, 60, 230), (255, 255, 255)
 _SHIFT = 4

@@ -136,17 +136,22 @@ class SuperPoint:
         return self._extract_alike([image], clock or _NoClock())[0]
 
     @overload
-    def extract_batch(self, images: Sequence[NDArray[np.uint8]], padded: Literal[False] = False) -> list[Features]: ...
+    def extract_batch(
+        self, images: Sequence[NDArray[np.uint8]], padded: Literal[False] = False, clock: Clock | None = None
+    ) -> list[Features]: ...
 
     @overload
-    def extract_batch(self, images: Sequence[NDArray[np.uint8]], padded: Literal[True]) -> PaddedFeatures: ...
+    def extract_batch(
+        self, images: Sequence[NDArray[np.uint8]], padded: Literal[True], clock: Clock | None = None
+    ) -> PaddedFeatures: ...
 
     def extract_batch(
-        self, images: Sequence[NDArray[np.uint8]], padded: bool = False
+        self, images: Sequence[NDArray[np.uint8]], padded: bool = False, clock: Clock | None = None
     ) -> list[Features] | PaddedFeatures:
         """Features of images of any sizes, in their order; images of equal size share a forward pass.
 
-        `padded` gives the same as tensors of one shape with a mask, on the network's device.
+        `padded` gives the same as tensors of one shape with a mask, on the network's device. `clock` measures the
+        stages of every pass, see `extract`.
 
         Raises:
             ImageError: if an image is of another kind than `extract` takes.
@@ -159,9 +164,8 @@ class SuperPoint:
         for indices in by_shape.values():
             for start in range(0, len(indices), _LARGEST_BATCH):
                 chunk = indices[start : start + _LARGEST_BATCH]
-                for index, found in zip(
-                    chunk, self._extract_alike([images[i] for i in chunk], _NoClock()), strict=True
-                ):
+                alike = self._extract_alike([images[i] for i in chunk], clock or _NoClock())
+                for index, found in zip(chunk, alike, strict=True):
                     results[index] = found
         found_all = [result for result in results if result is not None]
         return pad(found_all, self.descriptor_size, self.runtime.device) if padded else found_all

@@ -124,6 +124,31 @@ def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey)
     assert set(found.stopwatch.medians()) >= {"preprocess", "network", "decode features", "match"}
 
 
+def test_cameras_in_one_batch_keep_the_matches_that_the_graph_has_found(pair, grey):
+    settings = FrontEndSettings.from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
+    results = []
+
+    def submit(index, cameras):
+        for camera in cameras:
+            top = 100 + 3 * index + 80 * (camera == "right")
+            front_end.submit(Frame(index * 10_000_000, lambda top=top: grey[top : top + 96, :128], camera))
+
+    def on_result(result):
+        results.append(result)
+        if len(results) in (2, 4):  # handed in by the worker itself, so that both wait
+            submit(len(results), ("right", "left"))
+
+    front_end = FrontEnd(pair[1], settings, on_result, together=True)
+    submit(0, ("left", "right"))
+    front_end.start()
+    assert front_end.drain(60)
+    front_end.close()
+    assert [result.frame.camera for result in results] == ["left", "right"] * 3
+    for result in results[2:]:
+        assert result.features.link.before is result.reference.link.own
+        assert len(result.matches) > 5 and result.homography.status == 0
+
+
 @pytest.mark.parametrize(("firsts", "seconds"), [(40, 50), (1, 50), (40, 1), (0, 50), (40, 0)])
 def test_matching_at_fixed_sizes_is_matching(firsts, seconds):
     a, b = unit(2, 40, 6), unit(2, 50, 6, seed=1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status
-from superpoint_ros.frontend import Counters
+from superpoint_ros.frames import Counters
 from superpoint_ros.timing import STAGES
 
 MS = 1_000_000
@@ -228,3 +228,43 @@ def test_a_real_recording_runs_through_without_a_break(front_end, shared_data, p
     assert not problems and front_end.counters.processed == 4
     assert [r.homography.status for r in results] == [Status.FIRST_FRAME] + [Status.OK] * 3
     assert all(r.features.image_size == (480, 752) for r in results)
+
+
+CAMERAS = {"left": (160, 208), "right": (160, 208), "rear": (96, 120)}
+
+
+def test_cameras_extracted_together_get_what_each_gets_alone_and_a_bad_frame_fails_alone(superpoint, view, problems):
+    def frame(camera, step):
+        bad = camera == "right" and step == 2
+        size = (8, 8) if bad else CAMERAS[camera]
+        return Frame((40 * step + 1) * MS, lambda: view(step, size), camera)
+
+    alone, results = FrontEnd(superpoint, SETTINGS), []
+    expected = {
+        (c, step): alone.process(frame(c, step)) for step in range(4) for c in CAMERAS if (c, step) != ("right", 2)
+    }
+
+    def on_result(result):
+        results.append(result)
+        step = int(result.frame.stamp / MS) // 40
+        if result.frame.camera == "rear" and step < 3:
+            for camera in CAMERAS:  # handed in by the worker itself, so that all of them wait
+                together.submit(frame(camera, step + 1))
+
+    together = FrontEnd(superpoint, SETTINGS, on_result, lambda *problem: problems.append(problem), together=True)
+    for camera in CAMERAS:
+        together.submit(frame(camera, 0))
+    together.start()
+    assert together.drain(60)
+    together.close()
+    assert [camera for camera, _ in problems] == ["right"] and "8x8" in problems[0][1]
+    assert together.counters == Counters(received=12, processed=11, failed=1)
+    assert together.counters_of("right") == Counters(received=4, processed=3, failed=1)
+    assert together.counters_of("nobody") == Counters()
+    assert len(results) == 11
+    for result in results:
+        same = expected[result.frame.camera, int(result.frame.stamp / MS) // 40]
+        assert result.image.shape == same.image.shape and result.reference_stamp == same.reference_stamp
+        np.testing.assert_allclose(result.features.keypoints, same.features.keypoints, atol=1e-3)
+        np.testing.assert_array_equal(result.matches.indices, same.matches.indices)
+        np.testing.assert_array_equal(result.track_ids, same.track_ids)

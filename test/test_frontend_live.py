@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status
 
@@ -19,7 +21,8 @@ class Gate:
     """An extractor that works only when told to, so that a test decides when the worker is busy."""
 
     def __init__(self, features):
-        self.features, self.settings = features, {}
+        self.features, self.settings, self.batches = features, {}, []
+        self.runtime = SimpleNamespace(device=torch.device("cpu"))
         self.busy, self.go = threading.Semaphore(0), threading.Semaphore(0)
 
     def configure(self, **settings):
@@ -28,10 +31,11 @@ class Gate:
     def check(self, **settings):
         pass
 
-    def extract(self, image, clock):
+    def extract_batch(self, images, clock):
+        self.batches.append(len(images))
         self.busy.release()
         assert self.go.acquire(timeout=PATIENCE)
-        return self.features
+        return [self.features] * len(images)
 
     def wait_until_busy(self):
         assert self.busy.acquire(timeout=PATIENCE)
@@ -147,6 +151,47 @@ def test_a_fast_camera_does_not_keep_a_slow_one_waiting(front_end, gate, results
     assert front_end.drain(PATIENCE)
     order = [(result.frame.camera, result.frame.stamp) for result in results]
     assert order == [("fast", 1), ("fast", 4), ("slow", 1), ("fast", 5)]
+
+
+@pytest.fixture
+def together(gate, results, problems):
+    front_end = FrontEnd(gate, SETTINGS, results.append, lambda *problem: problems.append(problem), together=True)
+    front_end.start()
+    yield front_end
+    gate.open()
+    front_end.close()
+
+
+def test_cameras_that_wait_are_extracted_together_in_the_order_of_their_first_frames(together, gate, results):
+    for camera in ("left", "right", "rear"):
+        together.submit(frame(1, camera))
+        gate.wait_until_busy() if camera == "left" else None
+    gate.open(2)
+    assert together.drain(PATIENCE) and gate.batches == [1, 2]
+    together.submit(frame(2, "rear"))
+    gate.wait_until_busy()
+    gate.wait_until_busy()  # the one of "rear" alone: those of before are counted, too
+    for camera in ("right", "rear", "left"):
+        together.submit(frame(3, camera))
+    gate.open()
+    assert together.drain(PATIENCE) and gate.batches == [1, 2, 1, 3]
+    assert [result.frame.camera for result in results] == ["left", "right", "rear", "rear", "left", "right", "rear"]
+    assert [result.reference_stamp for result in results] == [0, 0, 0, 1, 1, 1, 2]
+    assert together.counters_of("rear").processed == 3 and together.counters_of("left").processed == 2
+
+
+def test_cameras_that_wait_take_turns_where_nothing_else_is_asked_for_and_the_processor_works(front_end, gate):
+    for camera in ("left", "right", "rear"):
+        front_end.submit(frame(1, camera))
+    gate.open()
+    assert front_end.drain(PATIENCE) and gate.batches == [1, 1, 1]
+    gate.runtime.device = torch.device("cuda")
+    with_gpu = FrontEnd(gate, SETTINGS)
+    for camera in ("left", "right", "rear"):
+        with_gpu.submit(frame(1, camera))
+    with_gpu.start()
+    assert with_gpu.drain(PATIENCE) and gate.batches[3:] == [3]
+    with_gpu.close()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("nobody listens"), ValueError("not published")])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros import Features, Frame, FrontEnd, FrontEndSettings, Homography, Matches, Status
-from superpoint_ros.frontend import FrameResult
+from superpoint_ros.frames import FrameResult
 from superpoint_ros.messages import (
     DESCRIPTOR_TYPES,
     FLOAT16,

@@ -14,7 +14,7 @@ import numpy as np
 from superpoint_ros import interface
 from superpoint_ros.benchmark.measure import summary
 from superpoint_ros.features import Features, Homography, Matches, Status
-from superpoint_ros.frontend import Frame, FrameResult
+from superpoint_ros.frames import Frame, FrameResult
 from superpoint_ros.messages import DESCRIPTOR_TYPES, features_fields, features_from_message
 
 PERIOD = 1 / 30

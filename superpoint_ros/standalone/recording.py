@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from superpoint_ros import interface
 from superpoint_ros.bags import Recording
 from superpoint_ros.detector import Detector, stamp_to_ns
-from superpoint_ros.frontend import Counters
+from superpoint_ros.frames import Counters
 from superpoint_ros.standalone import messages
 from superpoint_ros.standalone.errors import StandaloneError
 from superpoint_ros.standalone.names import NameRules, parse_remappings
