@@ -3,26 +3,55 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
-from launch.substitutions import LaunchConfiguration, PythonExpression
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
+from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("superpoint_ros"))
 
 
-def _sibling(image: LaunchConfiguration, name: str) -> PythonExpression:
-    """The topic `name` beside the image topic, where image_transport looks for it."""
-    return PythonExpression(["'", image, "'.rpartition('/')[0] + ('/' if '/' in '", image, f"' else '') + '{name}'"])
+def _remappings(image: str) -> list[tuple[str, str]]:
+    """Of the node's image topic, and of `camera_info` to the topic beside it, where image_transport looks for it."""
+    folder, slash, _ = image.rpartition("/")
+    return [("image", image), ("camera_info", f"{folder}{slash}camera_info")]
+
+
+def _detector(context: LaunchContext) -> list[Node]:
+    image = LaunchConfiguration("image").perform(context)
+    cameras = LaunchConfiguration("cameras").perform(context).replace(",", " ").split()
+    parameters: list = [LaunchConfiguration("params_file")]
+    remappings = _remappings(image)
+    if cameras:
+        if image.startswith("/"):
+            raise ValueError(f"image is '{image}', with cameras it is a name within each of theirs, as in 'image_rect'")
+        parameters.append({"cameras": cameras})
+        remappings = [(f"{camera}/{old}", f"{camera}/{new}") for camera in cameras for old, new in remappings]
+    return [
+        Node(
+            package="superpoint_ros",
+            executable="detector",
+            name="superpoint_detector",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=parameters,
+            remappings=remappings,
+            arguments=["--ros-args", "--log-level", ["superpoint_detector:=", LaunchConfiguration("log_level")]],
+            output="screen",
+            emulate_tty=True,
+        )
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    image = LaunchConfiguration("image")
-    namespace = LaunchConfiguration("namespace")
     arguments = [
         DeclareLaunchArgument("image", default_value="image", description="image topic to subscribe to"),
+        DeclareLaunchArgument(
+            "cameras",
+            default_value="",
+            description="names of several cameras, as in 'left right'; image is then in each's",
+        ),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
         DeclareLaunchArgument(
             "params_file", default_value=str(SHARE / "config" / "detector.yaml"), description="parameters file"
@@ -38,26 +67,12 @@ def generate_launch_description() -> LaunchDescription:
             choices=["debug", "info", "warn", "error", "fatal"],
         ),
     ]
-    detector = Node(
-        package="superpoint_ros",
-        executable="detector",
-        name="superpoint_detector",
-        namespace=namespace,
-        parameters=[LaunchConfiguration("params_file")],
-        remappings=[
-            ("image", image),
-            ("camera_info", _sibling(image, "camera_info")),
-        ],
-        arguments=["--ros-args", "--log-level", ["superpoint_detector:=", LaunchConfiguration("log_level")]],
-        output="screen",
-        emulate_tty=True,
-    )
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         name="rviz",
-        namespace=namespace,
+        namespace=LaunchConfiguration("namespace"),
         arguments=["-d", str(SHARE / "config" / "superpoint.rviz"), "-f", LaunchConfiguration("frame_id")],
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
-    return LaunchDescription([*arguments, detector, rviz])
+    return LaunchDescription([*arguments, OpaqueFunction(function=_detector), rviz])

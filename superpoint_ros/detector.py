@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,10 +30,10 @@ _WARNING_INTERVAL = 5.0
 class Host(Protocol):
     """What the detector needs of the program around it."""
 
-    def listeners(self, key: str) -> int:
-        """How many subscribers the output topic with this key has."""
+    def listeners(self, key: str, camera: str) -> int:
+        """How many subscribers a camera's output topic with this key has."""
 
-    def publish(self, key: str, header: Any, fields: Mapping[str, Any]) -> None:
+    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
         """Publish a message of the topic's type; `header` is the image's."""
 
     def now(self) -> int:
@@ -42,22 +42,32 @@ class Host(Protocol):
     def warn(self, text: str) -> None:
         """Log a warning."""
 
-    def input_name(self) -> str:
-        """The full name of the image topic."""
+    def input_name(self, camera: str) -> str:
+        """The full name of a camera's image topic."""
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """State of the detector for /diagnostics: level 0 (OK) or 1 (warning), one line, and named values."""
+    """State of a camera for /diagnostics: whose, level 0 (OK) or 1 (warning), one line, and named values."""
 
+    name: str
     level: int
     message: str
     hardware_id: str
     values: Mapping[str, str]
 
 
+class _Camera:
+    """What is known of a camera beside its frames."""
+
+    def __init__(self) -> None:
+        self.calibration: Camera | None = None
+        self.ages: deque[float] = deque(maxlen=101)
+        self.before = (time.monotonic(), Counters())
+
+
 class Detector:
-    """SuperPoint on one camera for a host.
+    """SuperPoint on the cameras of a host.
 
     Args:
         values: parameter values as `interface.checked` gives them; missing ones take their defaults.
@@ -86,34 +96,39 @@ class Detector:
         self.front_end = FrontEnd(
             superpoint, FrontEndSettings.from_parameters(self.values), self._publish, self._on_problem
         )
-        self._camera: Camera | None = None
+        self._cameras = {name: _Camera() for name in self.cameras}
         self._warned: dict[str, tuple[float, int]] = {}
-        self._ages: deque[float] = deque(maxlen=101)
-        self._previous = (time.monotonic(), Counters())
         self._live = live
         self._take: Callable[[Frame], Any] = self.front_end.process
         if live:
             self.front_end.start()
             self._take = self.front_end.submit
 
-    def submit_image(self, message: Any) -> None:
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras; a single one has none."""
+        names = self.values["cameras"]
+        assert isinstance(names, tuple)
+        return names
+
+    def submit_image(self, message: Any, camera: str = "") -> None:
         """Hand in a sensor_msgs/Image."""
-        self._submit(message, lambda: grey_from_image(message, self._to_mono8))
+        self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8))
 
-    def submit_compressed(self, message: Any) -> None:
+    def submit_compressed(self, message: Any, camera: str = "") -> None:
         """Hand in a sensor_msgs/CompressedImage."""
-        self._submit(message, lambda: grey_from_compressed(message))
+        self._submit(message, camera, lambda: grey_from_compressed(message))
 
-    def _submit(self, message: Any, decode: Callable[[], Grey]) -> None:
-        self._take(Frame(stamp_to_ns(message.header.stamp), decode, context=message.header))
+    def _submit(self, message: Any, camera: str, decode: Callable[[], Grey]) -> None:
+        self._take(Frame(stamp_to_ns(message.header.stamp), decode, camera, message.header))
 
-    def set_camera_info(self, message: Any) -> None:
+    def set_camera_info(self, message: Any, camera: str = "") -> None:
         """Use a sensor_msgs/CameraInfo for the keypoint cloud from now on."""
         try:
-            self._camera = Camera.from_message(message)
+            self._cameras[camera].calibration = Camera.from_message(message)
         except ValueError as error:
-            self._camera = None
-            self.warn_throttled("camera_info", str(error))
+            self._cameras[camera].calibration = None
+            self._warn_throttled(f"{self._host.input_name(camera)}: calibration left out", str(error))
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
         """Change parameters, all or none of them.
@@ -137,65 +152,71 @@ class Detector:
         self.front_end.close()
 
     def _publish(self, result: FrameResult) -> None:
-        header, publish, wanted = result.frame.context, self._host.publish, self._host.listeners
-        publish("features", header, features_fields(result, self.label, str(self.values["descriptor_type"])))
+        header, camera, host = result.frame.context, result.frame.camera, self._host
+        known = self._cameras[camera]
+        descriptor_type = str(self.values["descriptor_type"])
+        host.publish("features", camera, header, features_fields(result, self.label, descriptor_type))
         reference = {"reference_stamp": result.reference_stamp}
-        publish("matched_homography", header, {**homography_fields(result), **reference})
-        self._ages.append((self._host.now() - result.frame.stamp) * 1e-9)
-        if wanted("image_annotated"):
+        host.publish("matched_homography", camera, header, {**homography_fields(result), **reference})
+        known.ages.append((host.now() - result.frame.stamp) * 1e-9)
+        if host.listeners("image_annotated", camera):
             image = annotate(result)
             height, width = image.shape[:2]
             fields = {"height": height, "width": width, "encoding": "bgr8", "is_bigendian": 0, "step": width * 3}
-            publish("image_annotated", header, {**fields, "data": image.reshape(-1)})
-        if wanted("keypoints_cloud"):
-            camera, keypoints = self._camera, result.features.keypoints
-            calibrated = camera is not None and camera.image_size == result.features.image_size
-            points = camera.rays(keypoints) if camera is not None and calibrated else flat_cloud(keypoints)
-            publish("keypoints_cloud", header, {"points": np.column_stack((points, result.features.scores))})
+            host.publish("image_annotated", camera, header, {**fields, "data": image.reshape(-1)})
+        if host.listeners("keypoints_cloud", camera):
+            calibration, keypoints = known.calibration, result.features.keypoints
+            if calibration is not None and calibration.image_size == result.features.image_size:
+                points = calibration.rays(keypoints)
+            else:
+                points = flat_cloud(keypoints)
+            cloud = {"points": np.column_stack((points, result.features.scores))}
+            host.publish("keypoints_cloud", camera, header, cloud)
 
     def _on_problem(self, camera: str, reason: str) -> None:
-        self.warn_throttled(self._host.input_name(), reason)
+        self._warn_throttled(f"{self._host.input_name(camera)}: frame left out", reason)
 
-    def warn_throttled(self, topic: str, reason: str) -> None:
-        """Warn about a frame; live, repetitions within five seconds are only counted."""
+    def _warn_throttled(self, what: str, reason: str) -> None:
+        """Warn of what happened; live, repetitions within five seconds are only counted."""
         if not self._live:
-            self._host.warn(f"{topic}: frame left out: {reason}")
+            self._host.warn(f"{what}: {reason}")
             return
         now = time.monotonic()
-        last, count = self._warned.get(topic, (-_WARNING_INTERVAL, 0))
+        last, count = self._warned.get(what, (-_WARNING_INTERVAL, 0))
         if now - last < _WARNING_INTERVAL:
-            self._warned[topic] = (last, count + 1)
+            self._warned[what] = (last, count + 1)
             return
         more = f" ({count} more since the last warning)" if count else ""
-        self._warned[topic] = (now, 0)
-        self._host.warn(f"{topic}: frame left out: {reason}{more}")
+        self._warned[what] = (now, 0)
+        self._host.warn(f"{what}: {reason}{more}")
 
-    def diagnostics(self) -> Diagnostics:
-        """State since the last call; call it about once a second."""
-        now, counters = time.monotonic(), self.front_end.counters
-        before, previous = self._previous
-        self._previous = (now, counters)
-        rate = (counters.processed - previous.processed) / max(now - before, 1e-9)
+    def diagnostics(self) -> list[Diagnostics]:
+        """State of each camera since the last call; call it about once a second."""
+        return [self._state(camera) for camera in self.cameras]
+
+    def _state(self, camera: str) -> Diagnostics:
+        known, runtime = self._cameras[camera], self.front_end.superpoint.runtime
+        now, counters = time.monotonic(), self.front_end.counters_of(camera)
+        then, before = known.before
+        known.before = (now, counters)
+        rate = (counters.processed - before.processed) / max(now - then, 1e-9)
         level, message = 0, f"{rate:.1f} frames per second"
-        if counters.failed > previous.failed:
-            level, message = 1, f"{counters.failed - previous.failed} frames failed"
-        elif counters.received == previous.received:
-            message = f"no image on {self._host.input_name()}"
-        values = {
-            "received": str(counters.received),
-            "processed": str(counters.processed),
-            "dropped": str(counters.dropped),
-            "failed": str(counters.failed),
+        if counters.failed > before.failed:
+            level, message = 1, f"{counters.failed - before.failed} frames failed"
+        elif counters.received == before.received:
+            message = f"no image on {self._host.input_name(camera)}"
+        values = {name: str(count) for name, count in asdict(counters).items()}
+        values |= {
             "rate (Hz)": f"{rate:.2f}",
-            "device": str(self.front_end.superpoint.runtime.device),
-            "runtime": self.front_end.superpoint.runtime.name,
-            "precision": self.front_end.superpoint.runtime.precision,
+            "device": str(runtime.device),
+            "runtime": runtime.name,
+            "precision": runtime.precision,
         }
-        if self._ages:
-            values["age of results, median (ms)"] = f"{statistics.median(list(self._ages)) * 1e3:.1f}"
+        if known.ages:
+            values["age of results, median (ms)"] = f"{statistics.median(list(known.ages)) * 1e3:.1f}"
         for stage, seconds in self.front_end.stopwatch.medians().items():
             values[f"{stage}, median (ms)"] = f"{seconds * 1e3:.2f}"
-        return Diagnostics(level, message, self.label, values)
+        return Diagnostics(f"front end {camera}".rstrip(), level, message, self.label, values)
 
 
 def stamp_to_ns(stamp: Any) -> int:

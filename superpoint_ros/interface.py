@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 NODE_NAME = "superpoint_detector"
 
-Value = bool | int | float | str
+Value = bool | int | float | str | tuple[str, ...]
+
+_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*(?:/[A-Za-z_][A-Za-z0-9_]*)*)?")
 
 
 class ParameterError(ValueError):
@@ -34,10 +37,17 @@ class Topic:
     qos: Qos
     description: str
 
+    def of(self, camera: str) -> Topic:
+        """The topic of one of several cameras, "left/image" or "~/left/features"; one of the whole node stays."""
+        if not camera or self.name.startswith("/"):
+            return self
+        private = "~/" if self.name.startswith("~/") else ""
+        return replace(self, name=f"{private}{camera}/{self.name.removeprefix(private)}")
+
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the node. The type is the default's; `minimum` and `maximum` are inclusive."""
+    """A parameter of the node. The type is the default's; `minimum` and `maximum` are inclusive. Lists are tuples."""
 
     name: str
     default: Value
@@ -61,6 +71,8 @@ class Parameter:
         if self.minimum is not None:
             kind = "an integer" if self.type is int else "a number"
             return f"{kind} from {_short(self.minimum)} to {_short(self.maximum)}"
+        if self.type is tuple:
+            return "a list of different names of letters, digits, underscores and slashes, or one empty name"
         return "a string that is not empty"
 
     def check(self, value: Any) -> Value:
@@ -76,6 +88,10 @@ class Parameter:
             good = isinstance(value, int) and not isinstance(value, bool)
         elif self.type is float:
             good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        elif self.type is tuple:
+            good = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+            good = good and 0 < len(value) == len(set(value)) and all(map(_NAME.fullmatch, value))
+            good = good and ("" not in value or len(value) == 1)
         else:
             good = isinstance(value, str) and bool(value)
         if good and self.minimum is not None:
@@ -84,7 +100,8 @@ class Parameter:
             good = value in self.choices
         if not good:
             raise ParameterError(f"parameter '{self.name}' is {value!r}, allowed is {self.allowed}")
-        return self.type(value)
+        checked: Value = self.type(value)
+        return checked
 
 
 def _short(number: float | None) -> str:
@@ -187,6 +204,12 @@ PARAMETERS = (
         choices=("raw", "compressed"),
         read_only=True,
     ),
+    Parameter(
+        "cameras",
+        ("",),
+        "names of several cameras, each of which has topics of its own: `left/image`, `~/left/features`",
+        read_only=True,
+    ),
     Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),
     Parameter("tracking", True, "give keypoints track ids that persist through matches"),
     Parameter("match.min_similarity", 0.5, "least cosine similarity of a match", -1.0, 1.0),
@@ -246,3 +269,9 @@ def transported(topic: Topic, image: str) -> str:
 def topic(key: str) -> Topic:
     """The topic with this key, as in `topic("features")`."""
     return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)
+
+
+def outputs(cameras: Iterable[str]) -> dict[tuple[str, str], Topic]:
+    """The output topics of these cameras by key and camera; those of the whole node have an empty camera."""
+    named = [(entry, camera, entry.of(camera)) for entry in OUTPUTS for camera in cameras]
+    return {(entry.key, "" if own is entry else camera): own for entry, camera, own in named}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,29 +52,30 @@ class SuperPointDetector(Node):
         super().__init__(interface.NODE_NAME, **node_options)
         self._bridge = CvBridge()
         self.detector = Detector(self._declare_parameters(), self, self._to_mono8 if self._bridge_works() else None)
-        self._outputs = {topic.key: self._create_publisher(topic) for topic in interface.OUTPUTS}
-        self._input = self._create_inputs()
+        outputs = interface.outputs(self.detector.cameras)
+        self._outputs = {place: self._create_publisher(topic) for place, topic in outputs.items()}
+        self._inputs = {camera: self._create_inputs(camera) for camera in self.detector.cameras}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_timer(1.0, self._publish_diagnostics)
         runtime = self.detector.front_end.superpoint.runtime
         self.get_logger().info(
             f"weights {self.detector.label} on {runtime.device} ({runtime.name}, {runtime.precision}), "
-            f"waiting for images on {self.input_name()}"
+            f"waiting for images on {', '.join(map(self.input_name, self.detector.cameras))}"
         )
 
     # What the detector asks of its host
 
-    def listeners(self, key: str) -> int:
-        return self._outputs[key].get_subscription_count() if self.context.ok() else 0
+    def listeners(self, key: str, camera: str) -> int:
+        return self._outputs[key, camera].get_subscription_count() if self.context.ok() else 0
 
-    def publish(self, key: str, header: Any, fields: Mapping[str, Any]) -> None:
+    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
         if key == "keypoints_cloud":
             message = point_cloud2.create_cloud(header, _CLOUD_FIELDS, np.ascontiguousarray(fields["points"]))
         else:
             message = _filled(_TYPES[interface.topic(key).type](), fields)
             message.header = header
         try:
-            self._outputs[key].publish(message)
+            self._outputs[key, camera].publish(message)
         except Exception:
             # Ctrl-C may end the context while the worker finishes its frame.
             if self.context.ok():
@@ -85,8 +87,8 @@ class SuperPointDetector(Node):
     def warn(self, text: str) -> None:
         self.get_logger().warning(text)
 
-    def input_name(self) -> str:
-        return self._input.topic_name
+    def input_name(self, camera: str) -> str:
+        return str(self._inputs[camera].topic_name)
 
     # ROS 2 in
 
@@ -101,13 +103,15 @@ class SuperPointDetector(Node):
                 interface.parameter(name)
         return values
 
-    def _create_inputs(self) -> Any:
+    def _create_inputs(self, camera: str) -> Any:
         compressed = self.detector.values["image_transport"] == "compressed"
         topic = interface.topic("image_compressed" if compressed else "image")
         submit = self.detector.submit_compressed if compressed else self.detector.submit_image
-        info = interface.topic("camera_info")
-        self._create_subscription(info, info.name, self.detector.set_camera_info)
-        return self._create_subscription(topic, interface.transported(topic, self.resolve_topic_name("image")), submit)
+        info = interface.topic("camera_info").of(camera)
+        self._create_subscription(info, info.name, partial(self.detector.set_camera_info, camera=camera))
+        image = self.resolve_topic_name(interface.topic("image").of(camera).name)
+        name = interface.transported(topic, image)
+        return self._create_subscription(topic, name, partial(submit, camera=camera))
 
     def _create_subscription(self, topic: interface.Topic, name: str, callback: Any) -> Any:
         options = QoSOverridingOptions.with_default_policies()
@@ -142,17 +146,18 @@ class SuperPointDetector(Node):
         return True
 
     def _publish_diagnostics(self) -> None:
-        state = self.detector.diagnostics()
-        status = DiagnosticStatus(
-            level=bytes([state.level]),
-            name=f"{self.get_fully_qualified_name()[1:]}: front end",
-            message=state.message,
-            hardware_id=state.hardware_id,
-            values=[KeyValue(key=key, value=value) for key, value in state.values.items()],
-        )
-        message = DiagnosticArray(status=[status])
+        message = DiagnosticArray()
+        for state in self.detector.diagnostics():
+            status = DiagnosticStatus(
+                level=bytes([state.level]),
+                name=f"{self.get_fully_qualified_name()[1:]}: {state.name}",
+                message=state.message,
+                hardware_id=state.hardware_id,
+                values=[KeyValue(key=key, value=value) for key, value in state.values.items()],
+            )
+            message.status.append(status)
         message.header.stamp = self.get_clock().now().to_msg()
-        self._outputs["diagnostics"].publish(message)
+        self._outputs["diagnostics", ""].publish(message)
 
     def destroy_node(self) -> None:
         self.detector.close()

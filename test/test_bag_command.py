@@ -281,3 +281,14 @@ def test_of_several_image_topics_one_must_be_named(record, tmp_path, tiny_weight
     assert "/left/image, /right/image" in bag(source, tmp_path / "out", code=1).stderr
     bag(source, tmp_path / "out", "--topic", "/right/image", "-p", f"weights:={tiny_weights}")
     assert len(list(images(source, "/left/image"))) == FRAMES
+
+
+def test_a_named_camera_names_the_outputs_and_two_are_refused_in_a_sentence(record, tmp_path):
+    source, out = record(), tmp_path / "out"
+    bag(source, out, "-p", "cameras:=[left]")
+    with AnyReader([out]) as reader:
+        names = {connection.topic for connection in reader.connections}
+    assert names == {f"/superpoint_detector/left/{name}" for name in ("features", "matched_homography")}
+    done = bag(source, tmp_path / "other", "-p", "cameras:=[left, right]", code=1)
+    assert "parameter 'cameras' names left, right, allowed is one" in done.stderr
+    assert not (tmp_path / "other").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def flat(tree, prefix=""):
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", tuple(value) if isinstance(value, list) else value
 
 
 def typed(values):
@@ -53,7 +54,7 @@ def test_the_parameters_promised_exist_with_their_defaults():
     assert typed({name: defaults[name] for name in PROMISED}) == typed(PROMISED)
     assert {"match.min_similarity", "match.ratio", "homography.method", "homography.min_inliers"} <= set(defaults)
     fixed = {entry.name for entry in PARAMETERS if entry.read_only}
-    assert fixed == {"weights", "device", "runtime", "precision", "image_transport"}
+    assert fixed == {"weights", "device", "runtime", "precision", "image_transport", "cameras"}
 
 
 def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project):
@@ -64,7 +65,8 @@ def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project)
 
 def in_words(entry):
     """How documents describe a parameter."""
-    named = entry.description + (f"; {entry.allowed}" if entry.choices or entry.minimum is not None else "")
+    told = entry.choices or entry.minimum is not None or entry.type is tuple
+    named = entry.description + (f"; {entry.allowed}" if told else "")
     return named + (" (fixed)" if entry.read_only else "")
 
 
@@ -140,6 +142,7 @@ WRONG = {
     float: ["0.5", True, None, float("nan"), float("inf"), [0.5]],
     bool: [0, 1, "true", None],
     str: ["", 3, True, None, b"auto"],
+    tuple: ["left", [], [1], None, ["left", "left"], ["left", ""], ["0left"], ["left/"], ["le ft"], ["/left"]],
 }
 
 
@@ -160,6 +163,18 @@ def test_only_the_choices_are_accepted_and_named(entry):
 def test_a_whole_number_is_accepted_where_a_number_is_wanted():
     value = parameter("homography.threshold").check(2)
     assert value == 2.0 and type(value) is float
+
+
+def test_every_camera_has_topics_of_its_own_and_the_node_has_one_for_diagnostics():
+    cameras = parameter("cameras").check(["left", "rig/right"])
+    assert cameras == ("left", "rig/right")
+    names = {place: topic.name for place, topic in interface.outputs(cameras).items()}
+    assert len(names) == 2 * (len(interface.OUTPUTS) - 1) + 1
+    assert names["features", "left"] == "~/left/features" and names["diagnostics", ""] == "/diagnostics"
+    assert names["keypoints_cloud", "rig/right"] == "~/rig/right/keypoints_cloud"
+    assert interface.topic("image").of("left").name == "left/image"
+    alone = {place: topic.name for place, topic in interface.outputs(parameter("cameras").check([""])).items()}
+    assert alone == {(topic.key, ""): topic.name for topic in interface.OUTPUTS}
 
 
 def test_an_unknown_parameter_is_refused_with_the_known_ones():
@@ -193,7 +208,7 @@ def rows(project):
 
 @pytest.mark.parametrize("entry", PARAMETERS, ids=lambda entry: entry.name)
 def test_the_readmes_table_has_every_parameter_with_its_default_and_range(rows, entry):
-    default = str(entry.default).lower() if entry.type is bool else str(entry.default)
+    default = json.dumps(entry.default) if entry.type in (bool, tuple) else str(entry.default)
     found = [row for row in rows if row[0] == entry.name and default in row[1:]]
     assert found and entry.description.replace("`", "") in found[0][-1]
     assert entry.allowed in found[0][-1] or not (entry.choices or entry.minimum is not None)

@@ -179,6 +179,67 @@ def test_compressed_pictures_are_taken_where_the_parameter_says_so(start, flight
     assert (features.image_height, features.image_width) == (240, 320)
 
 
+def test_several_cameras_have_their_own_topics_frames_before_and_counters(start, environ, flight, photograph):
+    words = ("-p", "cameras:=[left, right]", "-r", "left/image:=/rig/left", "-r", "right/image:=/rig/right")
+    start.process(*words)
+    received, changed = [], threading.Condition()
+    node = Node("test", environ=environ)
+
+    def keep(kind, camera):
+        def note(message):
+            with changed:
+                received.append((kind, camera, message))
+                changed.notify_all()
+
+        return note
+
+    def wait(found, timeout=60.0):
+        with changed:
+            assert changed.wait_for(found, timeout), [entry[:2] for entry in received]
+            return found()
+
+    def homographies(camera):
+        return [message for kind, which, message in received if (kind, which) == ("matched_homography", camera)]
+
+    def states():
+        last = [message for kind, _, message in received if kind == "diagnostics"][-1:]
+        return {status.name: status for message in last for status in message.status}
+
+    with node:
+        images = {
+            camera: node.create_publisher(f"/rig/{camera}", "sensor_msgs/msg/Image", RELIABLE)
+            for camera in ("left", "right")
+        }
+        for topic in interface.outputs(images).items():
+            (key, camera), entry = topic
+            if key != "image_annotated":
+                name = entry.name.replace("~", DETECTOR)
+                node.create_subscription(name, entry.type, RELIABLE, keep(key, camera))
+        wait(states)
+        deadline = time.monotonic() + 20
+        while not all(publisher.subscription_count for publisher in images.values()):
+            assert time.monotonic() < deadline, "the detector does not subscribe to both"
+            time.sleep(0.02)
+        for i in range(3):
+            pictures = {"left": flight.frame(i * 0.1), "right": np.ascontiguousarray(photograph[: 160 + 16 * (i == 2)])}
+            for camera, picture in pictures.items():
+                images[camera].publish(image_message(time.time_ns(), f"{camera}_optical", picture))
+            wait(lambda i=i: all(len(homographies(camera)) > i for camera in images))
+        assert [message.status for message in homographies("left")] == [1, 0, 0]
+        assert [message.status for message in homographies("right")] == [1, 0, 5]
+        for camera in images:
+            assert {message.header.frame_id for message in homographies(camera)} == {f"{camera}_optical"}
+        names = {f"front/superpoint_detector: front end {camera}" for camera in images}
+
+        def counted():
+            found = states()
+            values = [{v.key: v.value for v in found[name].values} for name in names & set(found)]
+            return [each["processed"] for each in values] == ["3", "3"]
+
+        wait(counted)
+        assert set(states()) == names
+
+
 def test_a_parameters_file_and_assignments_are_obeyed(start, flight, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text(
@@ -199,6 +260,7 @@ def test_a_parameters_file_and_assignments_are_obeyed(start, flight, tmp_path):
         (("-p", "max_keypoints:=0"), "parameter 'max_keypoints' is 0, allowed is an integer from 1 to 20000"),
         (("-p", "weights:=nowhere.pth"), "weights 'nowhere.pth' are neither a file nor one of"),
         (("--params-file", "nowhere.yaml"), "parameters file 'nowhere.yaml' cannot be read"),
+        (("-p", "cameras:=left"), "parameter 'cameras' is 'left', allowed is a list of different names"),
         (("-p", "device:=cuda:99"), "device 'cuda:99' is not in this machine"),
     ],
 )

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,12 +50,13 @@ class StandaloneDetector:
             values.update(parse_assignments(assignments, self._node.name))
             own, self._overrides = split(values)
             self._stop = threading.Event()
-            self._publishers: dict[str, Any] = {}
+            self._publishers: dict[tuple[str, str], Any] = {}
             self._detector = Detector(own, self)
-            for topic in interface.OUTPUTS:
+            for place, topic in interface.outputs(self._detector.cameras).items():
                 qos = self._qos(topic, topic.name, "publisher")
-                self._publishers[topic.key] = self._node.create_publisher(topic.name, topic.type, qos)
-            self._subscribe()
+                self._publishers[place] = self._node.create_publisher(topic.name, topic.type, qos)
+            for camera in self._detector.cameras:
+                self._subscribe(camera)
         except BaseException:
             self.close()
             raise
@@ -66,21 +68,21 @@ class StandaloneDetector:
             runtime.device,
             runtime.name,
             runtime.precision,
-            self.input_name(),
+            ", ".join(map(self.input_name, self._detector.cameras)),
         )
 
     # What the detector asks of its host
 
-    def listeners(self, key: str) -> int:
-        return int(self._publishers[key].subscription_count)
+    def listeners(self, key: str, camera: str) -> int:
+        return int(self._publishers[key, camera].subscription_count)
 
-    def publish(self, key: str, header: Any, fields: Mapping[str, Any]) -> None:
+    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
         topic = interface.topic(key)
         if key == "keypoints_cloud":
             message = messages.cloud_message(header, fields["points"])
         else:
             message = messages.filled(topic.type, header, fields)
-        self._publishers[key].publish(message)
+        self._publishers[key, camera].publish(message)
 
     def now(self) -> int:
         return time.time_ns()
@@ -88,16 +90,17 @@ class StandaloneDetector:
     def warn(self, text: str) -> None:
         _log.warning("%s: %s", self._node.full_name, text)
 
-    def input_name(self) -> str:
-        return self._node.resolve(interface.transported(self._image_topic(), self._node.resolve("image")))
+    def input_name(self, camera: str) -> str:
+        image = self._node.resolve(interface.topic("image").of(camera).name)
+        return self._node.resolve(interface.transported(self._image_topic(), image))
 
     # Life
 
     def spin(self) -> None:
         """Publish diagnostics once a second until `stop`."""
         while not self._stop.wait(1.0):
-            state = self._detector.diagnostics()
-            self._publishers["diagnostics"].publish(messages.diagnostics_message(self._node.full_name, state))
+            message = messages.diagnostics_message(self._node.full_name, self._detector.diagnostics())
+            self._publishers["diagnostics", ""].publish(message)
 
     def stop(self) -> None:
         """End `spin`; may be called from any thread or from a signal handler."""
@@ -121,12 +124,13 @@ class StandaloneDetector:
         compressed = self._detector.values["image_transport"] == "compressed"
         return interface.topic("image_compressed" if compressed else "image")
 
-    def _subscribe(self) -> None:
-        detector, topic, info = self._detector, self._image_topic(), interface.topic("camera_info")
+    def _subscribe(self, camera: str) -> None:
+        detector, topic, info = self._detector, self._image_topic(), interface.topic("camera_info").of(camera)
         submit = detector.submit_image if topic.key == "image" else detector.submit_compressed
-        names = {info: (info.name, detector.set_camera_info), topic: (self.input_name(), submit)}
-        for entry, (name, callback) in names.items():
-            self._node.create_subscription(name, entry.type, self._qos(entry, name, "subscription"), callback)
+        names = {info: (info.name, detector.set_camera_info), topic: (self.input_name(camera), submit)}
+        for entry, (name, take) in names.items():
+            qos = self._qos(entry, name, "subscription")
+            self._node.create_subscription(name, entry.type, qos, partial(take, camera=camera))
 
     def _qos(self, topic: interface.Topic, name: str, kind: str) -> interface.Qos:
         return overridden(topic.qos, self._overrides, self._node.resolve(name), kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -63,16 +63,17 @@ def image_message(stamp: int, frame_id: str, image: np.ndarray) -> Any:
     )
 
 
-def diagnostics_message(node_name: str, state: Diagnostics) -> Any:
+def diagnostics_message(node_name: str, states: Iterable[Diagnostics]) -> Any:
     """diagnostic_msgs/DiagnosticArray."""
-    key_value = message_class("diagnostic_msgs/msg/KeyValue")
-    status = message_class("diagnostic_msgs/msg/DiagnosticStatus")(
-        level=state.level,
-        name=f"{node_name.strip('/')}: front end",
-        message=state.message,
-        hardware_id=state.hardware_id,
-        values=[key_value(key=key, value=value) for key, value in state.values.items()],
-    )
-    return message_class("diagnostic_msgs/msg/DiagnosticArray")(
-        header=header_message(time.time_ns(), ""), status=[status]
-    )
+    key_value, status = (message_class(f"diagnostic_msgs/msg/{name}") for name in ("KeyValue", "DiagnosticStatus"))
+    found = [
+        status(
+            level=state.level,
+            name=f"{node_name.strip('/')}: {state.name}",
+            message=state.message,
+            hardware_id=state.hardware_id,
+            values=[key_value(key=key, value=value) for key, value in state.values.items()],
+        )
+        for state in states
+    ]
+    return message_class("diagnostic_msgs/msg/DiagnosticArray")(header=header_message(time.time_ns(), ""), status=found)

@@ -63,13 +63,17 @@ class RecordingDetector:
             values.update(load_file(path, self._names.full_name))
         values.update(parse_assignments(assignments, self._names.name))
         own, _ = split(values)
-        topics = {key: self._names.resolve(interface.topic(key).name) for key in (*ALWAYS, *keys)}
+        self._detector = Detector(own, self, live=False)
+        if len(self._detector.cameras) > 1:
+            names = ", ".join(self._detector.cameras)
+            raise StandaloneError(f"parameter 'cameras' names {names}, allowed is one where a recording is processed")
+        self._camera = self._detector.cameras[0]
+        topics = {key: self._names.resolve(interface.topic(key).of(self._camera).name) for key in (*ALWAYS, *keys)}
         if len(set(topics.values())) < len(topics):
             raise StandaloneError(f"two outputs have one name, they are {', '.join(topics.values())}")
         types = typestore()
         self._out, self._stamp, self._input = Path(out), 0, ""
         self._failure: Exception | None = None
-        self._detector = Detector(own, self, live=False)
         self._writer = _writer(self._out, storage)
         self._connections = {
             key: self._writer.add_connection(name, interface.topic(key).type, typestore=types)
@@ -85,20 +89,20 @@ class RecordingDetector:
         """Process an image topic and, where there is one beside it, the camera's calibration; yields after each
         image."""
         self._input = topic
-        submit = self._detector.submit_image
+        submit, camera = self._detector.submit_image, self._camera
         if recording.types[topic] == _COMPRESSED:
             submit = self._detector.submit_compressed
         calibration = _calibration_of(topic, recording)
         if calibration:
             # Before the first image, which may precede it in the recording.
             for _, _, message in recording.messages(calibration):
-                self._detector.set_camera_info(_of_ros_2(message))
+                self._detector.set_camera_info(_of_ros_2(message), camera)
                 break
         for name, self._stamp, message in recording.messages(topic, calibration):
             if name == calibration:
-                self._detector.set_camera_info(_of_ros_2(message))
+                self._detector.set_camera_info(_of_ros_2(message), camera)
                 continue
-            submit(_of_ros_2(message))
+            submit(_of_ros_2(message), camera)
             if self._failure is not None:
                 raise self._unwritable(self._failure)
             yield
@@ -115,10 +119,10 @@ class RecordingDetector:
 
     # What the detector asks of its host
 
-    def listeners(self, key: str) -> int:
+    def listeners(self, key: str, camera: str) -> int:
         return int(key in self._connections)
 
-    def publish(self, key: str, header: Any, values: Mapping[str, Any]) -> None:
+    def publish(self, key: str, camera: str, header: Any, values: Mapping[str, Any]) -> None:
         type_name = interface.topic(key).type
         if key == "keypoints_cloud":
             message = messages.cloud_message(header, values["points"])
@@ -137,7 +141,7 @@ class RecordingDetector:
     def warn(self, text: str) -> None:
         _log.warning("%s", text)
 
-    def input_name(self) -> str:
+    def input_name(self, camera: str) -> str:
         return self._input
 
 

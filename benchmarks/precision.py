@@ -1,0 +1,104 @@
+"""What low precision costs: keypoints and homographies of each arithmetic beside float32's, on the same pairs.
+
+    superpoint-ros evaluate make-pairs PICTURES pairs/ --size 240x320
+    python benchmarks/precision.py pairs/
+
+Prints a table in Markdown. "Same keypoints" is the share of keypoints that have one of float32's within a pixel, both
+ways. A homography is correct at 1 px where the image's corners are off by 1 px on average or less. The difference to
+float32 is of the same pairs, and what follows it is its standard error, from the pairs on which the two disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from superpoint_ros import Features, SuperPoint, estimate_homography, match
+from superpoint_ros.evaluation.framing import Framing
+from superpoint_ros.evaluation.metrics import corner_error
+from superpoint_ros.evaluation.pairs import Pair, Views, read_dataset
+
+LIMITS = (1, 3, 5)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, help="folder of pairs in HPatches layout, as make-pairs writes it")
+    parser.add_argument("--precisions", nargs="+", default=["bfloat16", "int8"], help="(default: bfloat16 int8)")
+    parser.add_argument("--weights", default="default", help="known name or file (default: %(default)s)")
+    parser.add_argument("--runtime", default="auto", help="(default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="(default: %(default)s)")
+    parser.add_argument("--threshold", type=float, default=0.005, help="detection threshold (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=0, help="most pairs, 0 for all")
+    options = parser.parse_args()
+    try:
+        extractors = {
+            precision: SuperPoint(
+                options.weights,
+                detection_threshold=options.threshold,
+                device=options.device,
+                runtime=options.runtime,
+                precision=precision,
+            )
+            for precision in ("float32", *options.precisions)
+        }
+        pairs = [(s, k) for s in read_dataset(options.pairs).sequences for k in s.views][: options.limit or None]
+        found = [
+            list(_measured(Views(s, Framing()).pair(k), extractors))
+            for s, k in track(pairs, "pairs", console=Console(stderr=True))
+        ]
+    except (ValueError, OSError) as error:
+        print(f"precision.py: {error}", file=sys.stderr)
+        return 1
+    print(_table(list(extractors), np.array(found)))
+    return 0
+
+
+def _measured(pair: Pair, extractors: dict[str, SuperPoint]) -> Iterator[tuple[float, float, float]]:
+    """For each extractor the share of same keypoints, and corner errors from matches alone and after alignment."""
+    images = (pair.first, pair.second)
+    reference: Features | None = None
+    for superpoint in extractors.values():
+        first, second = map(superpoint.extract, images)
+        reference = reference or first
+        matches = match(first, second)
+        alone, aligned = (estimate_homography(first, second, matches, images=used) for used in (None, images))
+        errors = [
+            corner_error(h.matrix, pair.homography, pair.first.shape) if h.status == 0 else np.inf
+            for h in (alone, aligned)
+        ]
+        yield _same(reference, first), errors[0], errors[1]
+
+
+def _same(reference: Features, found: Features) -> float:
+    if not len(reference) or not len(found):
+        return float(len(reference) == len(found))
+    near = np.linalg.norm(reference.keypoints[:, None] - found.keypoints[None], axis=2) <= 1
+    return float((near.any(axis=0).mean() + near.any(axis=1).mean()) / 2)
+
+
+def _table(names: list[str], measured: NDArray[np.float64]) -> str:
+    """(pairs, arithmetics, 3) figures as Markdown."""
+    titles = [f"{how}{limit} px" for how in ("", "aligned, ") for limit in LIMITS]
+    lines = [f"{len(measured)} pairs", "", "| " + " | ".join(("arithmetic", "same keypoints", *titles)) + " |"]
+    lines.append("|---|" + "---:|" * (1 + len(titles)))
+    correct = np.stack([measured[:, :, how] <= limit for how in (1, 2) for limit in LIMITS], axis=2)
+    for index, name in enumerate(names):
+        cells = [name, f"{measured[:, index, 0].mean():.3f}"]
+        for column in range(correct.shape[2]):
+            ours, theirs = correct[:, index, column], correct[:, 0, column]
+            difference, error = ours.mean() - theirs.mean(), np.sqrt((ours != theirs).sum()) / len(ours)
+            cells.append(f"{ours.mean():.3f}" + (f" ({difference:+.3f} ± {error:.3f})" if index else ""))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
