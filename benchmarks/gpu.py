@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 SIZES = ["320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080"]
-SUBJECTS = ["cuda_graph", "pytorch", "transformers", "plain-pytorch"]
+SUBJECTS = ["cuda_graph-", "cuda_graph_compiled-float16", "pytorch", "transformers", "plain-pytorch"]
 
 
 def main() -> int:
@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace) -> int:
     from superpoint_ros.runtimes import choose_device
 
     if choose_device(options.device).type == "cpu":
-        options.subjects = [name for name in options.subjects if name != "cuda_graph"]
+        options.subjects = [name for name in options.subjects if not name.startswith("cuda_graph")]
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace) -> int:
             rounds=options.rounds or (2 if options.quick else 10),
             seconds=60,
             ceiling_seconds=0.05 if options.quick else 0.4,
-            extras=() if options.quick else ("memory", "energy"),
+            extras=("kernels",) if options.quick else ("memory", "energy", "kernels"),
         )
         results = run(plan, tell, keep)
     text = markdown(results) + "\n" + aims(results)

@@ -174,7 +174,7 @@ PARAMETERS = (
         "runtime",
         "auto",
         "what executes the network",
-        choices=("auto", "openvino", "onnxruntime", "pytorch", "cuda_graph"),
+        choices=("auto", "openvino", "onnxruntime", "pytorch", "cuda_graph", "cuda_graph_compiled"),
         read_only=True,
     ),
     Parameter(

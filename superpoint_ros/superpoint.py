@@ -69,7 +69,7 @@ class SuperPoint:
             whose scales differ, for more computation (three levels: 1.75 times). `nms_radius` and `border` hold
             within a level and in its pixels.
         device: auto, cpu, cuda or cuda:N.
-        runtime: auto, openvino, onnxruntime, pytorch or cuda_graph.
+        runtime: auto, openvino, onnxruntime, pytorch, cuda_graph or cuda_graph_compiled.
         precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -168,9 +170,41 @@ def test_matching_at_fixed_sizes_is_matching(firsts, seconds):
             torch.testing.assert_close(second[image, :n], expected)
 
 
-def test_on_the_processor_the_graph_is_refused_in_a_sentence(tiny_network):
-    with pytest.raises(ValueError, match="runtime 'cuda_graph' is for the device cuda, not for 'cpu'"):
-        runtimes.create(tiny_network, "cpu", "cuda_graph")
+@pytest.mark.parametrize("name", ["cuda_graph", "cuda_graph_compiled"])
+def test_on_the_processor_the_graph_is_refused_in_a_sentence(tiny_network, name):
+    with pytest.raises(ValueError, match=f"runtime '{name}' is for the device cuda, not for 'cpu'"):
+        runtimes.create(tiny_network, "cpu", name)
+
+
+def compiled(superpoint):
+    network, device = superpoint.weights.network, superpoint.runtime.device
+    superpoint.runtime = CudaGraphRuntime(network, device, "float32", compiled=True)
+    return superpoint
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="PyTorch's compiler needs a C++ compiler, c++ is not found")
+def test_the_compiled_step_is_one_graph_and_finds_the_same(pair, grey, caplog):
+    plain, superpoint = pair[0], compiled(pair[1])
+    assert superpoint.runtime.name == "cuda_graph_compiled"
+    for top in (100, 110):
+        image = grey[top : top + 48, :64]
+        assert_same(superpoint.extract(image), plain.extract(image))
+    assert not caplog.records  # they would say why it was not compiled
+
+
+def test_where_the_compiler_fails_the_step_runs_as_it_is_and_the_log_says_why(pair, grey, monkeypatch, caplog):
+    def without_compiler(step, **options):
+        def run():
+            raise RuntimeError("no Triton\nhere")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", without_compiler)
+    plain, superpoint = pair[0], compiled(pair[1])
+    image = grey[:64, :96]
+    assert_same(superpoint.extract(image), plain.extract(image))
+    assert [record.message for record in caplog.records] == ["kernels are not fused, RuntimeError: no Triton here"]
 
 
 @pytest.mark.cuda

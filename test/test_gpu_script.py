@@ -47,6 +47,12 @@ def test_on_a_bare_machine_it_measures_and_writes_its_results(script, tmp_path):
         assert {"pytorch-float32", "plain-pytorch"} <= set(case["subjects"])
         assert all(figures["keypoints"] > 100 for figures in case["subjects"].values())
     assert "transformers" in results["left_out"]
+    kernels = results["reference"]["kernels"]
+    assert all(name.startswith("pytorch-") for name in kernels) and len(kernels) == 1
+    (listed,) = kernels.values()
+    assert any("conv" in kernel["name"] and kernel["share"] > 0.2 for kernel in listed)
+    assert sum(kernel["share"] for kernel in listed) <= 1.001
+    assert "## Kernels of pytorch-" in done.stdout
     assert "## 320x240, batch 2" in done.stdout and "round 2 of 2" in done.stderr
     assert (tmp_path / "out" / "results.md").read_text().strip() == done.stdout.strip()
 
@@ -70,5 +76,6 @@ def test_on_a_gpu_the_graph_is_measured_too(script, tmp_path):
     command = [sys.executable, str(script), "--quick", "--sizes", "640x480", "--out", str(tmp_path)]
     subprocess.run(command, cwd=tmp_path, timeout=600, check=True)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert {"cuda_graph-float16", "pytorch-float16"} <= set(results["cases"][0]["subjects"])
+    names = {"cuda_graph-float16", "cuda_graph_compiled-float16", "pytorch-float16"}
+    assert names <= set(results["cases"][0]["subjects"]) & set(results["reference"]["kernels"])
     assert results["reference"]["agreement"]["cuda_graph-float16"] > 0.95

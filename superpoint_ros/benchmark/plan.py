@@ -14,7 +14,7 @@ SIZES = ("320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080")
 BATCHES = (1, 2, 4, 8)
 REFERENCE = "640x480"
 EXTRAS = ("memory", "energy", "middleware", "live")
-"""What is measured beside the times, at the reference size."""
+"""What is measured beside the times, at the reference size; there is also `kernels`, for PyTorch's runtimes."""
 
 _LARGEST_SIDE = 8192
 _LARGEST_BATCH = 16
@@ -30,7 +30,7 @@ class Plan:
         subjects: names, or beginnings of names, of those to measure; all where empty.
         rounds: turns of each subject in each case.
         seconds: no further round begins in a case when these are used up, but for the first three.
-        extras: of `EXTRAS`.
+        extras: of `EXTRAS`, and `kernels`.
         ceiling_seconds: for each of the products that find the matrix product ceiling.
         threads: of PyTorch, OpenVINO, ONNX Runtime and OpenCV; 0 leaves them as they are.
     """

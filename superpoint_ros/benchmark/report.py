@@ -125,6 +125,11 @@ def _reference(results: Results) -> list[str]:
         else "not asked for"
     )
     parts.append(f"Energy: {meter}.")
+    for name, kernels in r.get("kernels", {}).items():
+        rows = [
+            [k["name"], f"{k['calls']:.1f}", f"{k['milliseconds']:.3f}", f"{100 * k['share']:.0f} %"] for k in kernels
+        ]
+        parts += [f"## Kernels of {name}", table(["kernel or operator", "calls", "ms", "share"], rows)]
     if "middleware" in r:
         parts += [f"## Messages of {r['middleware']['keypoints']} keypoints", _middleware(r["middleware"])]
     if "live" in r:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from superpoint_ros import runtimes, weights
 from superpoint_ros.benchmark import energy, machine, memory, online, scene, stages
 from superpoint_ros.benchmark.ceiling import matrix_product_ceiling
+from superpoint_ros.benchmark.kernels import kernel_times
 from superpoint_ros.benchmark.measure import Case, Samples, measure, summary
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.subjects import (
@@ -190,8 +192,28 @@ def _reference(
             result["memory_mb"][name] = memory.peak_memory(name, size, path, where, torch.get_num_threads())
     if "energy" in plan.extras:
         result["energy"] = _energy(built, images, device, tell)
+    if "kernels" in plan.extras:
+        result["kernels"] = _kernels(built, images, device, tell)
     online.add(result, plan, found, images, built.get(str(results["default"])), tell)
     return result
+
+
+def _kernels(
+    built: Mapping[str, Subject], images: list[scene.Image], device: torch.device, tell: Tell
+) -> dict[str, list[dict[str, Any]]]:
+    """Of this package in PyTorch, in the precision that `auto` takes."""
+    precision = runtimes.choose_precision("auto", device)
+    found = {}
+    for name, subject in built.items():
+        runtime = subject.superpoint.runtime if isinstance(subject, Ours) else None
+        if (
+            runtime is not None
+            and runtime.precision == precision
+            and runtime.name.startswith(("pytorch", "cuda_graph"))
+        ):
+            tell(f"kernels of {name}")
+            found[name] = kernel_times(partial(subject.extract, images[:1]), device)
+    return found
 
 
 def _stage_figures(

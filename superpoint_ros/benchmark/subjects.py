@@ -31,7 +31,7 @@ OURS, PEER, CLASSICAL = "superpoint_ros", "peer", "classical"
 TRANSFORMERS, PLAIN = "transformers", "plain-pytorch"
 LIGHT = "light-"
 """How the names of subjects with the light weights begin."""
-_ON_CUDA = ("pytorch", "cuda_graph")
+_ON_CUDA = ("pytorch", "cuda_graph", "cuda_graph_compiled")
 
 
 class Subject(Protocol):

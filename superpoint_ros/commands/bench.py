@@ -13,6 +13,7 @@ _log = logging.getLogger(__name__)
 
 _SIZES = ("320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080")
 _EXTRAS = ("memory", "energy", "middleware", "live")
+_KERNELS = "kernels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time for one size, after which no round beyond the third begins (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--extras", nargs="*", choices=_EXTRAS, default=list(_EXTRAS), metavar="NAME",
-        help=f"what to measure beside times: {', '.join(_EXTRAS)}; none if nothing follows (default: all)",
+        "--extras", nargs="*", choices=(*_EXTRAS, _KERNELS), default=list(_EXTRAS), metavar="NAME",
+        help=f"what to measure beside times: {', '.join(_EXTRAS)}, {_KERNELS} (of PyTorch's runtimes); none if nothing "
+        "follows (default: all but the last)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="by default 320x240 and 640x480, single images, 3 rounds")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.md and results.png there")

@@ -17,7 +17,7 @@ from superpoint_ros.decoding import Decoding
 from superpoint_ros.features import Link
 from superpoint_ros.network import SuperPointNet
 
-RUNTIMES = ("openvino", "onnxruntime", "pytorch", "cuda_graph")
+RUNTIMES = ("openvino", "onnxruntime", "pytorch", "cuda_graph", "cuda_graph_compiled")
 """Known runtimes. `auto` takes openvino on the processor where it is installed, and else pytorch."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
@@ -86,12 +86,12 @@ def create(
     """
     chosen = choose_device(device)
     runtime = choose_runtime(runtime, chosen)
-    if runtime == "cuda_graph":
+    if runtime.startswith("cuda_graph"):
         if chosen.type != "cuda":
-            raise RuntimeChoiceError(f"runtime 'cuda_graph' is for the device cuda, not for '{chosen}'")
+            raise RuntimeChoiceError(f"runtime '{runtime}' is for the device cuda, not for '{chosen}'")
         from superpoint_ros.runtimes.cuda_graph import CudaGraphRuntime
 
-        return CudaGraphRuntime(network, chosen, precision)
+        return CudaGraphRuntime(network, chosen, precision, compiled=runtime == "cuda_graph_compiled")
     if runtime == "openvino":
         _require("openvino", "openvino")
         from superpoint_ros.runtimes.openvino import OpenVINORuntime

@@ -6,9 +6,11 @@ their own, and each call waits for the GPU once, at its end.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
 
 import torch
@@ -22,6 +24,11 @@ from superpoint_ros.network import SuperPointNet
 from superpoint_ros.runtimes import PRECISIONS, Extracted
 from superpoint_ros.runtimes.pytorch import PyTorchRuntime
 
+_log = logging.getLogger(__name__)
+
+_Run = Callable[[], tuple[Tensor, ...]]
+
+_SHAPES = 200
 _KEPT = 8  # each graph holds the memory of its activations
 _WARM_UP = 3
 
@@ -56,13 +63,18 @@ class Step:
 class CudaGraphRuntime:
     """See `Runtime`; `extract` is the fast way, calling it gives the maps alone.
 
+    `compiled` has PyTorch's compiler fuse what lies between the convolutions into few kernels (Triton). That takes up
+    to a minute for every new shape, and needs a C compiler; where it fails, the steps are recorded as they are.
+
     On the processor, where there are no graphs, the same steps run one by one; that is for tests.
     """
 
-    name = "cuda_graph"
-
-    def __init__(self, network: SuperPointNet, device: torch.device, precision: str = "auto") -> None:
+    def __init__(
+        self, network: SuperPointNet, device: torch.device, precision: str = "auto", compiled: bool = False
+    ) -> None:
+        self.name = "cuda_graph_compiled" if compiled else "cuda_graph"
         self.device = device
+        self._compiled = compiled
         self._maps = PyTorchRuntime(network, device, precision)
         self.precision = self._maps.precision
         self._dtype = PRECISIONS[self.precision]
@@ -82,7 +94,8 @@ class CudaGraphRuntime:
             frame = self._frames.get(key)
             if frame is None:
                 module = FixedExtractor(self._network, decoding, size, self._dtype).to(self.device)
-                frame = self._frames[key] = _Frame(Step(module, images.shape, self.device), self.device)
+                step = Step(module, images.shape, self.device)
+                frame = self._frames[key] = _Frame(step, self.device, self._compiled)
                 if len(self._frames) > _KEPT:
                     self._frames.popitem(last=False)
             self._frames.move_to_end(key)
@@ -92,11 +105,11 @@ class CudaGraphRuntime:
 class _Frame:
     """A recorded step with its transfers."""
 
-    def __init__(self, step: Step, device: torch.device) -> None:
+    def __init__(self, step: Step, device: torch.device, compiled: bool) -> None:
         self._step = step
         self._own: list[object] | None = None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._replay, self._outputs = _recorded(step, self._stream)
+        self._replay, self._outputs = _recorded(step, self._stream, compiled)
         pinned = self._stream is not None
         self._input = torch.zeros(step.images.shape, dtype=torch.uint8, pin_memory=pinned)
         self._host = [torch.zeros(out.shape, dtype=out.dtype, pin_memory=pinned) for out in self._outputs]
@@ -129,21 +142,21 @@ class _Frame:
         return Extracted(keypoints, scores, descriptors, on_device, links)
 
 
-def _recorded(
-    step: Step, stream: torch.cuda.Stream | None
-) -> tuple[Callable[[], tuple[Tensor, ...]], tuple[Tensor, ...]]:
+def _recorded(step: Step, stream: torch.cuda.Stream | None, compiled: bool) -> tuple[_Run, tuple[Tensor, ...]]:
     """A function that runs the step again, and outputs of the shapes that it gives."""
     if stream is None:
-        outputs = step()
+        run = _fused(step) if compiled else step
+        outputs = run()
         step.forget()
-        return step, outputs
-    with torch.cuda.stream(stream):
+        return run, outputs
+    with torch.cuda.stream(stream), _fastest_convolutions():
+        run = _fused(step) if compiled else step
         for _ in range(_WARM_UP):
-            step()  # libraries choose their kernels and take their memory outside of the recording
+            run()  # libraries choose their kernels and take their memory outside of the recording
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
-            outputs = step()
+            outputs = run()
         step.forget()
         stream.synchronize()
 
@@ -152,3 +165,30 @@ def _recorded(
         return outputs
 
     return replay, outputs
+
+
+def _fused(step: Step) -> _Run:
+    """The step in fewer kernels, or as it is where the compiler lacks something."""
+    try:
+        import torch._dynamo.config as compiler
+
+        fused: _Run = torch.compile(step, fullgraph=True, dynamic=False)
+        # All steps are one function to the compiler, which by itself gives up after eight of them.
+        with compiler.patch(recompile_limit=_SHAPES):
+            fused()
+    except Exception as error:  # whatever a compiler's many parts let out
+        reason = " ".join(str(error).split())[:200]
+        _log.warning("kernels are not fused, %s: %s", type(error).__name__, reason)
+        return step
+    return fused
+
+
+@contextmanager
+def _fastest_convolutions() -> Iterator[None]:
+    """cuDNN tries its algorithms and remembers the quickest, which pays where shapes never change."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
