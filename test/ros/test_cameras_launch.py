@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 import unittest
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
 
-import launch_testing.actions
 import launch_testing.asserts
+import launching
 import rclpy
-from ament_index_python.packages import get_package_share_directory
 from camera import Listener
-from launch.launch_description_sources import PythonLaunchDescriptionSource
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs_py import point_cloud2
 from superpoint_ros.msg import MatchedHomography
-
-import launch
 
 NODE = "/rig/superpoint_detector"
 CAMERAS = ("left", "right")
@@ -29,17 +23,7 @@ CAMERAS = ("left", "right")
 @pytest.mark.ros
 @pytest.mark.launch_test
 def generate_test_description():
-    file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
-    # On a loaded machine pictures lie farther apart than a camera's: that is not what is tested here.
-    parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
-    parameters.write_text("/rig/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
-    arguments = {
-        "image": "image_rect", "cameras": " ".join(CAMERAS), "namespace": "rig", "params_file": str(parameters),
-    }  # fmt: skip
-    detector = launch.actions.IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(file)), launch_arguments=arguments.items()
-    )
-    return launch.LaunchDescription([detector, launch_testing.actions.ReadyToTest()])
+    return launching.detector("rig", cameras=" ".join(CAMERAS), image="image_rect")
 
 
 class TestCameras(unittest.TestCase):

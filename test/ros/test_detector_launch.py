@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import unittest
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
 
-import launch_testing.actions
 import launch_testing.asserts
+import launching
 import numpy as np
 import rclpy
-from ament_index_python.packages import get_package_share_directory
 from camera import Listener
-from launch.launch_description_sources import PythonLaunchDescriptionSource
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs_py import point_cloud2
 from superpoint_ros.msg import MatchedHomography
 
-import launch
 from superpoint_ros import interface
 from superpoint_ros.messages import features_from_message
 
@@ -34,15 +29,7 @@ NODE = "/front/superpoint_detector"
 @pytest.mark.ros
 @pytest.mark.launch_test
 def generate_test_description():
-    file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
-    # On a loaded machine pictures lie farther apart than a camera's: that is not what is tested here.
-    parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
-    parameters.write_text("/front/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
-    arguments = {"image": "/camera/image", "namespace": "front", "params_file": str(parameters), "log_level": "info"}
-    detector = launch.actions.IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(file)), launch_arguments=arguments.items()
-    )
-    return launch.LaunchDescription([detector, launch_testing.actions.ReadyToTest()])
+    return launching.detector("front", image="/camera/image", log_level="info")
 
 
 class TestDetector(unittest.TestCase):

@@ -1,0 +1,25 @@
+"""The launch file as people start it, for tests with launch_testing."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import launch_testing.actions
+from ament_index_python.packages import get_package_share_directory
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+import launch
+
+
+def detector(namespace: str, **arguments: str) -> launch.LaunchDescription:
+    """`ros2 launch superpoint_ros detector.launch.py namespace:=... argument:=...`"""
+    file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
+    # On a loaded machine pictures lie farther apart than a camera's: that is not what is tested here.
+    parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
+    parameters.write_text(f"/{namespace}/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
+    given = {"namespace": namespace, "params_file": str(parameters), **arguments}
+    included = launch.actions.IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(file)), launch_arguments=given.items()
+    )
+    return launch.LaunchDescription([included, launch_testing.actions.ReadyToTest()])
