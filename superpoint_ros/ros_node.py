@@ -72,7 +72,7 @@ class SuperPointDetector(Node):
         if key == "keypoints_cloud":
             message = point_cloud2.create_cloud(header, _CLOUD_FIELDS, np.ascontiguousarray(fields["points"]))
         else:
-            message = _filled(_TYPES[interface.topic(key).type](), fields)
+            message = filled(_TYPES[interface.topic(key).type](), fields)
             message.header = header
         try:
             self._outputs[key, camera].publish(message)
@@ -183,7 +183,8 @@ def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
     return descriptor
 
 
-def _filled(message: Any, fields: Mapping[str, Any]) -> Any:
+def filled(message: Any, fields: Mapping[str, Any]) -> Any:
+    """The message with these fields, of NumPy arrays among others."""
     for name, value in fields.items():
         if name == "reference_stamp":
             message.reference_stamp.sec, message.reference_stamp.nanosec = ns_to_stamp(value)

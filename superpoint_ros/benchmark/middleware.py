@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,37 +39,109 @@ def namespace() -> str:
     return f"/superpoint_bench_{os.getpid()}"
 
 
-def measure_middleware(keypoints: int = 1000, descriptor_size: int = 256, messages: int = 60) -> dict[str, Any]:
+class Publisher(Protocol):
+    """A host's publisher of features."""
+
+    def matched(self) -> int:
+        """How many subscribers it has."""
+
+    def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
+        """A message with these fields and `number` for the nanoseconds of its stamp."""
+
+    def publish(self, message: Any) -> None: ...
+
+    def serialize(self, message: Any) -> bytes: ...
+
+    def deserialize(self, data: bytes) -> Any: ...
+
+
+class Host(Protocol):
+    """How a host opens a publisher, and a subscription in another process; both end with their `with` block."""
+
+    def publisher(self, namespace: str) -> AbstractContextManager[Publisher]: ...
+
+    def subscription(self, namespace: str, take: Callable[[Any], None]) -> AbstractContextManager[Callable[[], int]]:
+        """The result tells how many publishers it has."""
+
+
+class Standalone:
+    """The host without ROS 2.
+
+    Raises:
+        StandaloneError: if cyclonedds or rosbags is not installed.
+    """
+
+    @contextmanager
+    def publisher(self, namespace: str) -> Iterator[Publisher]:
+        from superpoint_ros.standalone.node import Node
+
+        topic = interface.topic("features")
+        with Node("publisher", namespace, environ=loopback()) as node:
+            yield _StandalonePublisher(node.create_publisher("~/features", topic.type, topic.qos))
+
+    @contextmanager
+    def subscription(self, namespace: str, take: Callable[[Any], None]) -> Iterator[Callable[[], int]]:
+        from superpoint_ros.standalone.node import Node
+
+        topic = interface.topic("features")
+        with Node("subscriber", namespace, environ=loopback()) as node:
+            found = node.create_subscription(f"{namespace}/publisher/features", topic.type, topic.qos, take)
+            yield lambda: found.publisher_count
+
+
+class _StandalonePublisher:
+    def __init__(self, publisher: Any) -> None:
+        self._publisher = publisher
+        self._type = interface.topic("features").type
+
+    def matched(self) -> int:
+        return int(self._publisher.subscription_count)
+
+    def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
+        from superpoint_ros.standalone.messages import filled, header_message
+
+        return filled(self._type, header_message(number, "camera"), fields)
+
+    def publish(self, message: Any) -> None:
+        self._publisher.publish(message)
+
+    def serialize(self, message: Any) -> bytes:
+        from superpoint_ros.standalone.typesystem import serialize
+
+        return bytes(serialize(message, self._type))
+
+    def deserialize(self, data: bytes) -> Any:
+        from superpoint_ros.standalone.typesystem import deserialize
+
+        return deserialize(data, self._type)
+
+
+def measure_middleware(
+    keypoints: int = 1000, descriptor_size: int = 256, messages: int = 60, host: Host | None = None
+) -> dict[str, Any]:
     """Durations in milliseconds (see `measure.summary`) by descriptor type, for features of one image.
 
     `fill` makes the message's fields of the features; `serialise` and `deserialise` are the message's bytes, alone;
     `publish` is what the caller of publish() waits; `total` begins before `fill` and ends when the subscriber, another
     process, holds the features as arrays. `bytes` is the message's size.
 
-    Raises:
-        StandaloneError: if cyclonedds or rosbags is not installed.
+    Args:
+        host: the one without ROS 2 where none is given; it must be picklable.
     """
     results: dict[str, Any] = {"keypoints": keypoints, "descriptor_size": descriptor_size}
     result = _some_features(keypoints, descriptor_size)
     for descriptor_type in DESCRIPTOR_TYPES:
-        results[descriptor_type] = _one_type(result, descriptor_type, messages)
+        results[descriptor_type] = _one_type(result, descriptor_type, messages, host or Standalone())
     return results
 
 
-def _one_type(result: FrameResult, descriptor_type: str, messages: int) -> dict[str, Any]:
-    from superpoint_ros.standalone import typesystem
-    from superpoint_ros.standalone.messages import filled, header_message
-    from superpoint_ros.standalone.node import Node
-
-    topic = interface.topic("features")
+def _one_type(result: FrameResult, descriptor_type: str, messages: int, host: Host) -> dict[str, Any]:
     filling, publishing, starts = [], [], []
-    with _Subscriber() as subscriber, Node("publisher", namespace(), environ=loopback()) as node:
-        publisher = node.create_publisher("~/features", topic.type, topic.qos)
-        subscriber.await_ready(lambda: publisher.subscription_count)
+    with _Subscriber(host) as subscriber, host.publisher(namespace()) as publisher:
+        subscriber.await_ready(publisher.matched)
         for number in range(messages + _WARM_UP):
             begin = time.monotonic()
-            header = header_message(number, "camera")
-            message = filled(topic.type, header, features_fields(result, _LABEL, descriptor_type))
+            message = publisher.fill(number, features_fields(result, _LABEL, descriptor_type))
             done = time.monotonic()
             publisher.publish(message)
             publishing.append(time.monotonic() - done)
@@ -76,9 +149,9 @@ def _one_type(result: FrameResult, descriptor_type: str, messages: int) -> dict[
             starts.append(begin)
             time.sleep(PERIOD)
         arrivals = subscriber.arrivals()
-    data = typesystem.serialize(message, topic.type)
-    serialising = _repeated(lambda: typesystem.serialize(message, topic.type), messages)
-    deserialising = _repeated(lambda: typesystem.deserialize(data, topic.type), messages)
+        data = publisher.serialize(message)
+        serialising = _repeated(lambda: publisher.serialize(message), messages)
+        deserialising = _repeated(lambda: publisher.deserialize(data), messages)
     counted = range(_WARM_UP, messages + _WARM_UP)
     totals = [arrivals[number] - starts[number] for number in counted if number in arrivals]
     figures = {
@@ -121,10 +194,13 @@ def _some_features(count: int, size: int) -> FrameResult:
 class _Subscriber:
     """A process that subscribes to the features of this process's publisher."""
 
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
     def __enter__(self) -> _Subscriber:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_subscribe, args=(theirs, namespace(), loopback()), daemon=True)
+        self._process = context.Process(target=_subscribe, args=(theirs, self._host, namespace()), daemon=True)
         self._process.start()
         theirs.close()
         return self
@@ -162,10 +238,7 @@ class _Subscriber:
             time.sleep(0.01)
 
 
-def _subscribe(pipe: Connection, where: str, environ: Mapping[str, str]) -> None:
-    from superpoint_ros.standalone.node import Node
-
-    topic = interface.topic("features")
+def _subscribe(pipe: Connection, host: Host, where: str) -> None:
     arrived: list[tuple[int, float]] = []
 
     def note(message: Any) -> None:
@@ -174,11 +247,10 @@ def _subscribe(pipe: Connection, where: str, environ: Mapping[str, str]) -> None
         if len(features):
             arrived.append((int(message.header.stamp.nanosec), now))
 
-    with Node("subscriber", where, environ=environ) as node:
-        subscription = node.create_subscription(f"{where}/publisher/features", topic.type, topic.qos, note)
+    with host.subscription(where, note) as matched:
         pipe.send("ready")
         pipe.recv()
-        while not subscription.publisher_count:
+        while not matched():
             time.sleep(0.01)
         pipe.send("matched")
         pipe.recv()

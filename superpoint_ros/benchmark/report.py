@@ -131,7 +131,7 @@ def _reference(results: Results) -> list[str]:
         ]
         parts += [f"## Kernels of {name}", table(["kernel or operator", "calls", "ms", "share"], rows)]
     if "middleware" in r:
-        parts += [f"## Messages of {r['middleware']['keypoints']} keypoints", _middleware(r["middleware"])]
+        parts += [f"## Messages of {r['middleware']['keypoints']} keypoints", messages(r["middleware"])]
     if "live" in r:
         parts += ["## The live node", _live(r["live"])]
     parts += [f"* {name}: not measured, {why}" for name, why in r["extras_left_out"].items()]
@@ -153,7 +153,8 @@ def _stages(reference: Mapping[str, Any]) -> str:
     return table(heads, rows)
 
 
-def _middleware(found: Mapping[str, Any]) -> str:
+def messages(found: Mapping[str, Any]) -> str:
+    """The table of what `middleware.measure_middleware` gives."""
     steps = ("fill", "serialise", "publish", "deserialise", "total")
     heads = ["descriptors", "bytes", "received", *(f"{step} ms" for step in steps), "total p95 ms"]
     rows = []

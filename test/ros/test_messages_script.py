@@ -1,0 +1,49 @@
+"""benchmarks/ros_messages.py measures real messages between rclpy processes, with and without the Fast DDS profile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def figures(project):
+    """Run the script with more in its environment: its first line, and the table's rows by descriptor type."""
+
+    def run(**environ):
+        command = [sys.executable, project / "benchmarks" / "ros_messages.py", "--messages", "20"]
+        done = subprocess.run(
+            command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=240, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        heads, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:])
+        return lines[0], {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+
+    return run
+
+
+def test_every_message_arrives_and_float16_halves_the_bytes(figures):
+    title, rows = figures()
+    assert title == f"{rclpy.get_rmw_implementation_identifier()}, 1000 keypoints"
+    assert {row["received"] for row in rows.values()} == {"20 of 20"}
+    sizes = {kind: int(row["bytes"].replace(",", "")) for kind, row in rows.items()}
+    assert sizes["float32"] - sizes["float16"] == 1000 * 256 * 2
+    for row in rows.values():
+        assert float(row["fill ms"]) + float(row["publish ms"]) < float(row["total ms"])
+
+
+def test_with_the_shipped_profile_fast_dds_takes_half_the_time(figures, project):
+    if rclpy.get_rmw_implementation_identifier() != "rmw_fastrtps_cpp":
+        pytest.skip("the profile is for rmw_fastrtps_cpp")
+    without, profile = figures()[1], str(project / "config" / "fastdds.xml")
+    given = figures(FASTRTPS_DEFAULT_PROFILES_FILE=profile)[1]
+    assert given["float32"]["received"] == "20 of 20"
+    assert float(given["float32"]["total ms"]) < 0.5 * float(without["float32"]["total ms"])  # usual: 0.3
