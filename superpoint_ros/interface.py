@@ -100,8 +100,7 @@ class Parameter:
             good = value in self.choices
         if not good:
             raise ParameterError(f"parameter '{self.name}' is {value!r}, allowed is {self.allowed}")
-        checked: Value = self.type(value)
-        return checked
+        return self.type(value)
 
 
 def _short(number: float | None) -> str:
