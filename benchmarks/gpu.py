@@ -1,6 +1,7 @@
 """Speed on a GPU, beside transformers and plain PyTorch: needs PyTorch, NumPy and OpenCV, and no installation.
 
-    python benchmarks/gpu.py --out results/            # a few minutes on a CUDA device
+    python benchmarks/gpu.py --out results/            # some ten minutes on a CUDA device
+    python benchmarks/gpu.py --subjects cuda_graph- pytorch-   # without compiling kernels for every shape: a few
     python benchmarks/gpu.py --device cpu --quick      # the same way on the processor, as a trial
 
 Prints tables, and how the figures stand to the package's aims; `--out` also writes results.json and results.md, after
