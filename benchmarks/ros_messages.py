@@ -80,7 +80,6 @@ def node(name: str, namespace: str) -> Iterator[Any]:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    os.environ.update(loopback())
     context = rclpy.Context()
     rclpy.init(context=context)
     opened = rclpy.create_node(name, namespace=namespace, context=context)
@@ -109,6 +108,9 @@ def main() -> int:
     parser.add_argument("--descriptor-size", type=int, default=256, help="(default: %(default)s)")
     parser.add_argument("--messages", type=int, default=60, help="of each descriptor type (default: %(default)s)")
     options = parser.parse_args()
+    environ = loopback()  # without the peers that this one may name
+    os.environ.clear()
+    os.environ.update(environ)
     try:
         import rclpy
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("cyclonedds", reason="cyclonedds, the DDS implementation, is not installed")
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
-from superpoint_ros.benchmark import online, scene
+from superpoint_ros.benchmark import live, online, scene
 from superpoint_ros.benchmark.live import measure_live
 from superpoint_ros.benchmark.middleware import loopback, measure_middleware
 
@@ -23,6 +23,12 @@ def own_domain(monkeypatch, project):
 
 def test_nothing_leaves_the_machine():
     assert loopback()["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST" and "ROS_STATIC_PEERS" not in loopback()
+
+
+def test_the_detector_of_the_benchmark_is_started_without_static_peers(monkeypatch):
+    monkeypatch.setattr(live.subprocess, "Popen", lambda words, env, **options: env)
+    environ = live._start([], 1, None)
+    assert environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST" and "ROS_STATIC_PEERS" not in environ
 
 
 def test_every_message_arrives_and_float16_descriptors_take_half_the_bytes():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -157,7 +156,7 @@ def _start(assignments: Sequence[str], threads: int, log: IO[str]) -> subprocess
     words = [sys.executable, "-m", "superpoint_ros", "detector", "-r", f"__ns:={namespace()}"]
     for assignment in assignments:
         words += ["-p", assignment]
-    environment = {**os.environ, **loopback(), "OMP_NUM_THREADS": str(threads)}
+    environment = {**loopback(), "OMP_NUM_THREADS": str(threads)}
     return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=log, text=True)
 
 
