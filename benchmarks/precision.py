@@ -21,6 +21,8 @@ from rich.console import Console
 from rich.progress import track
 
 from superpoint_ros import Features, SuperPoint, estimate_homography, match
+from superpoint_ros.benchmark.agreement import shared
+from superpoint_ros.benchmark.report import table
 from superpoint_ros.evaluation.framing import Framing
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.evaluation.pairs import Pair, Views, read_dataset
@@ -67,37 +69,28 @@ def _measured(pair: Pair, extractors: dict[str, SuperPoint]) -> Iterator[tuple[f
     reference: Features | None = None
     for superpoint in extractors.values():
         first, second = map(superpoint.extract, images)
-        reference = reference or first
+        reference = first if reference is None else reference
         matches = match(first, second)
         alone, aligned = (estimate_homography(first, second, matches, images=used) for used in (None, images))
         errors = [
             corner_error(h.matrix, pair.homography, pair.first.shape) if h.status == 0 else np.inf
             for h in (alone, aligned)
         ]
-        yield _same(reference, first), errors[0], errors[1]
-
-
-def _same(reference: Features, found: Features) -> float:
-    if not len(reference) or not len(found):
-        return float(len(reference) == len(found))
-    near = np.linalg.norm(reference.keypoints[:, None] - found.keypoints[None], axis=2) <= 1
-    return float((near.any(axis=0).mean() + near.any(axis=1).mean()) / 2)
+        yield shared(reference.keypoints, first.keypoints), errors[0], errors[1]
 
 
 def _table(names: list[str], measured: NDArray[np.float64]) -> str:
     """(pairs, arithmetics, 3) figures as Markdown."""
-    titles = [f"{how}{limit} px" for how in ("", "aligned, ") for limit in LIMITS]
-    lines = [f"{len(measured)} pairs", "", "| " + " | ".join(("arithmetic", "same keypoints", *titles)) + " |"]
-    lines.append("|---|" + "---:|" * (1 + len(titles)))
+    heads = ["arithmetic", "same keypoints", *(f"{how}{limit} px" for how in ("", "aligned, ") for limit in LIMITS)]
     correct = np.stack([measured[:, :, how] <= limit for how in (1, 2) for limit in LIMITS], axis=2)
+    rows = []
     for index, name in enumerate(names):
         cells = [name, f"{measured[:, index, 0].mean():.3f}"]
-        for column in range(correct.shape[2]):
-            ours, theirs = correct[:, index, column], correct[:, 0, column]
+        for ours, theirs in zip(correct[:, index].T, correct[:, 0].T, strict=True):
             difference, error = ours.mean() - theirs.mean(), np.sqrt((ours != theirs).sum()) / len(ours)
             cells.append(f"{ours.mean():.3f}" + (f" ({difference:+.3f} ± {error:.3f})" if index else ""))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return f"{len(measured)} pairs\n\n{table(heads, rows)}"
 
 
 if __name__ == "__main__":

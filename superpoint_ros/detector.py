@@ -111,6 +111,13 @@ class Detector:
         assert isinstance(names, tuple)
         return names
 
+    @property
+    def image_input(self) -> tuple[interface.Topic, Callable[..., None]]:
+        """The input that `image_transport` asks for, and the method that takes its messages."""
+        if self.values["image_transport"] == "compressed":
+            return interface.topic("image_compressed"), self.submit_compressed
+        return interface.topic("image"), self.submit_image
+
     def submit_image(self, message: Any, camera: str = "") -> None:
         """Hand in a sensor_msgs/Image."""
         self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8))

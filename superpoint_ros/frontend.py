@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -59,8 +60,8 @@ class FrontEnd:
         self._on_result = on_result or (lambda result: None)
         self._on_problem = on_problem or (lambda camera, reason: _log.warning("%s: %s", camera, reason))
         self._together = superpoint.runtime.device.type != "cpu" if together is None else together
-        self._cameras: dict[str, _Camera] = {}  # in order of each one's first frame
-        self._counters: dict[str, Counters] = {}
+        self._cameras: defaultdict[str, _Camera] = defaultdict(_Camera)
+        self._counters: defaultdict[str, Counters] = defaultdict(Counters)  # in order of each camera's first frame
         self._slots: dict[str, Frame] = {}  # in order of arrival of each camera's first waiting frame
         self._change = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -96,7 +97,6 @@ class FrontEnd:
             if self._closing:
                 return
             replaced = frame.camera in self._slots
-            self._cameras.setdefault(frame.camera, _Camera())
             self._slots[frame.camera] = frame
             self._count(frame.camera, received=1, dropped=int(replaced))
             self._change.notify_all()
@@ -127,7 +127,6 @@ class FrontEnd:
     def process(self, frame: Frame) -> FrameResult | None:
         """Handle one frame now, in this thread; None if it had to be left out, which `on_problem` is told."""
         with self._change:
-            self._cameras.setdefault(frame.camera, _Camera())
             self._count(frame.camera, received=1)
         return next(iter(self._handle([frame])), None)
 
@@ -144,7 +143,7 @@ class FrontEnd:
         if not self._together:
             return [next(iter(self._slots))]
         # Always in the same order: a CUDA graph relates each place of a batch to that of the batch before.
-        return [camera for camera in self._cameras if camera in self._slots]
+        return [camera for camera in self._counters if camera in self._slots]
 
     def _handle(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Results of frames of different cameras; those that had to be left out are missing."""
@@ -246,7 +245,7 @@ class FrontEnd:
         return all(c.received == c.processed + c.dropped + c.failed for c in self._counters.values())
 
     def _count(self, camera: str, **changes: int) -> None:
-        self._counters[camera] = self._counters.get(camera, Counters()) + Counters(**changes)
+        self._counters[camera] += Counters(**changes)
 
 
 def _continuity(

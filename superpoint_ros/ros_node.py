@@ -104,9 +104,7 @@ class SuperPointDetector(Node):
         return values
 
     def _create_inputs(self, camera: str) -> Any:
-        compressed = self.detector.values["image_transport"] == "compressed"
-        topic = interface.topic("image_compressed" if compressed else "image")
-        submit = self.detector.submit_compressed if compressed else self.detector.submit_image
+        topic, submit = self.detector.image_input
         info = interface.topic("camera_info").of(camera)
         self._create_subscription(info, info.name, partial(self.detector.set_camera_info, camera=camera))
         image = self.resolve_topic_name(interface.topic("image").of(camera).name)

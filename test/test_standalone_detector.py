@@ -33,24 +33,14 @@ def environ():
     return {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
-class Graph:
-    """A camera and a subscriber around a running detector."""
+class Inbox:
+    """What arrives, in any thread, by key."""
 
-    def __init__(self, environ, process):
-        self.process = process
-        self.node = Node("test", environ=environ)
+    def __init__(self, keys):
         self.changed = threading.Condition()
-        self.received = {topic.key: [] for topic in interface.OUTPUTS}
-        self.image = self.node.create_publisher("/camera/image", "sensor_msgs/msg/Image", RELIABLE)
-        self.compressed = self.node.create_publisher(
-            "/camera/image/compressed", "sensor_msgs/msg/CompressedImage", RELIABLE
-        )
-        for topic in interface.OUTPUTS:
-            if topic.key != "image_annotated":
-                name = topic.name.replace("~", DETECTOR)
-                self.node.create_subscription(name, topic.type, RELIABLE, self._keeper(topic.key))
+        self.received = {key: [] for key in keys}
 
-    def _keeper(self, key):
+    def keeper(self, key):
         def keep(message):
             with self.changed:
                 self.received[key].append(message)
@@ -61,6 +51,23 @@ class Graph:
     def wait(self, done, timeout=60.0):
         with self.changed:
             assert self.changed.wait_for(done, timeout), {key: len(found) for key, found in self.received.items()}
+
+
+class Graph(Inbox):
+    """A camera and a subscriber around a running detector."""
+
+    def __init__(self, environ, process):
+        super().__init__(topic.key for topic in interface.OUTPUTS)
+        self.process = process
+        self.node = Node("test", environ=environ)
+        self.image = self.node.create_publisher("/camera/image", "sensor_msgs/msg/Image", RELIABLE)
+        self.compressed = self.node.create_publisher(
+            "/camera/image/compressed", "sensor_msgs/msg/CompressedImage", RELIABLE
+        )
+        for topic in interface.OUTPUTS:
+            if topic.key != "image_annotated":
+                name = topic.name.replace("~", DETECTOR)
+                self.node.create_subscription(name, topic.type, RELIABLE, self.keeper(topic.key))
 
     def ready(self):
         self.wait(lambda: self.received["diagnostics"])
@@ -182,40 +189,25 @@ def test_compressed_pictures_are_taken_where_the_parameter_says_so(start, flight
 def test_several_cameras_have_their_own_topics_frames_before_and_counters(start, environ, flight, photograph):
     words = ("-p", "cameras:=[left, right]", "-r", "left/image:=/rig/left", "-r", "right/image:=/rig/right")
     start.process(*words)
-    received, changed = [], threading.Condition()
-    node = Node("test", environ=environ)
-
-    def keep(kind, camera):
-        def note(message):
-            with changed:
-                received.append((kind, camera, message))
-                changed.notify_all()
-
-        return note
-
-    def wait(found, timeout=60.0):
-        with changed:
-            assert changed.wait_for(found, timeout), [entry[:2] for entry in received]
-            return found()
+    outputs = interface.outputs(("left", "right"))
+    inbox = Inbox(outputs)
 
     def homographies(camera):
-        return [message for kind, which, message in received if (kind, which) == ("matched_homography", camera)]
+        return inbox.received["matched_homography", camera]
 
     def states():
-        last = [message for kind, _, message in received if kind == "diagnostics"][-1:]
-        return {status.name: status for message in last for status in message.status}
+        return {status.name: status for message in inbox.received["diagnostics", ""][-1:] for status in message.status}
 
-    with node:
+    with Node("test", environ=environ) as node:
         images = {
             camera: node.create_publisher(f"/rig/{camera}", "sensor_msgs/msg/Image", RELIABLE)
             for camera in ("left", "right")
         }
-        for topic in interface.outputs(images).items():
-            (key, camera), entry = topic
-            if key != "image_annotated":
-                name = entry.name.replace("~", DETECTOR)
-                node.create_subscription(name, entry.type, RELIABLE, keep(key, camera))
-        wait(states)
+        for place, topic in outputs.items():
+            if topic.type != "sensor_msgs/msg/Image":
+                name = topic.name.replace("~", DETECTOR)
+                node.create_subscription(name, topic.type, RELIABLE, inbox.keeper(place))
+        inbox.wait(states)
         deadline = time.monotonic() + 20
         while not all(publisher.subscription_count for publisher in images.values()):
             assert time.monotonic() < deadline, "the detector does not subscribe to both"
@@ -224,7 +216,7 @@ def test_several_cameras_have_their_own_topics_frames_before_and_counters(start,
             pictures = {"left": flight.frame(i * 0.1), "right": np.ascontiguousarray(photograph[: 160 + 16 * (i == 2)])}
             for camera, picture in pictures.items():
                 images[camera].publish(image_message(time.time_ns(), f"{camera}_optical", picture))
-            wait(lambda i=i: all(len(homographies(camera)) > i for camera in images))
+            inbox.wait(lambda i=i: all(len(homographies(camera)) > i for camera in images))
         assert [message.status for message in homographies("left")] == [1, 0, 0]
         assert [message.status for message in homographies("right")] == [1, 0, 5]
         for camera in images:
@@ -236,7 +228,7 @@ def test_several_cameras_have_their_own_topics_frames_before_and_counters(start,
             values = [{v.key: v.value for v in found[name].values} for name in names & set(found)]
             return [each["processed"] for each in values] == ["3", "3"]
 
-        wait(counted)
+        inbox.wait(counted)
         assert set(states()) == names
 
 

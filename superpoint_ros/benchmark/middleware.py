@@ -77,7 +77,7 @@ class Standalone:
 
         topic = interface.topic("features")
         with Node("publisher", namespace, environ=loopback()) as node:
-            yield _StandalonePublisher(node.create_publisher("~/features", topic.type, topic.qos))
+            yield _StandalonePublisher(node.create_publisher("~/features", topic.type, topic.qos), topic.type)
 
     @contextmanager
     def subscription(self, namespace: str, take: Callable[[Any], None]) -> Iterator[Callable[[], int]]:
@@ -90,30 +90,26 @@ class Standalone:
 
 
 class _StandalonePublisher:
-    def __init__(self, publisher: Any) -> None:
-        self._publisher = publisher
-        self._type = interface.topic("features").type
+    def __init__(self, publisher: Any, type_name: str) -> None:
+        from superpoint_ros.standalone import messages, typesystem
+
+        self._messages, self._typesystem = messages, typesystem
+        self._publisher, self._type = publisher, type_name
 
     def matched(self) -> int:
         return int(self._publisher.subscription_count)
 
     def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
-        from superpoint_ros.standalone.messages import filled, header_message
-
-        return filled(self._type, header_message(number, "camera"), fields)
+        return self._messages.filled(self._type, self._messages.header_message(number, "camera"), fields)
 
     def publish(self, message: Any) -> None:
         self._publisher.publish(message)
 
     def serialize(self, message: Any) -> bytes:
-        from superpoint_ros.standalone.typesystem import serialize
-
-        return bytes(serialize(message, self._type))
+        return bytes(self._typesystem.serialize(message, self._type))
 
     def deserialize(self, data: bytes) -> Any:
-        from superpoint_ros.standalone.typesystem import deserialize
-
-        return deserialize(data, self._type)
+        return self._typesystem.deserialize(data, self._type)
 
 
 def measure_middleware(

@@ -9,18 +9,16 @@ from functools import partial
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from superpoint_ros import runtimes, weights
 from superpoint_ros.benchmark import energy, machine, memory, online, scene, stages
+from superpoint_ros.benchmark.agreement import agreement
 from superpoint_ros.benchmark.ceiling import matrix_product_ceiling
 from superpoint_ros.benchmark.kernels import kernel_times
 from superpoint_ros.benchmark.measure import Case, Samples, measure, summary
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.subjects import (
-    LIGHT,
     PLAIN,
     TRANSFORMERS,
     Candidate,
@@ -35,10 +33,8 @@ SCHEMA = 1
 
 Tell = Callable[[str], None]
 Keep = Callable[[dict[str, Any]], None]
-_SAME = 1.0  # pixel
 # Low, so that all of `max_keypoints` are found with any weights.
 _THRESHOLD = 0.0005
-_MARGIN = 16  # pixels
 
 
 def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results: None) -> dict[str, Any]:
@@ -183,7 +179,7 @@ def _reference(
             precision = results["subjects"][name]["precision"]
             ceiling = results["ceiling"].get(precision)
             result["stages"][name] = _stage_figures(seconds, operations, ceiling, subject.decodes_apart)
-    result["agreement"] = _agreement(built, images)
+    result["agreement"] = agreement(built, images)
     if "memory" in plan.extras:
         result["memory_mb"] = {}
         for name in built:
@@ -228,39 +224,6 @@ def _stage_figures(
         figures["operations_per_second"] = round(operations / network)
         figures["share_of_ceiling"] = round(operations / network / ceiling, 3) if ceiling else None
     return figures
-
-
-def _agreement(built: Mapping[str, Subject], images: list[scene.Image]) -> dict[str, float]:
-    """Share of keypoints that have one of the reference's within a pixel, both ways; the reference is PyTorch float32,
-    this package's or else the plain one."""
-    networks = {name: subject for name, subject in built.items() if not name.startswith(("opencv-", LIGHT))}
-    reference = next((name for name in ("pytorch-float32", PLAIN, TRANSFORMERS) if name in networks), None)
-    if reference is None:
-        return {}
-    found = {name: _whole_pixels(subject, images[0]) for name, subject in networks.items()}
-    return {name: round(_shared(found[reference], points), 4) for name, points in found.items()}
-
-
-def _whole_pixels(subject: Subject, image: scene.Image) -> NDArray[np.float32]:
-    """Keypoints before refinement, which only this package has, and away from the borders, which transformers leaves
-    open on two sides."""
-    if isinstance(subject, Ours):
-        refined = subject.superpoint.settings.subpixel
-        subject.superpoint.configure(subpixel=False)
-        points = subject.extract([image])[0].keypoints
-        subject.superpoint.configure(subpixel=refined)
-    else:
-        points = subject.extract([image])[0].keypoints
-    last = np.array(image.shape[1::-1]) - 1 - _MARGIN
-    return points[((points >= _MARGIN) & (points <= last)).all(axis=1)]
-
-
-def _shared(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    if not len(first) or not len(second):
-        return float(len(first) == len(second))
-    distance = np.linalg.norm(first[:, None] - second[None], axis=2)
-    nearest = np.concatenate((distance.min(axis=1), distance.min(axis=0)))
-    return float((nearest <= _SAME).mean())
 
 
 def _energy(

@@ -92,7 +92,7 @@ class StandaloneDetector:
 
     def input_name(self, camera: str) -> str:
         image = self._node.resolve(interface.topic("image").of(camera).name)
-        return self._node.resolve(interface.transported(self._image_topic(), image))
+        return self._node.resolve(interface.transported(self._detector.image_input[0], image))
 
     # Life
 
@@ -120,14 +120,9 @@ class StandaloneDetector:
     ) -> None:
         self.close()
 
-    def _image_topic(self) -> interface.Topic:
-        compressed = self._detector.values["image_transport"] == "compressed"
-        return interface.topic("image_compressed" if compressed else "image")
-
     def _subscribe(self, camera: str) -> None:
-        detector, topic, info = self._detector, self._image_topic(), interface.topic("camera_info").of(camera)
-        submit = detector.submit_image if topic.key == "image" else detector.submit_compressed
-        names = {info: (info.name, detector.set_camera_info), topic: (self.input_name(camera), submit)}
+        (topic, submit), info = self._detector.image_input, interface.topic("camera_info").of(camera)
+        names = {info: (info.name, self._detector.set_camera_info), topic: (self.input_name(camera), submit)}
         for entry, (name, take) in names.items():
             qos = self._qos(entry, name, "subscription")
             self._node.create_subscription(name, entry.type, qos, partial(take, camera=camera))

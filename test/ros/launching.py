@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+import unittest
 from pathlib import Path
 
 import launch_testing.actions
+import rclpy
 from ament_index_python.packages import get_package_share_directory
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
@@ -23,3 +25,16 @@ def detector(namespace: str, **arguments: str) -> launch.LaunchDescription:
         PythonLaunchDescriptionSource(str(file)), launch_arguments=given.items()
     )
     return launch.LaunchDescription([included, launch_testing.actions.ReadyToTest()])
+
+
+class WithContext(unittest.TestCase):
+    """Tests with a context of rclpy's own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.context = rclpy.Context()
+        rclpy.init(context=cls.context)
+
+    @classmethod
+    def tearDownClass(cls):
+        rclpy.shutdown(context=cls.context)

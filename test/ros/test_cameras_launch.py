@@ -10,7 +10,6 @@ pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (m
 
 import launch_testing.asserts
 import launching
-import rclpy
 from camera import Listener
 from sensor_msgs.msg import CameraInfo
 from sensor_msgs_py import point_cloud2
@@ -26,16 +25,7 @@ def generate_test_description():
     return launching.detector("rig", cameras=" ".join(CAMERAS), image="image_rect")
 
 
-class TestCameras(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = rclpy.Context()
-        rclpy.init(context=cls.context)
-
-    @classmethod
-    def tearDownClass(cls):
-        rclpy.shutdown(context=cls.context)
-
+class TestCameras(launching.WithContext):
     def setUp(self):
         self.listeners = {
             camera: Listener(self.context, f"/rig/{camera}/image_rect", f"{NODE}/{camera}") for camera in CAMERAS

@@ -12,7 +12,6 @@ pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (m
 import launch_testing.asserts
 import launching
 import numpy as np
-import rclpy
 from camera import Listener
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
@@ -32,16 +31,7 @@ def generate_test_description():
     return launching.detector("front", image="/camera/image", log_level="info")
 
 
-class TestDetector(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = rclpy.Context()
-        rclpy.init(context=cls.context)
-
-    @classmethod
-    def tearDownClass(cls):
-        rclpy.shutdown(context=cls.context)
-
+class TestDetector(launching.WithContext):
     def setUp(self):
         self.listener = Listener(self.context, "/camera/image", NODE)
         self.listener.connect()
