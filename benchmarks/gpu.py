@@ -52,8 +52,8 @@ def measure(options: argparse.Namespace) -> int:
     from superpoint_ros.benchmark.plan import Plan
     from superpoint_ros.benchmark.report import markdown
     from superpoint_ros.benchmark.run import run
-    from superpoint_ros.files import write_text
-    from superpoint_ros.runtimes import choose_device
+    from superpoint_ros.extraction.runtimes import choose_device
+    from superpoint_ros.io.files import write_text
 
     if choose_device(options.device).type == "cpu":
         options.subjects = [name for name in options.subjects if not name.startswith("cuda_graph")]
@@ -99,7 +99,7 @@ def readable(weights: str, folder: Path) -> str | Path:
         return weights
     import torch
 
-    from superpoint_ros.weights import KNOWN
+    from superpoint_ros.extraction.weights import KNOWN
 
     path = KNOWN[weights][0] if weights in KNOWN else Path(weights)
     if path.suffix != ".safetensors":

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from superpoint_ros import interface
 from superpoint_ros.benchmark.middleware import loopback, measure_middleware
 from superpoint_ros.benchmark.report import messages
+from superpoint_ros.node import interface
 
 DEPTH = interface.topic("features").qos.depth
 
@@ -54,7 +54,7 @@ class RclpyPublisher:
         return int(self._publisher.get_subscription_count())
 
     def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
-        from superpoint_ros.ros_node import filled
+        from superpoint_ros.hosts.ros2 import filled
 
         message = filled(self._message(), fields)
         message.header.stamp.nanosec = number

@@ -27,31 +27,40 @@ __all__ = [
     "PaddedFeatures",
     "plot_features",
     "plot_matches",
+    "features_from_message",
+    "settings_from_parameters",
+    "Detection",
     "__version__",
 ]
 
 _MODULES = {
+    "evaluation.methods": ("Detection",),
+    "extraction.padded": ("PaddedFeatures",),
+    "extraction.superpoint": ("ImageError", "SuperPoint"),
     "features": ("Features", "Homography", "Matches", "Status"),
-    "frames": ("Frame", "FrameResult"),
-    "frontend": ("FrontEnd",),
-    "homography": ("estimate_homography",),
-    "matching": ("match",),
-    "padded": ("PaddedFeatures",),
+    "frontend.frames": ("Frame", "FrameResult"),
+    "frontend.frontend": ("FrontEnd",),
+    "frontend.settings": ("FrontEndSettings",),
+    "node.messages": ("features_from_message",),
+    "node.settings": ("settings_from_parameters",),
     "plots": ("plot_features", "plot_matches"),
-    "settings": ("FrontEndSettings",),
-    "superpoint": ("ImageError", "SuperPoint"),
+    "two_view.homography": ("estimate_homography",),
+    "two_view.matching": ("match",),
 }
 
 if TYPE_CHECKING:
+    from superpoint_ros.evaluation.methods import Detection
+    from superpoint_ros.extraction.padded import PaddedFeatures
+    from superpoint_ros.extraction.superpoint import ImageError, SuperPoint
     from superpoint_ros.features import Features, Homography, Matches, Status
-    from superpoint_ros.frames import Frame, FrameResult
-    from superpoint_ros.frontend import FrontEnd
-    from superpoint_ros.homography import estimate_homography
-    from superpoint_ros.matching import match
-    from superpoint_ros.padded import PaddedFeatures
+    from superpoint_ros.frontend.frames import Frame, FrameResult
+    from superpoint_ros.frontend.frontend import FrontEnd
+    from superpoint_ros.frontend.settings import FrontEndSettings
+    from superpoint_ros.node.messages import features_from_message
+    from superpoint_ros.node.settings import settings_from_parameters
     from superpoint_ros.plots import plot_features, plot_matches
-    from superpoint_ros.settings import FrontEndSettings
-    from superpoint_ros.superpoint import ImageError, SuperPoint
+    from superpoint_ros.two_view.homography import estimate_homography
+    from superpoint_ros.two_view.matching import match
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from superpoint_ros import Features, SuperPoint, weights
-from superpoint_ros.network import Architecture, SuperPointNet
+from superpoint_ros import Features, SuperPoint
+from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -6,12 +6,20 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, estimate_homography, match
-from superpoint_ros.alignment import align
+from superpoint_ros import (
+    Frame,
+    FrontEnd,
+    FrontEndSettings,
+    SuperPoint,
+    estimate_homography,
+    match,
+    settings_from_parameters,
+)
 from superpoint_ros.evaluation import metrics
 from superpoint_ros.features import Status
-from superpoint_ros.geometry import project
-from superpoint_ros.homography import homography_from_points
+from superpoint_ros.two_view.alignment import align
+from superpoint_ros.two_view.geometry import project
+from superpoint_ros.two_view.homography import homography_from_points
 
 TRUTH = np.array([[0.98, 0.06, 12.0], [-0.05, 1.01, 9.0], [3e-5, -4e-5, 1.0]])
 CORNERS = np.array([[0, 0], [511, 0], [511, 511], [0, 511]], float)
@@ -142,13 +150,13 @@ def test_the_front_end_aligns_unless_told_otherwise(grey):
     views = [noisy(grey, random, 3), seen_through(grey, TRUTH, random, 3)]
     error = {}
     for wanted in (True, False):
-        front_end = FrontEnd(superpoint, FrontEndSettings.from_parameters({"homography.align": wanted}))
+        front_end = FrontEnd(superpoint, settings_from_parameters({"homography.align": wanted}))
         results = [front_end.process(Frame(stamp, lambda view=view: view)) for stamp, view in enumerate(views, 1)]
         error[wanted] = corner_error(results[1].homography.matrix, TRUTH)
     assert error[True] < error[False] / 2, error
     # Switched on between two frames: the frame before has no image yet, the next one has.
     back = np.linalg.inv(TRUTH)
-    front_end.configure(FrontEndSettings.from_parameters({}))
+    front_end.configure(FrontEndSettings())
     later = [front_end.process(Frame(stamp, lambda view=view: view)) for stamp, view in enumerate(views * 2, 3)]
     assert all(result.homography.status == Status.OK for result in later)
     assert corner_error(later[2].homography.matrix, back) < corner_error(later[0].homography.matrix, back)

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "superpoint_ros"
+PROJECT = Path(__file__).parent.parent
+PACKAGE = PROJECT / "superpoint_ros"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-CORE = ("features", "network", "weights", "decoding", "decoding_cpu", "corners", "fixed", "calibration", "runtimes",
-        "superpoint", "pyramid", "matching", "similarity", "openvino_models", "reprojection", "alignment",
-        "homography", "geometry", "tracking", "timing", "blas", "frontend", "interface", "files")  # fmt: skip
+
+VALUES = {"features", "compute", "io"}
+LIBRARY = VALUES | {"two_view", "extraction"}
+NODE = LIBRARY | {"frontend", "node"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "features": set(),
+    "compute": set(),
+    "io": set(),
+    "plots": {"features"},
+    "two_view": VALUES,
+    "extraction": VALUES | {"two_view"},
+    "frontend": LIBRARY,
+    "node": LIBRARY | {"frontend"},
+    "hosts/ros2": NODE | {"msg"},
+    "hosts/wire": NODE,
+    "hosts/dds": NODE | {"hosts/wire"},
+    "hosts/bag": NODE | {"hosts/wire"},
+    "training": LIBRARY | {"hosts/bag"},
+    "evaluation": NODE | {"plots", "hosts/bag", "training"},
+    "benchmark": NODE | {"hosts/wire", "hosts/dds"},
+    "demo": NODE | {"plots", "hosts/wire", "hosts/dds", "evaluation"},
+    "commands": NODE | {"plots", "hosts/dds", "hosts/bag", "training", "evaluation", "benchmark", "demo"},
+}
+"""What each room may import, from the lowest to the highest; nobody imports a room above its own."""
+
+
+def room(parts: tuple[str, ...]) -> str:
+    """The room of a module, given the parts of its name below the package; each host is a room of its own."""
+    if parts[0] == "cli":
+        return "commands"
+    return "/".join(parts[:2]) if parts[0] == "hosts" and len(parts) > 1 else parts[0]
 
 
 def imports(path: Path) -> set[str]:
@@ -23,51 +53,111 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room_imports() -> dict[str, set[str]]:
+    """Which rooms each room imports; names that the package itself exports count for the room that they come from."""
+    source = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    exported = dict(re.findall(r"from superpoint_ros\.(\S+) import \(?([\w, ]+)", source))
+    origin = {name.strip(): module for module, names in exported.items() for name in names.split(",")}
+    found: dict[str, set[str]] = {}
+    for path in MODULES:
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts[0] in ("__init__", "__main__") or parts == ("hosts", "__init__"):
+            continue
+        own = found.setdefault(room(parts), set())
+        for name in imports(path):
+            package, *rest = name.split(".")
+            if package == "superpoint_ros" and rest and rest != ["__version__"]:
+                own.add(room(tuple(origin[rest[0]].split(".")) if rest[0] in origin else tuple(rest)))
+        own.discard(room(parts))
     return found
 
 
 def users(*roots: str) -> set[str]:
     """Which modules import something below these names."""
     return {
-        str(path.relative_to(PACKAGE))
+        path.relative_to(PACKAGE).as_posix()
         for path in MODULES
         if any(name == root or name.startswith(root + ".") for name in imports(path) for root in roots)
     }
 
 
-def test_only_the_ros_node_imports_ros():
-    assert users("rclpy", "cv_bridge", "sensor_msgs_py", "sensor_msgs") == {"ros_node.py"}
+@pytest.mark.parametrize("name", sorted(room_imports()))
+def test_a_room_imports_only_rooms_below_it(name):
+    assert room_imports()[name] <= MAY_IMPORT[name]
 
 
-def test_only_the_standalone_host_imports_dds():
+def test_the_rules_themselves_have_no_cycle():
+    order = list(MAY_IMPORT)
+    for name, allowed in MAY_IMPORT.items():
+        assert all(order.index(other) < order.index(name) for other in allowed - {"msg"})
+
+
+def test_only_the_ros_2_host_imports_ros():
+    assert users("rclpy", "cv_bridge", "sensor_msgs_py", "sensor_msgs") == {"hosts/ros2.py"}
+
+
+def test_only_the_dds_host_imports_cyclonedds():
     found = users("cyclonedds")
     assert found
-    assert all(name.startswith("standalone/") for name in found)
+    assert all(name.startswith("hosts/dds/") for name in found)
 
 
-def test_only_the_standalone_host_and_recordings_import_rosbags():
-    assert {name for name in users("rosbags") if not name.startswith("standalone/")} == {"bags.py"}
+def test_only_the_hosts_without_ros_2_import_rosbags():
+    found = users("rosbags")
+    assert found
+    assert all(name.startswith(("hosts/wire/", "hosts/dds/", "hosts/bag/")) for name in found)
 
 
-def test_training_does_not_import_evaluation():
-    assert not {name for name in users("superpoint_ros.evaluation") if name.startswith("training/")}
+def reduced(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """The arrows of a graph without those that a longer way replaces."""
+
+    def reach(name: str) -> set[str]:
+        return {far for near in graph.get(name, ()) for far in {near} | reach(near)}
+
+    return {
+        (name, other)
+        for name, others in graph.items()
+        for other in others
+        if not any(other in reach(between) for between in others - {other})
+    }
 
 
-def test_the_core_imports_no_host_no_command_no_training_and_no_evaluation():
-    outside = [f"superpoint_ros.{name}" for name in ("ros_node", "standalone", "demo", "benchmark", "cli", "commands",
-               "training", "evaluation", "detector")]  # fmt: skip
-    assert not {name for name in users(*outside) if name.removesuffix(".py").split("/")[0] in CORE}
+def test_the_diagram_of_the_design_shows_the_imports_of_the_code():
+    (diagram,) = re.findall(r"```mermaid\n(.*?)```", (PROJECT / "docs" / "design.md").read_text("utf-8"), re.DOTALL)
+    names = dict(re.findall(r'^\s*(\w+)\["([\w/]+)', diagram, re.MULTILINE))
+    drawn = {(names[a], names[b]) for a, b in re.findall(r"^\s*(\w+) --> (\w+)$", diagram, re.MULTILINE)}
+    graph = {name: others - {"msg"} for name, others in room_imports().items()}
+    assert set(names.values()) == set(graph)
+    assert drawn == reduced(graph)
 
 
-def test_the_hosts_do_not_know_each_other():
-    assert users("superpoint_ros.ros_node") == set()
-    assert "ros_node.py" not in users("superpoint_ros.standalone")
+def test_the_house_has_few_doors():
+    entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 20
+    assert sum(path.is_file() for path in entries) <= 6
 
 
 def test_importing_the_package_alone_does_not_import_pytorch():
     code = "import sys, superpoint_ros; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("document", ["README.md", *(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.md"))])
+def test_documents_import_from_the_package_itself(document):
+    text = (PROJECT / document).read_text(encoding="utf-8")
+    deeper = re.findall(r"(?:from|import) (superpoint_ros\.\w[\w.]*)", text)
+    assert set(deeper) <= {"superpoint_ros.msg"}
+
+
+def test_every_exported_name_can_be_imported():
+    import superpoint_ros
+
+    for name in superpoint_ros.__all__:
+        assert getattr(superpoint_ros, name) is not None
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

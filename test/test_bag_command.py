@@ -23,8 +23,8 @@ from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
 from superpoint_ros import SuperPoint, match
-from superpoint_ros.bags import images
-from superpoint_ros.messages import features_from_message
+from superpoint_ros.hosts.bag.reading import images
+from superpoint_ros.node.messages import features_from_message
 
 COMMAND = [sys.executable, "-m", "superpoint_ros", "bag"]
 SIZE = (120, 160)

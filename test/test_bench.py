@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from superpoint_ros import cli, weights
+from superpoint_ros import cli
 from superpoint_ros.benchmark import energy, memory, scene, stages, subjects
 from superpoint_ros.benchmark.measure import Case, measure, summary
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.report import in_short, markdown, table
 from superpoint_ros.benchmark.run import run
-from superpoint_ros.decoding import Decoding
-from superpoint_ros.network import Architecture, SuperPointNet
+from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
 
 CPU = torch.device("cpu")
 SIZE = (320, 240)

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status, SuperPoint
-from superpoint_ros.blas import one_thread
-from superpoint_ros.runtimes import RuntimeChoiceError
+from superpoint_ros.compute.blas import one_thread
+from superpoint_ros.extraction.runtimes import RuntimeChoiceError
 
 threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl, which sets the threads, is not installed")
 
@@ -81,7 +81,7 @@ def test_after_a_frame_no_thread_waits_busily(runtime, photograph):
         superpoint = SuperPoint("light", runtime=runtime)
     except RuntimeChoiceError as error:
         pytest.skip(str(error))
-    front_end = FrontEnd(superpoint, FrontEndSettings.from_parameters({}))
+    front_end = FrontEnd(superpoint, FrontEndSettings())
     results = [front_end.process(Frame(1 + 40_000_000 * number, lambda: photograph)) for number in range(3)]
     assert results[-1].homography.status == Status.OK and len(results[-1].matches) > 100
     time.sleep(0.5)  # what waited busily before this test has given up by now

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from superpoint_ros.camera import Camera, flat_cloud
+from superpoint_ros.node.camera import Camera, flat_cloud
 
 # The left camera of EuRoC's rig, a tracking camera's fisheye lens and a depth camera's colour image.
 EUROC = {"k": [458.654, 0, 367.215, 0, 457.296, 248.375, 0, 0, 1], "width": 752, "height": 480,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import corners
+from superpoint_ros.extraction import corners
 
 
 def drawn(corner, kind, size=(64, 72)):
@@ -28,7 +28,7 @@ def test_a_keypoint_beside_a_junction_comes_closer_to_it(kind):
         image = drawn(true, kind)
         start = (true + random.uniform(-1.2, 1.2, (30, 2))).astype(np.float32)
         before = np.linalg.norm(start - true, axis=1)
-        after = np.linalg.norm(corners.approach_on_processor(image, start) - true, axis=1)
+        after = np.linalg.norm(corners.corner_step_cpu(image, start) - true, axis=1)
         assert after.mean() < 0.6 * before.mean()
         assert (after < before + 0.25).all()
 
@@ -36,7 +36,7 @@ def test_a_keypoint_beside_a_junction_comes_closer_to_it(kind):
 def test_along_an_edge_a_keypoint_stays_and_across_it_moves_to_the_edge():
     image = drawn((30.3, 0), "edge")
     start = np.array([[31.2, 25.4], [29.6, 30.0]], np.float32)
-    end = corners.approach_on_processor(image, start)
+    end = corners.corner_step_cpu(image, start)
     np.testing.assert_allclose(end[:, 1], start[:, 1], atol=0.02)
     assert (np.abs(end[:, 0] - 30.3) < 0.5 * np.abs(start[:, 0] - 30.3)).all()
 
@@ -44,15 +44,15 @@ def test_along_an_edge_a_keypoint_stays_and_across_it_moves_to_the_edge():
 def test_where_the_image_says_nothing_a_keypoint_stays():
     flat = np.full((40, 50), 77, np.uint8)
     start = np.array([[0, 0], [49, 39], [20.4, 13.7]], np.float32)
-    np.testing.assert_array_equal(corners.approach_on_processor(flat, start), start)
-    assert corners.approach_on_processor(flat, np.zeros((0, 2), np.float32)).shape == (0, 2)
+    np.testing.assert_array_equal(corners.corner_step_cpu(flat, start), start)
+    assert corners.corner_step_cpu(flat, np.zeros((0, 2), np.float32)).shape == (0, 2)
 
 
 def test_no_step_is_longer_than_the_longest():
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (60, 60), dtype=np.uint8)
     start = random.uniform(0, 59, (500, 2)).astype(np.float32)
-    steps = np.linalg.norm(corners.approach_on_processor(image, start) - start, axis=1)
+    steps = np.linalg.norm(corners.corner_step_cpu(image, start) - start, axis=1)
     assert 0.9 * corners.FARTHEST < steps.max() <= corners.FARTHEST * 1.0001
 
 
@@ -61,7 +61,7 @@ def test_both_forms_agree_up_to_the_last_pixel_of_every_image():
     images = random.integers(0, 256, (2, 1, 41, 53), dtype=np.uint8)
     start = np.concatenate((random.uniform(0, 1, (2, 300, 2)) * [52, 40], [[[0, 0], [52, 40]]] * 2), axis=1)
     start = start.astype(np.float32)
-    found = corners.approach(torch.from_numpy(images), torch.from_numpy(start)).numpy()
+    found = corners.corner_step(torch.from_numpy(images), torch.from_numpy(start)).numpy()
     assert found.dtype == np.float32
     for image, points, moved in zip(images, start, found, strict=True):
-        np.testing.assert_allclose(corners.approach_on_processor(image[0], points), moved, atol=2e-4)
+        np.testing.assert_allclose(corners.corner_step_cpu(image[0], points), moved, atol=2e-4)

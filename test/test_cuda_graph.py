@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, match, runtimes, weights
-from superpoint_ros.decoding import Decoding
-from superpoint_ros.fixed import FixedExtractor
-from superpoint_ros.matching import mutual_nearest, mutual_nearest_fixed
-from superpoint_ros.runtimes.cuda_graph import CudaGraphRuntime, Step
+from superpoint_ros import Frame, FrontEnd, SuperPoint, match, settings_from_parameters
+from superpoint_ros.extraction import runtimes, weights
+from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.extraction.fixed import FixedExtractor
+from superpoint_ros.extraction.runtimes.cuda_graph import CudaGraphRuntime, Step
+from superpoint_ros.two_view.matching import mutual_nearest, mutual_nearest_fixed
 
 
 def unit(*shape, seed=0):
@@ -114,7 +115,7 @@ def test_matches_found_along_the_way_are_those_found_afterwards(pair, ratio, gre
 
 
 def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey):
-    settings = FrontEndSettings.from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
+    settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
     expected, found = (FrontEnd(superpoint, settings) for superpoint in pair)
     for index in range(6):
         camera, top = ("left", "right")[index % 2], 100 + 3 * index + 80 * (index % 2)
@@ -127,7 +128,7 @@ def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey)
 
 
 def test_cameras_in_one_batch_keep_the_matches_that_the_graph_has_found(pair, grey):
-    settings = FrontEndSettings.from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
+    settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
     results = []
 
     def submit(index, cameras):

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from superpoint_ros.standalone.discovery import Discovery, Range
-from superpoint_ros.standalone.errors import StandaloneError
+from superpoint_ros.hosts.dds.discovery import Discovery, Range
+from superpoint_ros.node.errors import StandaloneError
 
 
 def configuration(**environ: str) -> ElementTree.Element:

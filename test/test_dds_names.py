@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from superpoint_ros.standalone.errors import StandaloneError
-from superpoint_ros.standalone.names import NameRules, parse_remappings
+from superpoint_ros.node.errors import StandaloneError
+from superpoint_ros.node.names import NameRules, parse_remappings
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import pytest
 pytest.importorskip("cyclonedds", reason="cyclonedds, the DDS implementation, is not installed")
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
-from superpoint_ros.interface import Qos
-from superpoint_ros.standalone.discovery import Discovery
-from superpoint_ros.standalone.endpoint import Subscription
-from superpoint_ros.standalone.errors import StandaloneError
-from superpoint_ros.standalone.node import Node
-from superpoint_ros.standalone.participant import Participant
-from superpoint_ros.standalone.typesystem import message_class
+from superpoint_ros.hosts.dds.discovery import Discovery
+from superpoint_ros.hosts.dds.endpoint import Subscription
+from superpoint_ros.hosts.dds.node import Node
+from superpoint_ros.hosts.dds.participant import Participant
+from superpoint_ros.hosts.wire.typesystem import message_class
+from superpoint_ros.node.errors import StandaloneError
+from superpoint_ros.node.interface import Qos
 
 STRING = "std_msgs/msg/String"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)
@@ -153,8 +153,8 @@ def test_the_ros_graph_is_told_the_nodes_name_and_endpoints_as_they_come_and_go(
 
 def test_a_process_that_ends_without_close_ends_at_once():
     code = (
-        "from superpoint_ros.interface import Qos\n"
-        "from superpoint_ros.standalone.node import Node\n"
+        "from superpoint_ros.node.interface import Qos\n"
+        "from superpoint_ros.hosts.dds.node import Node\n"
         f"node = Node('one', environ={ENVIRON!r})\n"
         f"node.create_subscription('topic', {STRING!r}, Qos(True, 5), print)\n"
         f"node.create_publisher('topic', {STRING!r}, Qos(True, 5))\n"
@@ -167,7 +167,7 @@ def test_a_process_that_ends_without_close_ends_at_once():
 def test_a_missing_package_is_named_with_the_way_to_install_it(package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "from superpoint_ros.standalone.node import Node\n"
+        "from superpoint_ros.hosts.dds.node import Node\n"
         f"Node('one', environ={ENVIRON!r})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)

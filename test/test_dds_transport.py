@@ -14,9 +14,9 @@ import pytest
 pytest.importorskip("cyclonedds", reason="cyclonedds, the DDS implementation, is not installed")
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
-from superpoint_ros.interface import Qos
-from superpoint_ros.standalone.node import Node
-from superpoint_ros.standalone.typesystem import message_class
+from superpoint_ros.hosts.dds.node import Node
+from superpoint_ros.hosts.wire.typesystem import message_class
+from superpoint_ros.node.interface import Qos
 
 IMAGE, FEATURES = "sensor_msgs/msg/Image", "superpoint_ros/msg/Features"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)

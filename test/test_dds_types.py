@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
-from superpoint_ros.standalone import typesystem
-from superpoint_ros.standalone.errors import StandaloneError
-from superpoint_ros.standalone.typesystem import message_class
+from superpoint_ros.hosts.wire import typesystem
+from superpoint_ros.hosts.wire.typesystem import message_class
+from superpoint_ros.node.errors import StandaloneError
 
 FEATURES = "superpoint_ros/msg/Features"
 STRING = "std_msgs/msg/String"

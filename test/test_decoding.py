@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import decoding_cpu
-from superpoint_ros.decoding import Decoding, decode, heatmap, pick, refine, sample, suppress
+from superpoint_ros.extraction import decoding_cpu
+from superpoint_ros.extraction.decoding import Decoding, decode, heatmap, pick, refine, sample, suppress
 
 
 def random_maps(kind, height, width, seed):

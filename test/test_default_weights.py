@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from superpoint_ros import Frame, FrontEnd, Status, SuperPoint, weights
+from superpoint_ros import Frame, FrontEnd, Status, SuperPoint
 from superpoint_ros.benchmark import stages
 from superpoint_ros.demo.flight import Flight
 from superpoint_ros.evaluation import pairs, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
 from superpoint_ros.evaluation.metrics import corner_error
+from superpoint_ros.extraction import weights
 
 
 @pytest.fixture(scope="module")

@@ -117,14 +117,14 @@ def test_transformers_samples_descriptors_up_to_three_and_a_half_pixels_off(ran)
     sampled = ran["model"].descriptor_decoder._sample_descriptors(points.clone(), ramp)[0]
     at = 8 * 1000 * sampled[0] / sampled[1] + 3.5
     np.testing.assert_allclose((x - at).numpy(), [0, 1.74, 3.48], atol=0.02)
-    from superpoint_ros.decoding import sample
+    from superpoint_ros.extraction.decoding import sample
 
     ours = sample(ramp / ramp.norm(dim=1, keepdim=True), points)[0]
     np.testing.assert_allclose((8 * 1000 * ours[:, 0] / ours[:, 1] + 3.5).numpy(), x.numpy(), atol=0.05)
 
 
 def test_the_defaults_in_the_table_are_those_of_both_packages(page, ran):
-    from superpoint_ros import interface
+    from superpoint_ros.node import interface
 
     config = transformers.SuperPointConfig()
     pairs = {"keypoint_threshold": "detection_threshold", "nms_radius": "nms_radius",

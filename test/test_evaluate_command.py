@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros import weights
 from superpoint_ros.evaluation import pairs, report, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
+from superpoint_ros.extraction import weights
 
 
 def run(*arguments, cwd):

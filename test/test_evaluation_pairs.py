@@ -10,7 +10,7 @@ import pytest
 
 from superpoint_ros.evaluation import pairs, warps
 from superpoint_ros.evaluation.framing import Framing
-from superpoint_ros.geometry import inside, project
+from superpoint_ros.two_view.geometry import inside, project
 
 TILT = np.array([[0.92, 0.1, 14.0], [-0.06, 1.04, 9.0], [1.5e-4, -1e-4, 1.0]])
 

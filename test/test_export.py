@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import SuperPoint, export
+from superpoint_ros import SuperPoint
 from superpoint_ros.cli import main
-from superpoint_ros.decoding import Decoding
-from superpoint_ros.fixed import FixedExtractor
+from superpoint_ros.extraction import export
+from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.extraction.fixed import FixedExtractor
 
 
 def needs(*packages):

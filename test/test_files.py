@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from superpoint_ros.files import write_text, written_whole
+from superpoint_ros.io.files import atomic_write, write_text
 
 
 def test_a_file_appears_with_its_last_byte_and_takes_the_place_of_the_old_one(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text("new")
         assert path.read_text() == "old"
         assert partial.parent == path.parent
@@ -28,7 +28,7 @@ def test_a_file_appears_with_its_last_byte_and_takes_the_place_of_the_old_one(tm
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path, trouble):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(type(trouble)), written_whole(path) as partial:
+    with pytest.raises(type(trouble)), atomic_write(path) as partial:
         partial.write_text("half")
         raise trouble
     assert path.read_text() == "old"
@@ -43,7 +43,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
-        "from superpoint_ros.files import write_text; write_text(sys.argv[1], 'x' * 5000)"
+        "from superpoint_ros.io.files import write_text; write_text(sys.argv[1], 'x' * 5000)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -60,7 +60,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path):
 def test_processes_that_write_one_file_at_once_do_not_spoil_it(tmp_path):
     path = tmp_path / "a.txt"
     code = (
-        "import sys; from superpoint_ros.files import write_text\n"
+        "import sys; from superpoint_ros.io.files import write_text\n"
         "for _ in range(200): write_text(sys.argv[1], sys.argv[2] * 100_000)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", code, str(path), letter]) for letter in "ab"]
@@ -77,8 +77,8 @@ def test_a_program_that_is_killed_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     code = (
-        "import os, signal, sys; from superpoint_ros.files import written_whole\n"
-        "with written_whole(sys.argv[1]) as partial:\n"
+        "import os, signal, sys; from superpoint_ros.io.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as partial:\n"
         "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status
-from superpoint_ros.frames import Counters
-from superpoint_ros.timing import STAGES
+from superpoint_ros import Frame, FrontEnd, Status, settings_from_parameters
+from superpoint_ros.frontend.frames import Counters
+from superpoint_ros.frontend.timing import STAGES
 
 MS = 1_000_000
-SETTINGS = FrontEndSettings.from_parameters({"max_keypoints": 300})
+SETTINGS = settings_from_parameters({"max_keypoints": 300})
 
 
 @pytest.fixture

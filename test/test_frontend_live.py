@@ -14,7 +14,7 @@ from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status
 
 PATIENCE = 30.0  # seconds that only a failing test waits
 IMAGE = np.zeros((32, 32), np.uint8)
-SETTINGS = FrontEndSettings.from_parameters({})
+SETTINGS = FrontEndSettings()
 
 
 class Gate:

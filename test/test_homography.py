@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from superpoint_ros import Matches, Status, estimate_homography
-from superpoint_ros.homography import METHODS, homography_from_points
-from superpoint_ros.reprojection import reprojection_error
+from superpoint_ros.two_view.homography import METHODS, homography_from_points
+from superpoint_ros.two_view.reprojection import reprojection_error
 
 TURN = np.array([[0.94, -0.21, 35.0], [0.18, 1.02, -12.0], [1e-4, -6e-5, 1.0]])
 STRONG = np.array([[0.6, 0.1, 60.0], [-0.15, 0.8, 40.0], [-0.0011, 0.0007, 1.0]])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros import ImageError
-from superpoint_ros.images import ENCODINGS, grey_from_compressed, grey_from_image
+from superpoint_ros.node.images import ENCODINGS, grey_from_compressed, grey_from_image
 
 HEIGHT, WIDTH = 18, 24
 FIELDS = "height width encoding step is_bigendian data"

@@ -11,11 +11,12 @@ import sys
 import pytest
 import yaml
 
-from superpoint_ros import FrontEnd, SuperPoint, estimate_homography, interface, match
-from superpoint_ros.homography import METHODS, homography_from_points
-from superpoint_ros.interface import PARAMETERS, ParameterError, parameter
-from superpoint_ros.messages import DESCRIPTOR_TYPES
-from superpoint_ros.runtimes import PRECISIONS
+from superpoint_ros import FrontEnd, SuperPoint, estimate_homography, match
+from superpoint_ros.extraction.runtimes import PRECISIONS
+from superpoint_ros.node import interface
+from superpoint_ros.node.interface import PARAMETERS, ParameterError, parameter
+from superpoint_ros.node.messages import DESCRIPTOR_TYPES
+from superpoint_ros.two_view.homography import METHODS, homography_from_points
 
 NAMES = [entry.name for entry in PARAMETERS]
 RANGED = [entry for entry in PARAMETERS if entry.minimum is not None]
@@ -172,7 +173,7 @@ def test_every_camera_has_topics_of_its_own_and_the_node_has_one_for_diagnostics
     assert len(names) == 2 * (len(interface.OUTPUTS) - 1) + 1
     assert names["features", "left"] == "~/left/features" and names["diagnostics", ""] == "/diagnostics"
     assert names["keypoints_cloud", "rig/right"] == "~/rig/right/keypoints_cloud"
-    assert interface.topic("image").of("left").name == "left/image"
+    assert interface.topic("image").for_camera("left").name == "left/image"
     alone = {place: topic.name for place, topic in interface.outputs(parameter("cameras").check([""])).items()}
     assert alone == {(topic.key, ""): topic.name for topic in interface.OUTPUTS}
 
@@ -192,7 +193,7 @@ def test_the_topics_and_their_quality_of_service_are_those_promised():
 
 
 def test_reading_the_table_costs_no_import_of_pytorch(project):
-    code = "import sys; import superpoint_ros, superpoint_ros.interface; sys.exit('torch' in sys.modules)"
+    code = "import sys; import superpoint_ros, superpoint_ros.node.interface; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=project, timeout=120, check=False).returncode == 0
 
 

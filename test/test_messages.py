@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from superpoint_ros import Features, Frame, FrontEnd, FrontEndSettings, Homography, Matches, Status
-from superpoint_ros.frames import FrameResult
-from superpoint_ros.messages import (
+from superpoint_ros import Features, Frame, FrontEnd, Homography, Matches, Status, settings_from_parameters
+from superpoint_ros.frontend.frames import FrameResult
+from superpoint_ros.node.messages import (
     DESCRIPTOR_TYPES,
     FLOAT16,
     FLOAT32,
@@ -194,7 +194,7 @@ def test_without_a_homography_the_message_is_complete_and_zero(features, over_th
 
 
 def test_results_of_the_real_front_end_fill_both_messages(superpoint, photograph, over_the_wire, typestore):
-    front_end = FrontEnd(superpoint, FrontEndSettings.from_parameters({"max_keypoints": 100}))
+    front_end = FrontEnd(superpoint, settings_from_parameters({"max_keypoints": 100}))
     stamp = typestore.types["builtin_interfaces/msg/Time"](sec=0, nanosec=0)
     for step in range(2):
         result = front_end.process(Frame(step, lambda step=step: photograph[:160, 16 * step : 192 + 16 * step]))

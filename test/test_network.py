@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from superpoint_ros.network import CELL, Architecture, SuperPointNet, folded
+from superpoint_ros.extraction.network import CELL, Architecture, SuperPointNet, folded
 
 LAYERS = ["conv1a", "conv1b", "conv2a", "conv2b", "conv3a", "conv3b", "conv4a", "conv4b",
           "convPa", "convPb", "convDa", "convDb"]  # fmt: skip

@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from superpoint_ros import cli
 from superpoint_ros.evaluation import odometry, odometry_summary
-from superpoint_ros.evaluation.motion import Motion, MotionStatus
 from superpoint_ros.evaluation.sequences import open_sequence
+from superpoint_ros.two_view.motion import Motion, MotionStatus
 
 pytest.importorskip("evo", reason="evo, which takes the trajectory errors, is not installed")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from superpoint_ros.evaluation import motion
-from superpoint_ros.evaluation.motion import MotionStatus, estimate_motion, ransac_motion
 from superpoint_ros.evaluation.odometry import angle_between, rotation_angle
+from superpoint_ros.two_view import motion
+from superpoint_ros.two_view.motion import MotionStatus, estimate_motion, ransac_motion
 
 FOCAL = 500.0
 PIXEL = 1 / FOCAL

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, runtimes
+from superpoint_ros import Frame, FrontEnd, SuperPoint, settings_from_parameters
 from superpoint_ros.benchmark import scene
 from superpoint_ros.benchmark.plain import PlainSuperPoint
-from superpoint_ros.decoding import Decoding
-from superpoint_ros.messages import features_fields
+from superpoint_ros.extraction import runtimes
+from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.node.messages import features_fields
 
 CPU = torch.device("cpu")
 
@@ -127,15 +128,15 @@ def test_a_batch_costs_no_more_than_its_images():
 def result():
     """What the front end hands to a host for a picture with 1000 keypoints."""
     picture = scene.frames((640, 480), 1)[0]
-    settings = FrontEndSettings.from_parameters({"detection_threshold": 0.0005})
+    settings = settings_from_parameters({"detection_threshold": 0.0005})
     return FrontEnd(SuperPoint(device="cpu"), settings).process(Frame(1, lambda: picture))
 
 
 @pytest.mark.parametrize(("kind", "usual"), [("float32", 2), ("float16", 8)])
 def test_a_message_is_filled_and_serialised_by_copying(kind, usual, result):
-    typesystem = pytest.importorskip("superpoint_ros.standalone.typesystem")
+    typesystem = pytest.importorskip("superpoint_ros.hosts.wire.typesystem")
     pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
-    from superpoint_ros.standalone.messages import filled, header_message
+    from superpoint_ros.hosts.wire.messages import filled, header_message
 
     name = "superpoint_ros/msg/Features"
     header, copied = header_message(1, "camera"), np.zeros((1000, 256), np.float32)

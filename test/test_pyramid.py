@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import SuperPoint, match, pyramid
+from superpoint_ros import SuperPoint, match
 from superpoint_ros.evaluation import methods
-from superpoint_ros.reprojection import reprojection_error
-from superpoint_ros.timing import Stopwatch
+from superpoint_ros.extraction import pyramid
+from superpoint_ros.frontend.timing import Stopwatch
+from superpoint_ros.two_view.reprojection import reprojection_error
 
 
 def by_place(features):

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import SuperPoint, calibration, runtimes, weights
+from superpoint_ros import SuperPoint
 from superpoint_ros.cli import main
 from superpoint_ros.evaluation import planar
 from superpoint_ros.evaluation.metrics import repeatability
 from superpoint_ros.evaluation.pairs import Pair
-from superpoint_ros.network import Architecture, SuperPointNet
-from superpoint_ros.runtimes import cache
+from superpoint_ros.extraction import ranges, runtimes, weights
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
+from superpoint_ros.extraction.runtimes import cache
 from superpoint_ros.training.homographies import HomographyRange, random_homography
 
 PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime"}
@@ -168,7 +169,7 @@ def test_int8_finds_most_of_float32s_keypoints(grey, calibrated):
 def test_calibrating_keeps_the_weights_and_what_was_stored_with_them(calibrated):
     before, after = weights.load("default"), weights.load(calibrated)
     assert not before.ranges or before.sha256 != after.sha256
-    assert set(after.ranges) == set(calibration.QUANTISED) and all(low < high for low, high in after.ranges.values())
+    assert set(after.ranges) == set(ranges.QUANTISED) and all(low < high for low, high in after.ranges.values())
     for name, tensor in before.network.state_dict().items():
         assert torch.equal(after.network.state_dict()[name], tensor)
     assert weights.metadata(calibrated)["license"] == weights.metadata(before.path)["license"]
@@ -244,6 +245,6 @@ def test_bfloat16_is_not_the_default_where_onednn_must_do_without_it(allowed, mo
 
 
 def test_the_parameter_lists_the_runtimes():
-    from superpoint_ros.interface import parameter
+    from superpoint_ros.node.interface import parameter
 
     assert set(parameter("runtime").choices) == {"auto", *runtimes.RUNTIMES}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros.geometry import inside, project
 from superpoint_ros.training.homographies import HomographyRange
 from superpoint_ros.training.shapes import classes, render
 from superpoint_ros.training.shapes.scene import Layer, Scene
+from superpoint_ros.two_view.geometry import inside, project
 
 SIZE = (120, 160)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import similarity
+from superpoint_ros.two_view import similarity
 
 openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from superpoint_ros import ImageError, SuperPoint
-from superpoint_ros.decoding import heatmap
-from superpoint_ros.weights import WeightsError
+from superpoint_ros.extraction.decoding import heatmap
+from superpoint_ros.extraction.weights import WeightsError
 
 SIZES = [(16, 16), (17, 23), (121, 163), (480, 640)]
 

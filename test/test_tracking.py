@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from superpoint_ros import Matches
-from superpoint_ros.tracking import Tracks
+from superpoint_ros.frontend.tracking import Tracks
 
 
 def pairs(*indices):

@@ -17,8 +17,9 @@ import yaml
 
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
-from superpoint_ros import SuperPoint, weights
+from superpoint_ros import SuperPoint
 from superpoint_ros.evaluation import planar, warps
+from superpoint_ros.extraction import weights
 from superpoint_ros.training import networks, recipe
 
 COMMAND = [sys.executable, "-m", "superpoint_ros", "train"]

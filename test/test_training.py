@@ -12,8 +12,8 @@ import torch
 
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
-from superpoint_ros import weights
-from superpoint_ros.network import Architecture, SuperPointNet
+from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.training import config, loop, networks, stages
 from superpoint_ros.training.config import DetectorConfig, JointConfig, NetworkSizes, ShapesConfig
 from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out

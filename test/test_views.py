@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros.geometry import homography_from_corners, project
 from superpoint_ros.training import views
 from superpoint_ros.training.homographies import HomographyRange, random_homographies, random_homography
 from superpoint_ros.training.photometric import Photometric, augment, augment_picture
+from superpoint_ros.two_view.geometry import homography_from_corners, project
 
 SIZE = (120, 160)
 NOTHING = dict.fromkeys(("light", "dark", "shade", "blur", "motion", "noise", "jpeg"), 0.0)

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from superpoint_ros import weights
-from superpoint_ros.network import Architecture, SuperPointNet
-from superpoint_ros.weights import WeightsError
+from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
+from superpoint_ros.extraction.weights import WeightsError
 
 WIDTHS = {"encoder": (4, 4, 6, 6, 8, 8, 8, 8), "detector": 12, "descriptor": 10, "descriptor_size": 16}
 MAGIC_LEAP = [f"conv{name}.{kind}" for name in ("1a", "1b", "2a", "2b", "3a", "3b", "4a", "4b", "Pa", "Pb", "Da", "Db")

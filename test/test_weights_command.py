@@ -11,8 +11,8 @@ import threading
 import pytest
 import torch
 
-from superpoint_ros import weights
 from superpoint_ros.cli import main
+from superpoint_ros.extraction import weights
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-from superpoint_ros import interface
 from superpoint_ros.benchmark.measure import summary
 from superpoint_ros.benchmark.middleware import loopback, namespace
 from superpoint_ros.benchmark.scene import Image
-from superpoint_ros.detector import stamp_to_ns
+from superpoint_ros.node import interface
+from superpoint_ros.node.detector import stamp_to_ns
 
 _PATIENCE = 90.0
 _TOO_FAST = 1.5
@@ -58,7 +58,7 @@ def measure_live(
         StandaloneError: if cyclonedds or rosbags is not installed.
         OSError: if the detector does not start.
     """
-    from superpoint_ros.standalone.node import Node
+    from superpoint_ros.hosts.dds.node import Node
 
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log, Node("camera", namespace(), environ=loopback()) as node:
         watch = _Watch(node, images)
@@ -113,7 +113,7 @@ class _Watch:
             self._arrivals[stamp_to_ns(message.header.stamp)] = time.time_ns() * 1e-9
 
     def _publish(self) -> int:
-        from superpoint_ros.standalone.messages import image_message
+        from superpoint_ros.hosts.wire.messages import image_message
 
         stamp = time.time_ns()
         image = self._images[self._count % len(self._images)]

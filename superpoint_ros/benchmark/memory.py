@@ -41,8 +41,8 @@ def peak_memory(
 def _measure(task: dict[str, object]) -> dict[str, float]:
     import torch
 
-    from superpoint_ros import weights
     from superpoint_ros.benchmark import scene, subjects
+    from superpoint_ros.extraction import weights
 
     torch.set_num_threads(int(str(task["threads"])))
     device = torch.device(str(task["device"]))

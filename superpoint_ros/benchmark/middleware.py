@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from superpoint_ros import interface
 from superpoint_ros.benchmark.measure import summary
 from superpoint_ros.features import Features, Homography, Matches, Status
-from superpoint_ros.frames import Frame, FrameResult
-from superpoint_ros.messages import DESCRIPTOR_TYPES, features_fields, features_from_message
+from superpoint_ros.frontend.frames import Frame, FrameResult
+from superpoint_ros.node import interface
+from superpoint_ros.node.messages import DESCRIPTOR_TYPES, features_fields, features_from_message
 
 PERIOD = 1 / 30
 """Seconds between two messages, as from a camera."""
@@ -73,7 +73,7 @@ class Standalone:
 
     @contextmanager
     def publisher(self, namespace: str) -> Iterator[Publisher]:
-        from superpoint_ros.standalone.node import Node
+        from superpoint_ros.hosts.dds.node import Node
 
         topic = interface.topic("features")
         with Node("publisher", namespace, environ=loopback()) as node:
@@ -81,7 +81,7 @@ class Standalone:
 
     @contextmanager
     def subscription(self, namespace: str, take: Callable[[Any], None]) -> Iterator[Callable[[], int]]:
-        from superpoint_ros.standalone.node import Node
+        from superpoint_ros.hosts.dds.node import Node
 
         topic = interface.topic("features")
         with Node("subscriber", namespace, environ=loopback()) as node:
@@ -91,7 +91,7 @@ class Standalone:
 
 class _StandalonePublisher:
     def __init__(self, publisher: Any, type_name: str) -> None:
-        from superpoint_ros.standalone import messages, typesystem
+        from superpoint_ros.hosts.wire import messages, typesystem
 
         self._messages, self._typesystem = messages, typesystem
         self._publisher, self._type = publisher, type_name

@@ -12,7 +12,7 @@ from superpoint_ros.benchmark.measure import measure
 from superpoint_ros.benchmark.plan import Plan
 from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.benchmark.subjects import Subject
-from superpoint_ros.weights import Weights
+from superpoint_ros.extraction.weights import Weights
 
 _VISITS = 5
 

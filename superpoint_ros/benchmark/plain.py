@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from superpoint_ros.benchmark.scene import Image
-from superpoint_ros.decoding import Decoding
+from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.extraction.network import CELL, ENCODER, HEADS, Layer, SuperPointNet, folded
 from superpoint_ros.features import Features
-from superpoint_ros.network import CELL, ENCODER, HEADS, Layer, SuperPointNet, folded
 
 
 class PlainNetwork(nn.Module):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from superpoint_ros.benchmark.measure import Case
-from superpoint_ros.superpoint import LEAST_SIDE
+from superpoint_ros.extraction.superpoint import LEAST_SIDE
 
 SIZES = ("320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080")
 BATCHES = (1, 2, 4, 8)

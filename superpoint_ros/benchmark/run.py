@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import torch
 
-from superpoint_ros import runtimes, weights
 from superpoint_ros.benchmark import energy, machine, memory, online, scene, stages
 from superpoint_ros.benchmark.agreement import agreement
 from superpoint_ros.benchmark.ceiling import matrix_product_ceiling
@@ -26,7 +25,8 @@ from superpoint_ros.benchmark.subjects import (
     Subject,
     candidates,
 )
-from superpoint_ros.decoding import Decoding
+from superpoint_ros.extraction import runtimes, weights
+from superpoint_ros.extraction.decoding import Decoding
 
 SCHEMA = 1
 """Changes with the form of the results."""

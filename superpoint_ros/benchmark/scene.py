@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.pictures import at_size, pictures, read_colour
+from superpoint_ros.io.pictures import at_size, pictures, read_colour
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]

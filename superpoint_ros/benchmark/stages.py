@@ -11,7 +11,7 @@ import torch
 
 from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.benchmark.subjects import Ours
-from superpoint_ros.network import CELL, ENCODER, HEADS, Architecture
+from superpoint_ros.extraction.network import CELL, ENCODER, HEADS, Architecture
 
 STAGES = ("preprocess", "network", "decode features", "match and homography")
 

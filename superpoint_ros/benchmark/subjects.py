@@ -16,16 +16,16 @@ import cv2
 import numpy as np
 import torch
 
-from superpoint_ros import runtimes, weights
 from superpoint_ros.benchmark.plain import PlainSuperPoint
 from superpoint_ros.benchmark.scene import Image
-from superpoint_ros.decoding import Decoding
+from superpoint_ros.extraction import runtimes, weights
+from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.extraction.network import ENCODER, SuperPointNet, folded
+from superpoint_ros.extraction.superpoint import Clock, SuperPoint
+from superpoint_ros.extraction.weights import Weights
 from superpoint_ros.features import Features, Homography, Matches
-from superpoint_ros.homography import estimate_homography
-from superpoint_ros.matching import match
-from superpoint_ros.network import ENCODER, SuperPointNet, folded
-from superpoint_ros.superpoint import Clock, SuperPoint
-from superpoint_ros.weights import Weights
+from superpoint_ros.two_view.homography import estimate_homography
+from superpoint_ros.two_view.matching import match
 
 OURS, PEER, CLASSICAL = "superpoint_ros", "peer", "classical"
 TRANSFORMERS, PLAIN = "transformers", "plain-pytorch"

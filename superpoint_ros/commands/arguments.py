@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Options for parameters of `interface`, with their types, defaults and descriptions."""
-    from superpoint_ros import interface
+    from superpoint_ros.node import interface
 
     for name in names:
         parameter = interface.parameter(name)

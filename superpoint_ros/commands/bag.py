@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from superpoint_ros.bags import opened
-    from superpoint_ros.standalone.recording import RecordingDetector
+    from superpoint_ros.hosts.bag.reading import opened
+    from superpoint_ros.hosts.bag.recording import RecordingDetector
 
     keys = ["keypoints_cloud"] * options.cloud + ["image_annotated"] * options.annotated
     with opened(options.source) as recording:

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.benchmark.plan import Plan
     from superpoint_ros.benchmark.report import markdown
     from superpoint_ros.benchmark.run import run as run_plan
-    from superpoint_ros.files import write_text
+    from superpoint_ros.io.files import write_text
 
     defaults: dict[str, Any] = {"sizes": _SIZES, "batches": (1, 4), "rounds": 7}
     if options.quick:
@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
 def _plot(results: dict[str, Any], out: Path) -> None:
     try:
         from superpoint_ros.benchmark.plot import plot
-        from superpoint_ros.files import written_whole
+        from superpoint_ros.io.files import atomic_write
 
-        with written_whole(out / "results.png") as partial:
+        with atomic_write(out / "results.png") as partial:
             plot(results, partial)
     except ImportError:
         _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[bench]'")

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from superpoint_ros.standalone.detector import StandaloneDetector
+    from superpoint_ros.hosts.dds.detector import StandaloneDetector
 
     with StandaloneDetector(options.params_file, options.param, options.remap) as detector:
         for number in (signal.SIGINT, signal.SIGTERM):

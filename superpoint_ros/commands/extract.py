@@ -30,10 +30,11 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
     from rich.progress import track
 
-    from superpoint_ros import SuperPoint, interface
-    from superpoint_ros.files import written_whole
-    from superpoint_ros.overlay import draw_features
-    from superpoint_ros.pictures import read_colour
+    from superpoint_ros import SuperPoint
+    from superpoint_ros.io.files import atomic_write
+    from superpoint_ros.io.pictures import read_colour
+    from superpoint_ros.node import interface
+    from superpoint_ros.node.overlay import draw_features
 
     superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in _OPTIONS}))  # type: ignore[arg-type]
     out = Path(options.out)
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
             continue
         target = targets[path]
         target.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(target) as partial, open(partial, "wb") as file:
+        with atomic_write(target) as partial, open(partial, "wb") as file:
             np.savez_compressed(
                 file,
                 keypoints=features.keypoints,
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _pictures(arguments: list[str]) -> list[Path]:
-    from superpoint_ros.pictures import pictures
+    from superpoint_ros.io.pictures import pictures
 
     found: list[Path] = []
     for argument in arguments:

@@ -198,7 +198,7 @@ def _print_comparison(before: Any, after: Any) -> None:
 
 
 def _recipe(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros import weights
+    from superpoint_ros.extraction import weights
     from superpoint_ros.training import config, recipe
 
     target = recipe.run(recipe.read(options.recipe, config.overrides(options.overrides)))
@@ -206,7 +206,7 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros import weights
+    from superpoint_ros.extraction import weights
     from superpoint_ros.training import networks
 
     weights.save(networks.read(options.folder), options.weights, {"license": options.license})

@@ -62,13 +62,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros.weights import KNOWN
+    from superpoint_ros.extraction.weights import KNOWN
 
     return {name: text if path.is_file() else f"{text}; not installed" for name, (path, text) in KNOWN.items()}
 
 
 def _info(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros import weights
+    from superpoint_ros.extraction import weights
 
     found = weights.load(options.weights)
     architecture = found.network.architecture
@@ -88,7 +88,7 @@ def _info(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _convert(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros import weights
+    from superpoint_ros.extraction import weights
 
     if options.to != "safetensors":
         return _export(options)
@@ -99,8 +99,9 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
-    from superpoint_ros import export, interface, weights
-    from superpoint_ros.decoding import Decoding
+    from superpoint_ros.extraction import export, weights
+    from superpoint_ros.extraction.decoding import Decoding
+    from superpoint_ros.node import interface
 
     settings: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _DECODING})
     decoding = Decoding(**settings, subpixel=not options.no_subpixel)
@@ -119,7 +120,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
 def _fetch(options: argparse.Namespace) -> dict[str, Any]:
     import pooch
 
-    from superpoint_ros import weights
+    from superpoint_ros.extraction import weights
 
     if not re.fullmatch(r"[0-9a-fA-F]{64}", options.sha256):
         raise ValueError(f"sha256 '{options.sha256}' is not allowed, it must be 64 hex digits")
@@ -137,8 +138,8 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
     from rich.progress import track
 
-    from superpoint_ros import calibration, weights
-    from superpoint_ros.pictures import pictures, read_grey
+    from superpoint_ros.extraction import ranges, weights
+    from superpoint_ros.io.pictures import pictures, read_grey
 
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
@@ -149,7 +150,7 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int))]
     quiet = options.json or not sys.stderr.isatty()
     images = (read_grey(path, _SIDE) for path in track(paths, "calibrating", disable=quiet))
-    ranges = calibration.calibrate(found.network, images)
+    found_ranges = ranges.calibrate(found.network, images)
     kept = weights.metadata(found.path) if found.path.suffix == ".safetensors" else {}
-    weights.save(found.network, options.out, kept, ranges)
+    weights.save(found.network, options.out, kept, found_ranges)
     return {"weights": str(options.out), "pictures": len(paths), "sha256": weights.load(options.out).sha256}

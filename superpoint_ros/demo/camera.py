@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from superpoint_ros.demo.sources import Picture
-from superpoint_ros.interface import Qos
-from superpoint_ros.standalone import messages
-from superpoint_ros.standalone.node import Node
+from superpoint_ros.hosts.dds.node import Node
+from superpoint_ros.hosts.wire import messages
+from superpoint_ros.node.interface import Qos
 
 IMAGE_TOPIC, TRUTH_TOPIC = "camera/image", "camera/true_homography"
 TRUTH_TYPE = "superpoint_ros/msg/MatchedHomography"

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros import interface
 from superpoint_ros.demo.camera import TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
 from superpoint_ros.demo.recorder import Recorder
-from superpoint_ros.detector import stamp_to_ns
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.features import Status
-from superpoint_ros.standalone.node import Node
+from superpoint_ros.hosts.dds.node import Node
+from superpoint_ros.node import interface
+from superpoint_ros.node.detector import stamp_to_ns
 
 Matrix = NDArray[np.float64]
 DETECTOR = f"/{interface.NODE_NAME}"

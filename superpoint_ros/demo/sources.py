@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.demo.flight import Flight, Matrix
-from superpoint_ros.pictures import pictures, read_colour
+from superpoint_ros.io.pictures import pictures, read_colour
 
 Image = NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ from superpoint_ros.evaluation.framing import Framing
 from superpoint_ros.evaluation.methods import Detection
 from superpoint_ros.evaluation.pairs import Pair
 from superpoint_ros.features import Homography, Status
-from superpoint_ros.homography import homography_from_points
+from superpoint_ros.two_view.homography import homography_from_points
 
 Values = dict[str, float]
 
@@ -106,9 +106,9 @@ class HomographyEstimation(Benchmark):
     """Is the homography found? 480 x 640 pixels, 1000 points, NMS 8, mutual matches, RANSAC (paper, section 7.3).
 
     Attributes:
-        estimator: a method of `superpoint_ros.homography`; the published evaluation has OpenCV's RANSAC.
+        estimator: a method of `superpoint_ros.two_view.homography`; the published evaluation has OpenCV's RANSAC.
         threshold: greatest reprojection error of an inlier, in pixels.
-        align: go on to where the pictures agree best, as `superpoint_ros.homography` does when it is given them.
+        align: refine on the pictures, as `estimate_homography` does when it is given them.
         common_view: match only keypoints of the common view, as the published evaluation does.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.camera import Camera
+from superpoint_ros.node.camera import Camera
 
 Size = tuple[int, int]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.pictures import at_size
+from superpoint_ros.io.pictures import at_size
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]

@@ -15,7 +15,7 @@ class SuperPointMethod:
     """SuperPoint with any weights file.
 
     Args:
-        weights: known name or path, as `superpoint_ros.weights.load` takes it, or a checkpoint of `train`.
+        weights: known name or path, as `superpoint_ros.extraction.weights.load` takes it, or a checkpoint of `train`.
         detection_threshold: least probability of a keypoint. The default is low, so that the number of keypoints is
             decided by the protocol, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
@@ -73,13 +73,13 @@ class SuperPointMethod:
             "precision": found.runtime.precision,
             "device": found.runtime.device.type,
             "code": _code(
-                "network.py",
-                "decoding*.py",
-                "corners.py",
-                "pictures.py",
-                "pyramid.py",
-                "superpoint.py",
-                "runtimes/*.py",
+                "extraction/network.py",
+                "extraction/decoding*.py",
+                "extraction/corners.py",
+                "extraction/pyramid.py",
+                "extraction/superpoint.py",
+                "extraction/runtimes/*.py",
+                "io/pictures.py",
             ),
         }
 
@@ -126,7 +126,7 @@ def _without_training_state(weights: str, scratch: Path) -> str | Path:
         state = torch.load(path, map_location="cpu", weights_only=True)
         parts = {name.removeprefix("network."): part for name, part in state["model"].items() if "network." in name}
     except Exception:
-        return weights  # whatever it is, `superpoint_ros.weights` says what is wrong with it
+        return weights  # whatever it is, `superpoint_ros.extraction.weights` says what is wrong with it
     if not parts:
         return weights
     target = scratch / f"{path.stem}.safetensors"

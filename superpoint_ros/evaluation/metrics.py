@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.geometry import Matrix, Points, inside, project
+from superpoint_ros.two_view.geometry import Matrix, Points, inside, project
 
 Size = tuple[int, int]
 Descriptors = NDArray[np.float32] | NDArray[np.uint8]

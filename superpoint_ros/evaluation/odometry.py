@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from superpoint_ros.evaluation import metrics
 from superpoint_ros.evaluation.cache import Predictor
 from superpoint_ros.evaluation.methods import Detection, Image, create
-from superpoint_ros.evaluation.motion import ESTIMATORS, Motion, MotionStatus
 from superpoint_ros.evaluation.pairs import LeftOut
 from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.evaluation.sequences import Sequence
-from superpoint_ros.pictures import read_grey
+from superpoint_ros.io.pictures import read_grey
+from superpoint_ros.two_view.motion import ESTIMATORS, Motion, MotionStatus
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.odometry import Odometry
 from superpoint_ros.evaluation.odometry_summary import Summary
-from superpoint_ros.files import written_whole
+from superpoint_ros.io.files import atomic_write
 
 
 def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Path]:
@@ -23,7 +23,7 @@ def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Pa
     written = []
     for name, figure in (("trajectory", trajectory(odometry, summaries)), ("errors", errors(odometry))):
         path = folder / f"{name}.png"
-        with written_whole(path) as partial:
+        with atomic_write(path) as partial:
             figure.savefig(partial, format="png", dpi=150)
         written.append(path)
     return written

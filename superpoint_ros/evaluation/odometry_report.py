@@ -14,7 +14,7 @@ from superpoint_ros.evaluation.odometry import Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
 from superpoint_ros.evaluation.results import versions
 from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
-from superpoint_ros.files import write_text
+from superpoint_ros.io.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.metrics import area_under_curve
-from superpoint_ros.evaluation.motion import MotionStatus
 from superpoint_ros.evaluation.odometry import Odometry, Step, Track
 from superpoint_ros.evaluation.pose_files import Poses
+from superpoint_ros.two_view.motion import MotionStatus
 
 AUC_LIMITS = (5, 10, 20)
 """Degrees of the pose error's area under the curve."""

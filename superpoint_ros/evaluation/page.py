@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from superpoint_ros.files import write_text
+from superpoint_ros.io.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.framing import Framing, Image, Matrix
-from superpoint_ros.pictures import ENDINGS, read_grey
+from superpoint_ros.io.pictures import ENDINGS, read_grey
 
 GROUPS = {"i_": "illumination", "v_": "viewpoint", "w_": "warped"}
 """What changes within a sequence, by the beginning of its name; w_ are the warped pairs of `evaluate make-pairs`."""

@@ -19,7 +19,7 @@ from superpoint_ros.evaluation.metrics import (
 )
 from superpoint_ros.evaluation.pairs import Image, Pair
 from superpoint_ros.features import Status
-from superpoint_ros.homography import homography_from_points
+from superpoint_ros.two_view.homography import homography_from_points
 
 Extractor = Callable[[Image], tuple[NDArray[np.float32], NDArray[Any]]]
 """(H, W) uint8 -> keypoints (N, 2), best first, and descriptors (N, D): float of unit length, or uint8 bit strings."""

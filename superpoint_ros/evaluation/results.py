@@ -15,7 +15,7 @@ from typing import Any
 
 from superpoint_ros.evaluation.benchmarks import Benchmark, Values
 from superpoint_ros.evaluation.pairs import GROUPS, LeftOut
-from superpoint_ros.files import write_text
+from superpoint_ros.io.files import write_text
 
 OVERALL = "overall"
 

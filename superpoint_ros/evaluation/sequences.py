@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.camera import Camera
 from superpoint_ros.evaluation import calibration, pose_files
 from superpoint_ros.evaluation.pose_files import Poses
-from superpoint_ros.pictures import ENDINGS, read_grey
+from superpoint_ros.io.pictures import ENDINGS, read_grey
+from superpoint_ros.node.camera import Camera
 
 MOST_APART = 0.02
 """Seconds from a picture to the nearest ground truth, beyond which its pose counts as unknown (as the TUM benchmark has

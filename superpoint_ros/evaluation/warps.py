@@ -16,8 +16,8 @@ import numpy as np
 from superpoint_ros.evaluation.engine import Engine
 from superpoint_ros.evaluation.framing import Framing, Image
 from superpoint_ros.evaluation.pairs import LeftOut, Pair
-from superpoint_ros.files import write_text
-from superpoint_ros.pictures import pictures, read_grey
+from superpoint_ros.io.files import write_text
+from superpoint_ros.io.pictures import pictures, read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homography
 
 NOTE = "pairs.json"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from superpoint_ros import weights
-from superpoint_ros.pictures import pictures
+from superpoint_ros.extraction import weights
+from superpoint_ros.io.pictures import pictures
 from superpoint_ros.training import frames, loop, networks, stages
 from superpoint_ros.training.config import JointConfig
 from superpoint_ros.training.homographies import HomographyRange

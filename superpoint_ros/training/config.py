@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class NetworkSizes:
-    """Sizes of a new network; the defaults are the paper's (see `superpoint_ros.network.Architecture`)."""
+    """Sizes of a new network; the defaults are the paper's (see `superpoint_ros.extraction.network.Architecture`)."""
 
     encoder: tuple[int, int, int, int, int, int, int, int] = (64, 64, 64, 64, 128, 128, 128, 128)
     detector: int = 256

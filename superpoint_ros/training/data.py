@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from superpoint_ros.network import CELL
-from superpoint_ros.pictures import pictures, read_grey, resized
+from superpoint_ros.extraction.network import CELL
+from superpoint_ros.io.pictures import pictures, read_grey, resized
 from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_path

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros import bags
-from superpoint_ros.files import written_whole
+from superpoint_ros.hosts.bag import reading as bags
+from superpoint_ros.io.files import atomic_write
 
 _log = logging.getLogger(__name__)
 _VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mjpeg", ".mpg", ".mpeg", ".webm", ".wmv"}
@@ -55,7 +55,7 @@ def _extract(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, spacing
         target = out / f"frame_{(stamp - first) // 1_000_000:09d}.png"
         if target.exists():
             continue
-        with written_whole(target) as partial:
+        with atomic_write(target) as partial:
             partial.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 

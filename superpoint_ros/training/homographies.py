@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.geometry import homography_from_corners
+from superpoint_ros.two_view.geometry import homography_from_corners
 
 
 @dataclass(frozen=True)

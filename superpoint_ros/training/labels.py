@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superpoint_ros import corners, decoding
-from superpoint_ros.files import written_whole
-from superpoint_ros.network import CELL
-from superpoint_ros.pictures import pictures, read_grey, resized
+from superpoint_ros.extraction import corners, decoding
+from superpoint_ros.extraction.network import CELL
+from superpoint_ros.io.files import atomic_write
+from superpoint_ros.io.pictures import pictures, read_grey, resized
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.views import warp
 
@@ -36,7 +36,7 @@ class LabelConfig:
         threshold: least mean probability of a label.
         nms_radius: labels are farther apart than this, in pixels.
         max_points: most labels per picture.
-        corner_steps: of every label on the gradients of the picture in its full size, see `superpoint_ros.corners`.
+        corner_steps: of every label on the gradients of the full-size picture, see `extraction.corners`.
         batch: warps in one forward pass.
         seed: of the random homographies.
     """
@@ -103,7 +103,7 @@ def label_image(
     ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], np.float32)
     points = ((points + 0.5) * ratio - 0.5).astype(np.float32)
     for _ in range(config.corner_steps):
-        points = corners.approach_on_processor(image, points)
+        points = corners.corner_step_cpu(image, points)
     points = points.clip(0, np.array([image.shape[1] - 1, image.shape[0] - 1], np.float32))
     return np.column_stack((points, scores[0][found].cpu().numpy())).astype(np.float32)
 
@@ -142,7 +142,7 @@ def label_folder(
         target.parent.mkdir(parents=True, exist_ok=True)
         seed = zlib.crc32(path.relative_to(images).as_posix().encode())
         found = label_image(heatmap, image, config, device, seed)
-        with written_whole(target) as partial, open(partial, "wb") as file:
+        with atomic_write(target) as partial, open(partial, "wb") as file:
             np.save(file, found)
         done += 1
     return done

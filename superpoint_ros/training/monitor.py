@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from superpoint_ros import decoding
+from superpoint_ros.extraction import decoding
 from superpoint_ros.training.objectives import Objective
 
 _MOST_VIEWS = 6

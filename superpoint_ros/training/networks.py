@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from superpoint_ros import decoding, weights
-from superpoint_ros.network import ENCODER, HEADS, Architecture, SuperPointNet
+from superpoint_ros.extraction import decoding, weights
+from superpoint_ros.extraction.network import ENCODER, HEADS, Architecture, SuperPointNet
 
 CHECKPOINT = "checkpoint.ckpt"
 """Name of the checkpoint in a stage's folder."""
@@ -34,7 +34,7 @@ def extras(network: SuperPointNet) -> dict[str, Any]:
 
 
 def read(source: str | Path) -> SuperPointNet:
-    """The network of a stage's folder, of its checkpoint, or of weights (see `superpoint_ros.weights.load`).
+    """The network of a stage's folder, of its checkpoint, or of weights (see `superpoint_ros.extraction.weights.load`).
 
     Raises:
         ValueError: if there is none.

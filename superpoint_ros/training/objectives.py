@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from superpoint_ros import decoding
-from superpoint_ros.network import SuperPointNet
+from superpoint_ros.extraction import decoding
+from superpoint_ros.extraction.network import SuperPointNet
 from superpoint_ros.training import views
 from superpoint_ros.training.losses import descriptor as descriptor_losses
 from superpoint_ros.training.losses import detector as detector_losses

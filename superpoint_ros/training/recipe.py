@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from superpoint_ros import weights
+from superpoint_ros.extraction import weights
 from superpoint_ros.training import config, frames, loop, networks, stages
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig
 from superpoint_ros.training.labels import LabelConfig

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from superpoint_ros.files import write_text
-from superpoint_ros.network import Architecture, SuperPointNet
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
+from superpoint_ros.io.files import write_text
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
 from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out

@@ -19,8 +19,8 @@ from sensor_msgs.msg import CameraInfo
 from sensor_msgs_py import point_cloud2
 from superpoint_ros.msg import MatchedHomography
 
-from superpoint_ros import interface
-from superpoint_ros.messages import features_from_message
+from superpoint_ros.node import interface
+from superpoint_ros.node.messages import features_from_message
 
 NODE = "/front/superpoint_detector"
 

@@ -94,8 +94,8 @@ def test_the_standalone_detector_looks_like_a_node_to_the_command_line(start):
 
 
 def test_the_ros_node_serves_standalone_subscribers(context, start):
-    from superpoint_ros import interface
-    from superpoint_ros.standalone.node import Node
+    from superpoint_ros.hosts.dds.node import Node
+    from superpoint_ros.node import interface
 
     start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}")
     listener = Listener(context, IMAGE, "/superpoint_detector")

@@ -92,7 +92,7 @@ def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
     from superpoint_ros.evaluation.benchmarks import BENCHMARKS
     from superpoint_ros.evaluation.framing import Framing
     from superpoint_ros.evaluation.suite import with_numbers
-    from superpoint_ros.homography import METHODS
+    from superpoint_ros.two_view.homography import METHODS
 
     if options.estimator and options.estimator not in METHODS:
         raise ValueError(f"estimator '{options.estimator}' is unknown, allowed is one of {', '.join(METHODS)}")

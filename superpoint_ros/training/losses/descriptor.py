@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from superpoint_ros.network import CELL
+from superpoint_ros.extraction.network import CELL
 from superpoint_ros.training.views import inside, project
 
 

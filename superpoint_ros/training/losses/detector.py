@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from superpoint_ros import corners, decoding
-from superpoint_ros.network import CELL
+from superpoint_ros.extraction import corners, decoding
+from superpoint_ros.extraction.network import CELL
 from superpoint_ros.training.views import inside, project
 
 
@@ -73,7 +73,7 @@ def agreement(
     for view, image in zip(heat.unbind(dim=1), _grey_levels(images).split(1, dim=1), strict=True):
         positions, scores = decoding.pick(view.detach(), settings)
         chosen.append((positions, scores > 0))
-        refined.append(corners.approach(image, decoding.refine(view, positions)))
+        refined.append(corners.corner_step(image, decoding.refine(view, positions)))
     back = torch.linalg.inv(across)
     localisation, repetition, shares = [], [], []
     for source, target, homography in ((0, 1, across), (1, 0, back)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.geometry import project
+from superpoint_ros.two_view.geometry import project
 
 Points = NDArray[np.float64]
 

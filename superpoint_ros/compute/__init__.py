@@ -1,0 +1,1 @@
+"""What computations share: threads and compiled models."""

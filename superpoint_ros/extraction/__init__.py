@@ -1,0 +1,1 @@
+"""An image to features: network, weights, runtimes and decoding."""

@@ -1,0 +1,45 @@
+"""The whole way from pixels to features as one module of fixed shapes, for export and for CUDA graphs."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from superpoint_ros.extraction.decoding import Decoding, decode_fixed, heatmap
+from superpoint_ros.extraction.network import CELL, SuperPointNet
+
+
+class FixedExtractor(nn.Module):
+    """(B, 1, H, W) grey uint8 of one size -> keypoints, scores, descriptors and count, without data-dependent shapes.
+
+    Args:
+        network: is copied.
+        settings: K is `max_keypoints`, or the number of pixels where that is less.
+        size: (height, width) of the images; where they are larger, the rest is padding and nothing is found there.
+            Images of sides that are no multiples of 8 are padded here, by repeating the last row and column.
+        dtype: of the convolutions; heat map and coordinates are float32 always.
+    """
+
+    def __init__(
+        self, network: SuperPointNet, settings: Decoding, size: tuple[int, int], dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        network = copy.deepcopy(network).eval().requires_grad_(False).to(dtype=dtype)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.settings, self.size, self.dtype = settings, size, dtype
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Keypoints (B, K, 2) float32 as (x, y), scores (B, K) float32 descending, descriptors (B, K, D) float32 of
+        unit length, and count (B,) int64: so many places of each image are used, the first ones."""
+        height, width = self.size
+        right, bottom = -images.shape[3] % CELL, -images.shape[2] % CELL
+        x = images.to(self.dtype) / 255
+        if right or bottom:
+            x = F.pad(x, (0, right, 0, bottom), mode="replicate")
+        logits, maps = self.network(x.contiguous(memory_format=torch.channels_last))
+        heat = heatmap(logits)[:, :height, :width].contiguous()
+        keypoints, scores, descriptors = decode_fixed(heat, maps, images, self.settings)
+        return keypoints, scores, descriptors, (scores > 0).sum(dim=1)

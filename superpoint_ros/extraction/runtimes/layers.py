@@ -1,0 +1,76 @@
+"""The network as a list of numbers, for runtimes that build their own graph of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from superpoint_ros.extraction.network import ENCODER, Layer, SuperPointNet, folded
+
+Numbers = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution with all that follows it, in this order: bias, ReLU, scale and shift, 2 x 2 maximum.
+
+    Attributes:
+        name: as in the paper's code, such as "1a".
+        weight: (O, I, k, k), zero padding of k // 2.
+        bias: (O,).
+        scale, shift: (O,), or None where there is no batch normalisation after the ReLU.
+    """
+
+    name: str
+    weight: Numbers
+    bias: Numbers
+    relu: bool
+    scale: Numbers | None
+    shift: Numbers | None
+    pool: bool
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Encoder, then the two heads side by side. The input is grey in 0..255: the first layer divides."""
+
+    encoder: tuple[Convolution, ...]
+    detector: tuple[Convolution, ...]
+    descriptor: tuple[Convolution, ...]
+
+
+@torch.no_grad()
+def layers(network: SuperPointNet) -> Layers:
+    """The numbers of a network."""
+    if network.architecture.norm == "before_relu":
+        network = folded(network)
+    encoder = [_convolution(network, name, pool=name in ("1b", "2b", "3b")) for name in ENCODER]
+    # Grey values are whole numbers, which bfloat16 holds exactly; their 255th parts it would round.
+    first = encoder[0]
+    encoder[0] = Convolution(**{**vars(first), "weight": first.weight / np.float32(255)})
+    heads = [
+        tuple(_convolution(network, name, relu=name[1] == "a") for name in names)
+        for names in (("Pa", "Pb"), ("Da", "Db"))
+    ]
+    return Layers(tuple(encoder), *heads)
+
+
+def _convolution(network: SuperPointNet, name: str, relu: bool = True, pool: bool = False) -> Convolution:
+    layer = cast(Layer, network.get_submodule(f"conv{name}"))
+    scale = shift = None
+    if layer.norm is not None:
+        mean, variance = cast(Tensor, layer.norm.running_mean), cast(Tensor, layer.norm.running_var)
+        factor = layer.norm.weight.double() / torch.sqrt(variance.double() + layer.norm.eps)
+        scale, shift = _numbers(factor), _numbers(layer.norm.bias.double() - mean.double() * factor)
+    return Convolution(
+        name, _numbers(layer.conv.weight), _numbers(cast(Tensor, layer.conv.bias)), relu, scale, shift, pool
+    )
+
+
+def _numbers(tensor: Tensor) -> Numbers:
+    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

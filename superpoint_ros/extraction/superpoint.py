@@ -1,0 +1,254 @@
+"""SuperPoint: image -> Features, the facade over weights, runtime and decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from superpoint_ros.extraction import pyramid, runtimes, weights
+from superpoint_ros.extraction.decoding import Decoding, decode_maps
+from superpoint_ros.extraction.decoding_cpu import Buffers
+from superpoint_ros.extraction.padded import PaddedFeatures, pad
+from superpoint_ros.extraction.pyramid import LEAST_SIDE, Level
+from superpoint_ros.features import Features
+from superpoint_ros.io.pictures import as_grey
+
+_LARGEST_BATCH = 16
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is one sentence for the user."""
+
+
+class Clock(Protocol):
+    """Measures stages: `with clock.stage("network"): ...`."""
+
+    def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
+        """Measures the block as a run of a stage; `again` as a part of the stage's last run."""
+
+
+class _NoClock:
+    def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+
+@dataclass(frozen=True)
+class Extraction(Decoding):
+    """How an image becomes features.
+
+    Attributes:
+        resize: longer side of the image given to the network, in pixels; 0 leaves it as it is. Keypoints are in the
+            original image's pixels; `nms_radius` and `border` count pixels of the resized one.
+        levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before. `nms_radius` and `border` hold
+            within a level and in its pixels.
+    """
+
+    resize: int = 0
+    levels: int = 1
+
+
+class SuperPoint:
+    """The SuperPoint front end on images (DeTone et al., 2018).
+
+    Args:
+        weights: name of known weights, or path of a file or folder (see `superpoint_ros.extraction.weights.load`).
+        max_keypoints: most keypoints per image, the best by score.
+        nms_radius: no two keypoints lie this close to each other, in pixels (Chebyshev, before refinement).
+        detection_threshold: least probability of a keypoint.
+        border: width of the image border without keypoints, in pixels.
+        subpixel: refine keypoints to fractions of a pixel, on the heat map and then on the image's gradients.
+        resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
+        levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before: more than one relates views
+            whose scales differ, for more computation (three levels: 1.75 times). `nms_radius` and `border` hold
+            within a level and in its pixels.
+        device: auto, cpu, cuda or cuda:N.
+        runtime: auto, openvino, onnxruntime, pytorch, cuda_graph or cuda_graph_compiled.
+        precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
+
+    Raises:
+        ValueError: in one sentence, if weights, device, runtime, precision or a setting cannot be had.
+    """
+
+    def __init__(
+        self,
+        weights: str | Path = "default",
+        max_keypoints: int = 1000,
+        nms_radius: int = 4,
+        detection_threshold: float = 0.005,
+        border: int = 4,
+        device: str = "auto",
+        runtime: str = "auto",
+        precision: str = "auto",
+        subpixel: bool = True,
+        resize: int = 0,
+        levels: int = 1,
+    ) -> None:
+        self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize, levels)
+        _check(self.settings)
+        self.weights = _load(weights)
+        found = self.weights
+        self.runtime = runtimes.create(found.network, device, runtime, precision, found.ranges)
+        self._buffers = Buffers()
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, **options: Any) -> SuperPoint:
+        """Load weights by name or path: this package's .safetensors, Magic Leap's .pth, rpautrat's .pth, or a folder
+        of `transformers.SuperPointForKeypointDetection`. `options` are those of the constructor."""
+        return cls(path_or_name, **options)
+
+    @property
+    def descriptor_size(self) -> int:
+        """D, the number of components of a descriptor."""
+        return self.weights.network.architecture.descriptor_size
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings between two images, all or none of them.
+
+        Raises:
+            ValueError: if a value is out of range.
+        """
+        self.settings = self._changed(changes)
+
+    def check(self, **changes: Any) -> None:
+        """Raise what `configure` would raise, and change nothing."""
+        self._changed(changes)
+
+    def _changed(self, changes: dict[str, Any]) -> Extraction:
+        settings = replace(self.settings, **changes)
+        _check(settings)
+        return settings
+
+    def extract(self, image: NDArray[np.uint8], clock: Clock | None = None) -> Features:
+        """Features of one image of (H, W) grey or (H, W, 3) BGR uint8, any size of at least 16 x 16.
+
+        `clock` measures the stages preprocess, network and decode features.
+
+        Raises:
+            ImageError: if the image is of another kind.
+        """
+        return self._extract_alike([image], clock or _NoClock())[0]
+
+    @overload
+    def extract_batch(
+        self, images: Sequence[NDArray[np.uint8]], padded: Literal[False] = False, clock: Clock | None = None
+    ) -> list[Features]: ...
+
+    @overload
+    def extract_batch(
+        self, images: Sequence[NDArray[np.uint8]], padded: Literal[True], clock: Clock | None = None
+    ) -> PaddedFeatures: ...
+
+    def extract_batch(
+        self, images: Sequence[NDArray[np.uint8]], padded: bool = False, clock: Clock | None = None
+    ) -> list[Features] | PaddedFeatures:
+        """Features of images of any sizes, in their order; images of equal size share a forward pass.
+
+        `padded` gives the same as tensors of one shape with a mask, on the network's device. `clock` measures the
+        stages of every pass, see `extract`.
+
+        Raises:
+            ImageError: if an image is of another kind than `extract` takes.
+        """
+        by_shape: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            _check_image(image)
+            by_shape.setdefault(image.shape[:2], []).append(index)
+        results: list[Features | None] = [None] * len(images)
+        for indices in by_shape.values():
+            for start in range(0, len(indices), _LARGEST_BATCH):
+                chunk = indices[start : start + _LARGEST_BATCH]
+                alike = self._extract_alike([images[i] for i in chunk], clock or _NoClock())
+                for index, found in zip(chunk, alike, strict=True):
+                    results[index] = found
+        found_all = [result for result in results if result is not None]
+        return pad(found_all, self.descriptor_size, self.runtime.device) if padded else found_all
+
+    def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
+        settings = self.settings
+        with clock.stage("preprocess"):
+            levels = pyramid.levels([_grey(image) for image in images], settings.resize, settings.levels)
+        originals = [(image.shape[0], image.shape[1]) for image in images]
+        found = [
+            self._extract_level(level, originals, settings, clock, again=index > 0)
+            for index, level in enumerate(levels)
+        ]
+        if len(found) == 1:
+            return found[0]
+        with clock.stage("decode features", again=True):
+            return [pyramid.merge(of_one, settings.max_keypoints) for of_one in zip(*found, strict=True)]
+
+    def _extract_level(
+        self, level: Level, originals: Sequence[tuple[int, int]], settings: Extraction, clock: Clock, again: bool
+    ) -> list[Features]:
+        batch, size = level.images, level.size
+        if isinstance(self.runtime, runtimes.WholeRuntime):
+            with clock.stage("network", again):
+                extracted = self.runtime.extract(batch, size, settings)
+            with clock.stage("decode features", again):
+                return list(_collect(extracted, originals, size))
+        with clock.stage("network", again), torch.inference_mode():
+            batch = batch.to(self.runtime.device)  # once: the network and the refinement of keypoints take it
+            heat, descriptors = self.runtime(batch)
+        with clock.stage("decode features", again), torch.inference_mode():
+            decoded = decode_maps(heat, descriptors, batch, size, settings, self._buffers)
+            on_device = decoded[2] if decoded[2].device.type != "cpu" else None
+            keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
+            extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
+            return list(_collect(extracted, originals, size))
+
+
+def _load(name_or_path: str | Path) -> weights.Weights:
+    return weights.load(name_or_path)
+
+
+def _check(settings: Extraction) -> None:
+    limits = {"max_keypoints": 1, "nms_radius": 0, "detection_threshold": 0, "border": 0, "resize": 0, "levels": 1}
+    for name, least in limits.items():
+        if not getattr(settings, name) >= least:
+            raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
+    if settings.resize and settings.resize < LEAST_SIDE:
+        raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {LEAST_SIDE}")
+
+
+def _check_image(image: NDArray[np.uint8]) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f"the image is {kind}, allowed is a uint8 array")
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ImageError(f"the image has shape {image.shape}, allowed is (H, W) or (H, W, 3)")
+    if min(image.shape[:2]) < LEAST_SIDE:
+        height, width = image.shape[:2]
+        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    _check_image(image)
+    return as_grey(image)
+
+
+def _collect(
+    found: runtimes.Extracted, originals: Sequence[tuple[int, int]], size: tuple[int, int]
+) -> Iterable[Features]:
+    """Fixed-size network results -> Features in the pixels of the original images."""
+    for index, (height, width) in enumerate(originals):
+        count = int(np.count_nonzero(found.scores[index]))
+        points = found.keypoints[index, :count]
+        if (height, width) != size:
+            ratio = np.array([width / size[1], height / size[0]], np.float32)
+            points = (points + np.float32(0.5)) * ratio - np.float32(0.5)
+        limits = np.array([width - 1, height - 1], np.float32)
+        yield Features(
+            np.clip(points, 0, limits).astype(np.float32, copy=False),
+            found.scores[index, :count],
+            found.descriptors[index, :count],
+            (height, width),
+            found.on_device[index, :count] if found.on_device is not None else None,
+            found.links[index] if found.links is not None else None,
+        )

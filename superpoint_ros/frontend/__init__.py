@@ -1,0 +1,1 @@
+"""Frames in order: the newest of each camera, related to the one before."""

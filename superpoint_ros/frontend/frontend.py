@@ -1,0 +1,261 @@
+"""FrontEnd: frames in, features and matched homographies out, always from the newest frame."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from superpoint_ros.extraction.superpoint import SuperPoint
+from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image
+from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.frontend.timing import Stopwatch
+from superpoint_ros.frontend.tracking import Tracks
+from superpoint_ros.two_view.homography import estimate_homography
+from superpoint_ros.two_view.matching import match
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Camera:
+    """The state of one camera between frames."""
+
+    stamp: int | None = None
+    features: Features | None = None
+    image: Image | None = None
+    tracks: Tracks = field(default_factory=Tracks)
+
+
+class FrontEnd:
+    """Runs SuperPoint on the newest frame of each camera and relates it to the frame processed before.
+
+    Use `process` to handle frames one by one in the caller's thread, or `start`, `submit` and `close` for a live
+    stream: one slot per camera holds the newest frame, one worker thread empties the slots in turn, and a frame that
+    is replaced while it waits counts as dropped. So a slow network lowers the rate and never builds a backlog.
+
+    Args:
+        superpoint: the extractor; the front end owns its settings from now on.
+        settings: None for the defaults.
+        on_result: called in the worker with every result, in stamp order per camera.
+        on_problem: called with camera and one sentence for every frame that is not processed because of itself.
+        together: frames of several cameras that wait share a forward pass where their sizes are equal; None: where
+            the network runs on a GPU, which does several in little more than the time of one. A processor does not,
+            and there the first camera would wait for the last.
+    """
+
+    def __init__(
+        self,
+        superpoint: SuperPoint,
+        settings: FrontEndSettings | None = None,
+        on_result: Callable[[FrameResult], None] | None = None,
+        on_problem: Callable[[str, str], None] | None = None,
+        together: bool | None = None,
+    ) -> None:
+        self.superpoint = superpoint
+        self.stopwatch = Stopwatch()
+        self._on_result = on_result or (lambda result: None)
+        self._on_problem = on_problem or (lambda camera, reason: _log.warning("%s: %s", camera, reason))
+        self._together = superpoint.runtime.device.type != "cpu" if together is None else together
+        self._cameras: defaultdict[str, _Camera] = defaultdict(_Camera)
+        self._counters: defaultdict[str, Counters] = defaultdict(Counters)  # in order of each camera's first frame
+        self._slots: dict[str, Frame] = {}  # in order of arrival of each camera's first waiting frame
+        self._change = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._closing = False
+        self.configure(settings or FrontEndSettings())
+
+    def configure(self, settings: FrontEndSettings) -> None:
+        """Use other settings, all from the next frame on; from any thread. ValueError leaves them as they were."""
+        self.superpoint.check(**settings.extraction)
+        self.settings = settings
+
+    @property
+    def counters(self) -> Counters:
+        """A snapshot of the counters of all cameras."""
+        with self._change:
+            return sum(self._counters.values(), Counters())
+
+    def counters_of(self, camera: str) -> Counters:
+        """A snapshot of one camera's counters."""
+        with self._change:
+            return self._counters.get(camera, Counters())
+
+    def start(self) -> None:
+        """Start the worker thread."""
+        if self._worker is not None:
+            raise RuntimeError("the front end has been started before")
+        self._worker = threading.Thread(target=self._work, name="superpoint front end", daemon=True)
+        self._worker.start()
+
+    def submit(self, frame: Frame) -> None:
+        """Hand in a frame; returns at once."""
+        with self._change:
+            if self._closing:
+                return
+            replaced = frame.camera in self._slots
+            self._slots[frame.camera] = frame
+            self._count(frame.camera, received=1, dropped=int(replaced))
+            self._change.notify_all()
+
+    def drain(self, timeout: float = 10.0) -> bool:
+        """Wait until no frame is waiting or in work; whether that came true within `timeout` seconds."""
+        with self._change:
+            return self._change.wait_for(lambda: not self._slots and self._idle_counts(), timeout)
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Finish the frame in work, count waiting ones as dropped and stop the worker. Safe to call again."""
+        with self._change:
+            self._closing = True
+            for camera in self._slots:
+                self._count(camera, dropped=1)
+            self._slots.clear()
+            self._change.notify_all()
+        if self._worker is not None and self._worker is not threading.current_thread():
+            self._worker.join(timeout)
+
+    def reset(self, camera: str = "image") -> None:
+        """Forget a camera's previous frame: the next one gets the status FIRST_FRAME."""
+        with self._change:
+            if camera in self._cameras:
+                # The tracks stay, so that no id is given twice.
+                self._cameras[camera] = _Camera(tracks=self._cameras[camera].tracks)
+
+    def process(self, frame: Frame) -> FrameResult | None:
+        """Handle one frame now, in this thread; None if it had to be left out, which `on_problem` is told."""
+        with self._change:
+            self._count(frame.camera, received=1)
+        return next(iter(self._handle([frame])), None)
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._closing or self._slots)
+                if self._closing:
+                    return
+                frames = [self._slots.pop(camera) for camera in self._next_cameras()]
+            self._handle(frames)
+
+    def _next_cameras(self) -> list[str]:
+        if not self._together:
+            return [next(iter(self._slots))]
+        # Always in the same order: a CUDA graph relates each place of a batch to that of the batch before.
+        return [camera for camera in self._counters if camera in self._slots]
+
+    def _handle(self, frames: Sequence[Frame]) -> list[FrameResult]:
+        """Results of frames of different cameras; those that had to be left out are missing."""
+        # Of one moment, or `configure` might have a frame extracted by one and matched by another setting.
+        settings = self.settings
+        decoded: list[tuple[Frame, Image]] = []
+        for frame in frames:
+            if frame.stamp == self._cameras[frame.camera].stamp:
+                self._skip(frame, "the stamp repeats that of the frame before", dropped=1)
+                continue
+            try:
+                with self.stopwatch.stage("decode"):
+                    decoded.append((frame, frame.decode()))
+            except Exception as error:
+                self._skip(frame, self._reason(frame, error), failed=1)
+        features = self._extracted([image for _, image in decoded], settings)
+        results = (self._finished(*one, found, settings) for one, found in zip(decoded, features, strict=True))
+        return [result for result in results if result is not None]
+
+    def _extracted(self, images: Sequence[Image], settings: FrontEndSettings) -> list[Features | Exception]:
+        """Features of each image, or why there are none."""
+        try:
+            self.superpoint.configure(**settings.extraction)
+            return [*self.superpoint.extract_batch(images, clock=self.stopwatch)]
+        except Exception as error:
+            if len(images) == 1:
+                return [error]
+            # One image must not cost the others their features.
+            return [found for image in images for found in self._extracted([image], settings)]
+
+    def _finished(
+        self, frame: Frame, image: Image, features: Features | Exception, settings: FrontEndSettings
+    ) -> FrameResult | None:
+        with self._change:
+            camera = self._cameras[frame.camera]
+        try:
+            if isinstance(features, Exception):
+                raise features
+            result = self._related(frame, image, features, camera, settings)
+        except Exception as error:
+            self._skip(frame, self._reason(frame, error), failed=1)
+            return None
+        try:
+            with self.stopwatch.stage("publish"):
+                self._on_result(result)
+        except Exception as error:
+            # Nobody has seen this frame, so the next one must not refer to it.
+            self.reset(frame.camera)
+            self._skip(frame, self._reason(frame, error), failed=1)
+            return None
+        with self._change:
+            self._count(frame.camera, processed=1)
+            self._change.notify_all()
+        return result
+
+    def _reason(self, frame: Frame, error: Exception) -> str:
+        if isinstance(error, ValueError):
+            return str(error)
+        _log.error("%s: a frame could not be processed", frame.camera, exc_info=error)
+        return f"{type(error).__name__}: {error}"
+
+    def _skip(self, frame: Frame, reason: str, **counts: int) -> None:
+        try:
+            self._on_problem(frame.camera, reason)
+        except Exception:
+            _log.exception("%s: a problem could not be reported", frame.camera)
+        with self._change:
+            self._count(frame.camera, **counts)
+            self._change.notify_all()
+
+    def _related(
+        self, frame: Frame, image: Image, features: Features, camera: _Camera, settings: FrontEndSettings
+    ) -> FrameResult:
+        clock = self.stopwatch
+        reference, stamp = camera.features, camera.stamp
+        broken = _continuity(frame.stamp, features, stamp, reference, settings.max_gap)
+        if broken is not None or reference is None or stamp is None:
+            reference, stamp, matches = None, 0, Matches.empty()
+            homography = Homography.failed(broken or Status.FIRST_FRAME)
+        else:
+            with clock.stage("match"):
+                matches = match(reference, features, min_similarity=settings.min_similarity, ratio=settings.ratio)
+            with clock.stage("homography"):
+                homography = estimate_homography(
+                    reference,
+                    features,
+                    matches,
+                    method=settings.method,
+                    threshold=settings.threshold,
+                    min_inliers=settings.min_inliers,
+                    images=(camera.image, image) if settings.align and camera.image is not None else None,
+                )
+        track_ids = camera.tracks.update(matches, len(features), settings.tracking)
+        camera.features, camera.stamp = features, frame.stamp
+        camera.image = image if settings.align else None
+        return FrameResult(frame, image, features, track_ids, reference, stamp, matches, homography)
+
+    def _idle_counts(self) -> bool:
+        return all(c.received == c.processed + c.dropped + c.failed for c in self._counters.values())
+
+    def _count(self, camera: str, **changes: int) -> None:
+        self._counters[camera] += Counters(**changes)
+
+
+def _continuity(
+    stamp: int, features: Features, before: int | None, reference: Features | None, max_gap: float
+) -> Status | None:
+    """Why a frame cannot be matched with the one before, or None."""
+    if before is None or reference is None:
+        return Status.FIRST_FRAME
+    if stamp < before or stamp - before > max_gap * 1e9:
+        return Status.TIME_JUMP
+    if features.image_size != reference.image_size:
+        return Status.IMAGE_CHANGED
+    return None

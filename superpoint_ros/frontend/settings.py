@@ -1,0 +1,34 @@
+"""What may change between two frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class FrontEndSettings:
+    """Settings of the front end, all of which may change between two frames.
+
+    Attributes:
+        extraction: changes to the extractor's own settings, as `SuperPoint.configure` takes them.
+        min_similarity: least cosine similarity of a match.
+        ratio: most ratio of the descriptor distances of a match and of its runner-up; 1 turns the test off.
+        method: robust estimator of the homography, one of `homography.METHODS`.
+        threshold: greatest reprojection error of an inlier, in pixels.
+        min_inliers: fewest inliers of a valid homography.
+        align: refine the homography to where the two images agree best around the inliers.
+        max_gap: longest time between two frames that are matched, in seconds.
+        tracking: give keypoints track ids that persist through matches.
+    """
+
+    extraction: Mapping[str, Any] = field(default_factory=dict)
+    min_similarity: float = 0.5
+    ratio: float = 1.0
+    method: str = "magsac"
+    threshold: float = 3.0
+    min_inliers: int = 12
+    align: bool = True
+    max_gap: float = 1.0
+    tracking: bool = True

@@ -1,0 +1,1 @@
+"""Host 3: a recording in, a recording out."""

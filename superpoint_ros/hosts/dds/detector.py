@@ -1,0 +1,131 @@
+"""Host 2: the detector as a DDS participant that ROS 2 sees as a node."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from superpoint_ros.hosts.dds.node import Node
+from superpoint_ros.hosts.wire import messages
+from superpoint_ros.node import interface
+from superpoint_ros.node.detector import Detector
+from superpoint_ros.node.names import parse_remappings
+from superpoint_ros.node.parameters import load_file, overridden, parse_assignments, split
+
+_log = logging.getLogger(__name__)
+
+
+class StandaloneDetector:
+    """The node `superpoint_detector`; topics and parameters are those of `interface`.
+
+    Args:
+        params_files: ROS 2 parameters files; later ones win.
+        assignments: texts such as "max_keypoints:=500"; they win over files.
+        remappings: texts such as "image:=/camera/image_raw", `__ns:=/front` included.
+        environ: where the variables of ROS 2 are read.
+
+    Raises:
+        ValueError: in one sentence, if any of these is bad or a package is missing.
+    """
+
+    def __init__(
+        self,
+        params_files: Sequence[str | Path] = (),
+        assignments: Sequence[str] = (),
+        remappings: Sequence[str] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self._node = Node(interface.NODE_NAME, environ=environ, remappings=parse_remappings(remappings))
+        try:
+            values: dict[str, Any] = {}
+            for path in params_files:
+                values.update(load_file(path, self._node.full_name))
+            values.update(parse_assignments(assignments, self._node.name))
+            own, self._overrides = split(values)
+            self._stop = threading.Event()
+            self._publishers: dict[tuple[str, str], Any] = {}
+            self._detector = Detector(own, self)
+            for place, topic in interface.outputs(self._detector.cameras).items():
+                qos = self._qos(topic, topic.name, "publisher")
+                self._publishers[place] = self._node.create_publisher(topic.name, topic.type, qos)
+            for camera in self._detector.cameras:
+                self._subscribe(camera)
+        except BaseException:
+            self.close()
+            raise
+        runtime = self._detector.front_end.superpoint.runtime
+        _log.info(
+            "%s: weights %s on %s (%s, %s), waiting for images on %s",
+            self._node.full_name,
+            self._detector.label,
+            runtime.device,
+            runtime.name,
+            runtime.precision,
+            ", ".join(map(self.input_name, self._detector.cameras)),
+        )
+
+    # What the detector asks of its host
+
+    def listeners(self, key: str, camera: str) -> int:
+        return int(self._publishers[key, camera].subscription_count)
+
+    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
+        topic = interface.topic(key)
+        if key == "keypoints_cloud":
+            message = messages.cloud_message(header, fields["points"])
+        else:
+            message = messages.filled(topic.type, header, fields)
+        self._publishers[key, camera].publish(message)
+
+    def now(self) -> int:
+        return time.time_ns()
+
+    def warn(self, text: str) -> None:
+        _log.warning("%s: %s", self._node.full_name, text)
+
+    def input_name(self, camera: str) -> str:
+        image = self._node.resolve(interface.topic("image").for_camera(camera).name)
+        return self._node.resolve(interface.with_transport(self._detector.image_input[0], image))
+
+    # Life
+
+    def spin(self) -> None:
+        """Publish diagnostics once a second until `stop`."""
+        while not self._stop.wait(1.0):
+            message = messages.diagnostics_message(self._node.full_name, self._detector.diagnostics())
+            self._publishers["diagnostics", ""].publish(message)
+
+    def stop(self) -> None:
+        """End `spin`; may be called from any thread or from a signal handler."""
+        self._stop.set()
+
+    def close(self) -> None:
+        """Finish the frame in work and leave the ROS graph. Safe to call again."""
+        if hasattr(self, "_detector"):
+            self._detector.close()
+        self._node.close()
+
+    def __enter__(self) -> StandaloneDetector:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _subscribe(self, camera: str) -> None:
+        (topic, submit), info = self._detector.image_input, interface.topic("camera_info").for_camera(camera)
+        names = {info: (info.name, self._detector.set_camera_info), topic: (self.input_name(camera), submit)}
+        for entry, (name, take) in names.items():
+            qos = self._qos(entry, name, "subscription")
+            self._node.create_subscription(name, entry.type, qos, partial(take, camera=camera))
+
+    def _qos(self, topic: interface.Topic, name: str, kind: str) -> interface.Qos:
+        return overridden(topic.qos, self._overrides, self._node.resolve(name), kind)

@@ -1,0 +1,230 @@
+"""Publishers and subscriptions: DDS writers and readers that carry ROS messages."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from cyclonedds.core import DDSException, GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
+from cyclonedds.idl import IdlStruct, make_idl_struct
+from cyclonedds.idl.types import uint8
+from cyclonedds.internal import InvalidSample
+from cyclonedds.pub import DataWriter
+from cyclonedds.qos import BasePolicy, Policy
+from cyclonedds.qos import Qos as DdsQos
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Sample, Topic
+
+from superpoint_ros.hosts.dds.participant import Participant, delete, gid
+from superpoint_ros.hosts.wire import typesystem
+from superpoint_ros.node.errors import StandaloneError
+from superpoint_ros.node.interface import Qos
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 100_000_000  # nanoseconds for which a full history may hold up publish()
+
+# A reader that lost part of a message asks for it again, perhaps when newer ones are out. If it is gone by then, the
+# writer says so, which Fast DDS (seen with 2.14.4) does not survive for a message it has in part: take() never ends.
+_LEAST_RELIABLE_HISTORY = 16
+_ANY_STATE = SampleState.Any | ViewState.Any | InstanceState.Any
+
+
+class _Encoded(IdlStruct):
+    """A message as bytes. What DDS needs to know of the type is its name; rosbags does the rest."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def serialize(self, buffer: Any = None, endianness: Any = None, use_version_2: bool | None = None) -> bytes:
+        return self.data
+
+    @classmethod
+    def deserialize(cls, data: bytes, has_header: bool = True, use_version_2: bool | None = None) -> _Encoded:
+        return cls(data)
+
+    @classmethod
+    def deserialize_key(cls, data: bytes, has_header: bool = True, use_version_2: bool | None = None) -> _Encoded:
+        return cls(data)
+
+
+@functools.cache
+def _carrier(type_name: str) -> type[IdlStruct]:
+    """The DDS type of a ROS message type.
+
+    Cyclone DDS checks incoming bytes against the fields declared here, so there is one byte only. ROS 2 announces no
+    type descriptions in DDS and matches by name.
+    """
+    name = typesystem.dds_type_name(type_name)
+    return make_idl_struct(type_name.split("/")[-1], name, {"first_byte": uint8}, bases=(_Encoded,), dataclassify=False)
+
+
+class Endpoint:
+    """What publishers and subscriptions share: the topic, the type and the identity."""
+
+    def __init__(self, participant: Participant, dds_topic: str, type_name: str) -> None:
+        typesystem.check_type(type_name)
+        self.type_name = type_name
+        self._dds_topic = dds_topic
+        self._topic = Topic(participant.entity, dds_topic, _carrier(type_name))
+        self._entity: DataWriter[Any] | DataReader[Any]
+
+    @property
+    def gid(self) -> bytes:
+        """The 16 bytes by which the ROS graph knows this endpoint."""
+        return gid(self._entity)
+
+
+def _policies(qos: Qos, type_name: str) -> list[BasePolicy]:
+    """What ROS 2 sets for readers and writers alike, with the type's hash as it announces it."""
+    return [
+        Policy.Reliability.Reliable(max_blocking_time=_LONGEST_WAIT) if qos.reliable else Policy.Reliability.BestEffort,
+        Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False),
+        Policy.Userdata(f"typehash={typesystem.type_hash(type_name)};".encode()),
+    ]
+
+
+def _check(qos: Qos) -> None:
+    if qos.depth < 1:
+        raise StandaloneError(f"history depth is {qos.depth}, allowed is an integer from 1")
+
+
+class Publisher(Endpoint):
+    """Publishes messages of one type. `publish` may be called from any thread.
+
+    With `keep_for_late_joiners`, readers that come later get the last `qos.depth` messages ("transient local").
+    """
+
+    def __init__(
+        self,
+        participant: Participant,
+        dds_topic: str,
+        type_name: str,
+        qos: Qos,
+        *,
+        keep_for_late_joiners: bool = False,
+        on_close: Callable[[Publisher], None] | None = None,
+    ) -> None:
+        _check(qos)
+        super().__init__(participant, dds_topic, type_name)
+        policies = [*_policies(qos, type_name), Policy.WriterDataLifecycle(autodispose=False)]
+        if keep_for_late_joiners:
+            history = Policy.History.KeepLast(qos.depth)
+            policies += [Policy.Durability.TransientLocal, Policy.DurabilityService(0, history, -1, -1, -1), history]
+        else:
+            policies.append(
+                Policy.History.KeepLast(max(qos.depth, _LEAST_RELIABLE_HISTORY) if qos.reliable else qos.depth)
+            )
+        self._entity: DataWriter[Any] = DataWriter(participant.entity, self._topic, DdsQos(*policies))
+        # The package's own write() keeps the interpreter lock, so one that has to wait would stop all threads.
+        write = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
+        self._write = write(("dds_write", DataWriter._dll_handle))
+        self._on_close = on_close
+        self._closed = False
+        self.timeouts = 0
+
+    def publish(self, message: Any) -> bool:
+        """Hand a message to DDS; blocks for 0.1 s at most.
+
+        Returns False when it was not sent: readers that do not keep up fill the history (counted in `timeouts`), or the
+        publisher is closed.
+
+        Raises:
+            StandaloneError: if the message is of another type or a field does not fit.
+        """
+        if self._closed:
+            return False
+        data = typesystem.serialize(message, self.type_name)
+        sample = Sample(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p), len(data))
+        code = self._write(self._entity._ref, ctypes.byref(sample))
+        if code >= 0:
+            return True
+        if code == DDSException.DDS_RETCODE_TIMEOUT:
+            self.timeouts += 1
+            logger.warning("%s: %d messages not sent so far, readers do not keep up", self._dds_topic, self.timeouts)
+        elif not self._closed:
+            logger.error("%s: message not sent: %s", self._dds_topic, DDSException(code))
+        return False
+
+    @property
+    def subscription_count(self) -> int:
+        """How many readers are matched now."""
+        return 0 if self._closed else int(self._entity.get_publication_matched_status().current_count)
+
+    def close(self) -> None:
+        """Leave the topic. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            if self._on_close:
+                self._on_close(self)
+            delete(self._entity)
+            delete(self._topic)
+
+
+class Subscription(Endpoint):
+    """Calls `callback(message)` for every message, on a thread of its own.
+
+    An exception in the callback is logged, and the next message is waited for. Arrays in the message are read-only.
+    """
+
+    def __init__(
+        self,
+        participant: Participant,
+        dds_topic: str,
+        type_name: str,
+        qos: Qos,
+        callback: Callable[[Any], None],
+        *,
+        on_close: Callable[[Subscription], None] | None = None,
+    ) -> None:
+        _check(qos)
+        super().__init__(participant, dds_topic, type_name)
+        self._callback = callback
+        policies = [*_policies(qos, type_name), Policy.History.KeepLast(qos.depth)]
+        self._entity: DataReader[Any] = DataReader(participant.entity, self._topic, DdsQos(*policies))
+        self._stop = GuardCondition(participant.entity)
+        self._waitset = WaitSet(participant.entity)
+        self._waitset.attach(ReadCondition(self._entity, _ANY_STATE))
+        self._waitset.attach(self._stop)
+        self._on_close = on_close
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name=f"reader of {dds_topic}", daemon=True)
+        self._thread.start()
+
+    @property
+    def publisher_count(self) -> int:
+        """How many writers are matched now."""
+        return 0 if self._closed else int(self._entity.get_subscription_matched_status().current_count)
+
+    def close(self) -> None:
+        """Leave the topic; no callback starts after the return. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            if self._on_close:
+                self._on_close(self)
+            self._stop.set(True)
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+            for entity in (self._waitset, self._stop, self._entity, self._topic):
+                delete(entity)
+
+    def _run(self) -> None:
+        infinity = 2**63 - 1
+        while not self._closed:
+            try:
+                self._waitset.wait(infinity)
+                samples = self._entity.take(N=1)
+                while samples and not self._closed:
+                    if not isinstance(samples[0], InvalidSample):
+                        self._callback(typesystem.deserialize(samples[0].data, self.type_name))
+                    samples = self._entity.take(N=1)
+            except DDSException:
+                if not self._closed:
+                    logger.exception("%s: reading failed", self._dds_topic)
+                return
+            except Exception:
+                logger.exception("%s: message was not handled", self._dds_topic)

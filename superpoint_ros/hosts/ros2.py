@@ -1,0 +1,225 @@
+"""Host 1: the detector as an rclpy node."""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import rclpy
+from cv_bridge import CvBridge, CvBridgeError
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs_py import point_cloud2
+
+from superpoint_ros.extraction.superpoint import ImageError
+from superpoint_ros.msg import Features, MatchedHomography
+from superpoint_ros.node import interface
+from superpoint_ros.node.detector import Detector, ns_to_stamp
+from superpoint_ros.node.images import Grey
+
+_TYPES = {
+    "sensor_msgs/msg/Image": Image,
+    "sensor_msgs/msg/CompressedImage": CompressedImage,
+    "sensor_msgs/msg/CameraInfo": CameraInfo,
+    "sensor_msgs/msg/PointCloud2": PointCloud2,
+    "superpoint_ros/msg/Features": Features,
+    "superpoint_ros/msg/MatchedHomography": MatchedHomography,
+    "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
+}
+_TYPECODES = {"float32": "f", "float64": "d", "uint8": "B", "uint32": "I", "int64": "q"}
+_CLOUD_FIELDS = [
+    PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
+    for i, name in enumerate(("x", "y", "z", "score"))
+]
+
+
+class SuperPointDetector(Node):
+    """The node `superpoint_detector`; topics and parameters are those of `interface`."""
+
+    def __init__(self, **node_options: Any) -> None:
+        super().__init__(interface.NODE_NAME, **node_options)
+        self._bridge = CvBridge()
+        self.detector = Detector(self._declare_parameters(), self, self._to_mono8 if self._bridge_works() else None)
+        outputs = interface.outputs(self.detector.cameras)
+        self._outputs = {place: self._create_publisher(topic) for place, topic in outputs.items()}
+        self._inputs = {camera: self._create_inputs(camera) for camera in self.detector.cameras}
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        self.create_timer(1.0, self._publish_diagnostics)
+        runtime = self.detector.front_end.superpoint.runtime
+        self.get_logger().info(
+            f"weights {self.detector.label} on {runtime.device} ({runtime.name}, {runtime.precision}), "
+            f"waiting for images on {', '.join(map(self.input_name, self.detector.cameras))}"
+        )
+
+    # What the detector asks of its host
+
+    def listeners(self, key: str, camera: str) -> int:
+        return self._outputs[key, camera].get_subscription_count() if self.context.ok() else 0
+
+    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
+        if key == "keypoints_cloud":
+            message = point_cloud2.create_cloud(header, _CLOUD_FIELDS, np.ascontiguousarray(fields["points"]))
+        else:
+            message = filled(_TYPES[interface.topic(key).type](), fields)
+            message.header = header
+        try:
+            self._outputs[key, camera].publish(message)
+        except Exception:
+            # Ctrl-C may end the context while the worker finishes its frame.
+            if self.context.ok():
+                raise
+
+    def now(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def warn(self, text: str) -> None:
+        self.get_logger().warning(text)
+
+    def input_name(self, camera: str) -> str:
+        return str(self._inputs[camera].topic_name)
+
+    # ROS 2 in
+
+    def _declare_parameters(self) -> dict[str, interface.Value]:
+        values = {}
+        for parameter in interface.PARAMETERS:
+            declared = self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
+            values[parameter.name] = declared.value
+        # rclpy passes silently over parameters that nobody declares: a misspelt name must not.
+        for name in getattr(self, "_parameter_overrides", {}):
+            if not name.startswith("qos_overrides.") and not self.has_parameter(name):
+                interface.parameter(name)
+        return values
+
+    def _create_inputs(self, camera: str) -> Any:
+        topic, submit = self.detector.image_input
+        info = interface.topic("camera_info").for_camera(camera)
+        self._create_subscription(info, info.name, partial(self.detector.set_camera_info, camera=camera))
+        image = self.resolve_topic_name(interface.topic("image").for_camera(camera).name)
+        name = interface.with_transport(topic, image)
+        return self._create_subscription(topic, name, partial(submit, camera=camera))
+
+    def _create_subscription(self, topic: interface.Topic, name: str, callback: Any) -> Any:
+        options = QoSOverridingOptions.with_default_policies()
+        return self.create_subscription(_TYPES[topic.type], name, callback, _qos(topic), qos_overriding_options=options)
+
+    def _create_publisher(self, topic: interface.Topic) -> Any:
+        options = QoSOverridingOptions.with_default_policies()
+        return self.create_publisher(_TYPES[topic.type], topic.name, _qos(topic), qos_overriding_options=options)
+
+    def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        ours = {parameter.name for parameter in interface.PARAMETERS}
+        try:
+            self.detector.set_parameters({p.name: p.value for p in parameters if p.name in ours})
+        except interface.ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _to_mono8(self, message: Image) -> Grey:
+        try:
+            grey: NDArray[np.uint8] = self._bridge.imgmsg_to_cv2(message, "mono8")
+        except CvBridgeError as error:
+            raise ImageError(f"cv_bridge cannot convert image encoding '{message.encoding}': {error}") from error
+        return grey
+
+    def _bridge_works(self) -> bool:
+        """Whether cv_bridge's compiled part loads: it does not where it was built for another NumPy."""
+        try:
+            self._to_mono8(Image(height=2, width=2, encoding="bgr8", step=6, data=bytes(12)))
+        except (ImportError, AttributeError, SystemError) as error:
+            self.get_logger().warning(f"cv_bridge does not work here, images are converted without it: {error}")
+            return False
+        return True
+
+    def _publish_diagnostics(self) -> None:
+        message = DiagnosticArray()
+        for state in self.detector.diagnostics():
+            status = DiagnosticStatus(
+                level=bytes([state.level]),
+                name=f"{self.get_fully_qualified_name()[1:]}: {state.name}",
+                message=state.message,
+                hardware_id=state.hardware_id,
+                values=[KeyValue(key=key, value=value) for key, value in state.values.items()],
+            )
+            message.status.append(status)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._outputs["diagnostics", ""].publish(message)
+
+    def destroy_node(self) -> None:
+        self.detector.close()
+        super().destroy_node()
+
+
+def _qos(topic: interface.Topic) -> QoSProfile:
+    policy = QoSReliabilityPolicy
+    reliability = policy.RELIABLE if topic.qos.reliable else policy.BEST_EFFORT
+    return QoSProfile(depth=topic.qos.depth, reliability=reliability)
+
+
+def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
+    allowed = f" ({parameter.allowed})" if parameter.choices else ""
+    descriptor = ParameterDescriptor(description=parameter.description + allowed, read_only=parameter.read_only)
+    if parameter.minimum is not None and parameter.maximum is not None:
+        if parameter.type is int:
+            limits = IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum))
+            descriptor.integer_range = [limits]
+        else:
+            limits = FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum))
+            descriptor.floating_point_range = [limits]
+    return descriptor
+
+
+def filled(message: Any, fields: Mapping[str, Any]) -> Any:
+    """The message with these fields, of NumPy arrays among others."""
+    for name, value in fields.items():
+        if name == "reference_stamp":
+            message.reference_stamp.sec, message.reference_stamp.nanosec = ns_to_stamp(value)
+        else:
+            setattr(message, name, _field(value))
+    return message
+
+
+def _field(value: Any) -> Any:
+    """NumPy -> what rclpy's setters copy fastest: array.array where it has a type code."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype == bool:
+        return value.tolist()
+    if value.dtype == np.float64:
+        return value  # the fixed-size fields are NumPy arrays in rclpy
+    filled = array.array(_TYPECODES[value.dtype.name])
+    filled.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))  # type: ignore[arg-type]
+    return filled
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the node until it is shut down."""
+    node = None
+    try:
+        rclpy.init(args=arguments)
+        try:
+            node = SuperPointDetector()
+            rclpy.spin(node)
+        finally:
+            if node is not None:
+                node.destroy_node()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (ValueError, InvalidParameterTypeException, ParameterException) as error:
+        print(f"{interface.NODE_NAME}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0

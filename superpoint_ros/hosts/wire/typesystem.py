@@ -1,0 +1,113 @@
+"""Message types: their Python classes, their bytes on the wire (CDR) and their names in DDS."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import TYPE_CHECKING, Any
+
+from superpoint_ros.io.resources import share_directory
+from superpoint_ros.node.errors import StandaloneError
+
+if TYPE_CHECKING:
+    from rosbags.typesys.store import Typestore
+
+PACKAGE = "superpoint_ros"
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*/msg/[A-Za-z][A-Za-z0-9]*")
+
+
+@functools.cache
+def typestore() -> Typestore:
+    """The message types of ROS 2 Jazzy and of this package.
+
+    Raises:
+        StandaloneError: if rosbags is not installed, or this package without its messages.
+    """
+    try:
+        from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+    except ImportError as error:
+        raise StandaloneError(
+            f"package 'rosbags' is not installed ({error}), install it with: pip install rosbags"
+        ) from error
+    store = get_typestore(Stores.ROS2_JAZZY)
+    definitions = {}
+    try:
+        folder = share_directory() / "msg"
+    except FileNotFoundError as error:
+        raise StandaloneError(str(error)) from error
+    for path in sorted(folder.glob("*.msg")):
+        definitions.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{PACKAGE}/msg/{path.stem}"))
+    if definitions:
+        store.register(definitions)
+    return store
+
+
+def message_class(type_name: str) -> Any:
+    """The dataclass of a message type, as in `message_class("sensor_msgs/msg/Image")`.
+
+    Numeric arrays and sequences are numpy arrays of the element's type, all other sequences are lists.
+
+    Raises:
+        StandaloneError: if the type is unknown or rosbags is not installed.
+    """
+    check_type(type_name)
+    return typestore().types[type_name]
+
+
+def check_type(type_name: str) -> str:
+    """Return `type_name` if it is known.
+
+    Raises:
+        StandaloneError: if it is not.
+    """
+    if type_name not in typestore().types:
+        kind = "unknown" if _TYPE_NAME.fullmatch(type_name) else "invalid"
+        raise StandaloneError(
+            f"message type {type_name!r} is {kind}, allowed are the types of ROS 2 Jazzy's common packages and of "
+            f"{PACKAGE}, as in sensor_msgs/msg/Image"
+        )
+    return type_name
+
+
+def serialize(message: Any, type_name: str) -> bytes:
+    """The message as little-endian CDR (XCDR version 1) with its encapsulation header, padded to 4 bytes.
+
+    Raises:
+        StandaloneError: if the message is of another type or a field does not fit its type.
+    """
+    actual = getattr(message, "__msgtype__", type(message).__name__)
+    if actual != type_name:
+        raise StandaloneError(f"message is of type {actual}, allowed is {type_name}")
+    try:
+        data = typestore().serialize_cdr(message, type_name, little_endian=True)
+    except Exception as error:
+        raise StandaloneError(f"message does not fit {type_name}: {error}") from error
+    return b"".join((data, bytes(-len(data) % 4)))
+
+
+def deserialize(data: bytes, type_name: str) -> Any:
+    """The message in `data`; its arrays are read-only views of `data`.
+
+    Raises:
+        StandaloneError: if `data` is not a message of this type.
+    """
+    try:
+        return typestore().deserialize_cdr(memoryview(data), type_name)
+    except Exception as error:
+        raise StandaloneError(f"{len(data)} bytes received are not a message of type {type_name}: {error}") from error
+
+
+def type_hash(type_name: str) -> str:
+    """The type's hash (REP 2016), as in "RIHS01_...", by which ROS 2 compares definitions."""
+    return typestore().hash_rihs01(check_type(type_name))
+
+
+def dds_type_name(type_name: str) -> str:
+    """The type's name in DDS: "sensor_msgs/msg/Image" is "sensor_msgs::msg::dds_::Image_"."""
+    package, kind, name = type_name.split("/")
+    return f"{package}::{kind}::dds_::{name}_"
+
+
+def dds_topic_name(topic: str) -> str:
+    """The absolute topic's name in DDS: "/camera/image" is "rt/camera/image"."""
+    return "rt" + topic

@@ -1,0 +1,1 @@
+"""Files, images and where the package keeps its own."""

@@ -1,0 +1,1 @@
+"""What every host shares: parameters and topics, message encodings, calibration, drawing, diagnostics."""

@@ -1,0 +1,158 @@
+"""Message encodings -> grey arrays, for sensor_msgs/Image and CompressedImage of any ROS library."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.extraction.superpoint import LEAST_SIDE, ImageError
+
+Grey = NDArray[np.uint8]
+Pixels = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How an encoding lays out a pixel, and how it becomes grey.
+
+    Attributes:
+        dtype: of one channel.
+        channels: per pixel.
+        code: OpenCV's colour conversion to grey, None where the image is grey.
+        in_cv_bridge: whether cv_bridge converts it to mono8.
+    """
+
+    dtype: str
+    channels: int
+    code: int | None = None
+    in_cv_bridge: bool = True
+
+
+def _table() -> dict[str, Encoding]:
+    colours = {
+        "bgr": (3, cv2.COLOR_BGR2GRAY),
+        "rgb": (3, cv2.COLOR_RGB2GRAY),
+        "bgra": (4, cv2.COLOR_BGRA2GRAY),
+        "rgba": (4, cv2.COLOR_RGBA2GRAY),
+        # ROS names the first row's pattern, OpenCV the second row's second and third pixel.
+        "bayer_rggb": (1, cv2.COLOR_BayerBG2GRAY),
+        "bayer_bggr": (1, cv2.COLOR_BayerRG2GRAY),
+        "bayer_gbrg": (1, cv2.COLOR_BayerGR2GRAY),
+        "bayer_grbg": (1, cv2.COLOR_BayerGB2GRAY),
+        "mono": (1, None),
+    }
+    table = {
+        f"{name}{bits}": Encoding(f"u{bits // 8}", channels, code)
+        for name, (channels, code) in colours.items()
+        for bits in (8, 16)
+    }
+    table["yuv422"] = Encoding("u1", 2, cv2.COLOR_YUV2GRAY_UYVY)
+    table["yuv422_yuy2"] = Encoding("u1", 2, cv2.COLOR_YUV2GRAY_YUY2)
+    table["uyvy"] = Encoding("u1", 2, cv2.COLOR_YUV2GRAY_UYVY, in_cv_bridge=False)
+    table["yuyv"] = Encoding("u1", 2, cv2.COLOR_YUV2GRAY_YUY2, in_cv_bridge=False)
+    table["8UC1"] = Encoding("u1", 1, None, in_cv_bridge=False)
+    table["8UC3"] = Encoding("u1", 3, cv2.COLOR_BGR2GRAY, in_cv_bridge=False)
+    table["8UC4"] = Encoding("u1", 4, cv2.COLOR_BGRA2GRAY, in_cv_bridge=False)
+    table["16UC1"] = Encoding("u2", 1, None, in_cv_bridge=False)
+    table["32FC1"] = Encoding("f4", 1, None, in_cv_bridge=False)
+    return table
+
+
+ENCODINGS = _table()
+"""Every encoding of sensor_msgs/Image that is understood."""
+
+
+def grey_from_image(message: Any, cv_bridge_to_mono8: Callable[[Any], Grey] | None = None) -> Grey:
+    """(H, W) uint8 from a sensor_msgs/Image.
+
+    16-bit images are scaled by 255 / 65535. 32FC1 is taken as intensities from 0 to 1.
+
+    Args:
+        message: of rclpy, rosbags or anything with the same fields.
+        cv_bridge_to_mono8: converts a message of native byte order whose encoding cv_bridge knows, in cv_bridge's
+            stead the same conversions of OpenCV are called here.
+
+    Raises:
+        ImageError: in one sentence, if the message's fields do not describe an image.
+    """
+    encoding, dtype = _checked(message)
+    native = dtype.itemsize == 1 or bool(message.is_bigendian) == (sys.byteorder == "big")
+    if cv_bridge_to_mono8 is not None and encoding.in_cv_bridge and native:
+        return cv_bridge_to_mono8(message)
+    pixels = _pixels(message, encoding, dtype)
+    if not native:
+        pixels = pixels.byteswap()
+    if encoding.dtype == "f4":
+        return _from_float(pixels)
+    if encoding.code is not None:
+        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), encoding.code)
+    if encoding.dtype == "u2":
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    return np.ascontiguousarray(pixels)
+
+
+def grey_from_compressed(message: Any) -> Grey:
+    """(H, W) uint8 from a sensor_msgs/CompressedImage holding JPEG, PNG or what else OpenCV decodes.
+
+    Raises:
+        ImageError: if the data cannot be decoded.
+    """
+    data = np.frombuffer(message.data, np.uint8)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        image = None
+    if image is None:
+        what = message.format or "without a format"
+        raise ImageError(f"the compressed image ({what}, {data.size} bytes) cannot be decoded")
+    return np.asarray(image, np.uint8)
+
+
+def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:
+    height, width, step = message.height, message.width, message.step
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        raise ImageError(
+            f"image encoding '{message.encoding}' is not supported, allowed is one of {', '.join(ENCODINGS)}"
+        )
+    if min(height, width) < LEAST_SIDE:
+        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+    dtype = np.dtype(encoding.dtype)
+    pixel = dtype.itemsize * encoding.channels
+    if step < width * pixel or step % dtype.itemsize:
+        multiples = f" in multiples of {dtype.itemsize}" if dtype.itemsize > 1 else ""
+        least = f"{width * pixel} or more{multiples}"
+        raise ImageError(
+            f"the image's step is {step} bytes, allowed for {width} pixels of {message.encoding} is {least}"
+        )
+    if len(message.data) < (height - 1) * step + width * pixel:
+        raise ImageError(
+            f"the image holds {len(message.data)} bytes of data, {height} rows of {step} bytes are {height * step}"
+        )
+    if encoding.channels == 2 and width % 2:
+        raise ImageError(f"the image is {width} pixels wide, allowed for {message.encoding} is an even number")
+    return encoding, dtype
+
+
+def _pixels(message: Any, encoding: Encoding, dtype: np.dtype[Any]) -> Pixels:
+    """The message's data as (H, W) or (H, W, C), without copying it."""
+    shape: tuple[int, ...] = (message.height, message.width)
+    strides: tuple[int, ...] = (message.step, dtype.itemsize * encoding.channels)
+    if encoding.channels > 1:
+        shape, strides = (*shape, encoding.channels), (*strides, dtype.itemsize)
+    return np.ndarray(shape, dtype, np.frombuffer(message.data, np.uint8), strides=strides)
+
+
+def _from_float(pixels: Pixels) -> Grey:
+    low, high = float(pixels.min()), float(pixels.max())
+    if not np.isfinite(low + high):
+        raise ImageError("the 32FC1 image holds values that are not finite, allowed is 0 to 1")
+    if low < 0 or high > 1:
+        raise ImageError(f"the 32FC1 image holds values from {low:g} to {high:g}, allowed is 0 to 1")
+    return cv2.convertScaleAbs(pixels, alpha=255)

@@ -1,0 +1,276 @@
+"""The node's parameters and topics as one table, which hosts, configuration, launch files and documents follow."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+NODE_NAME = "superpoint_detector"
+
+Value = bool | int | float | str | tuple[str, ...]
+
+_NAME = re.compile(r"(?:[A-Za-z_][A-Za-z0-9_]*(?:/[A-Za-z_][A-Za-z0-9_]*)*)?")
+
+
+class ParameterError(ValueError):
+    """A parameter is unknown, has the wrong type or is out of range; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Qos:
+    """Quality of service of a topic; the history is always "keep last" and the durability "volatile"."""
+
+    reliable: bool
+    depth: int
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of the node. `name` is relative, or private with a leading "~/", as ROS 2 writes it."""
+
+    key: str
+    name: str
+    type: str
+    qos: Qos
+    description: str
+
+    def for_camera(self, camera: str) -> Topic:
+        """The topic of one of several cameras, "left/image" or "~/left/features"; one of the whole node stays."""
+        if not camera or self.name.startswith("/"):
+            return self
+        private = "~/" if self.name.startswith("~/") else ""
+        return replace(self, name=f"{private}{camera}/{self.name.removeprefix(private)}")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of the node. The type is the default's; `minimum` and `maximum` are inclusive. Lists are tuples."""
+
+    name: str
+    default: Value
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    read_only: bool = False
+
+    @property
+    def type(self) -> type:
+        return type(self.default)
+
+    @property
+    def allowed(self) -> str:
+        """What the parameter accepts, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.type is bool:
+            return "true or false"
+        if self.minimum is not None:
+            kind = "an integer" if self.type is int else "a number"
+            return f"{kind} from {_short(self.minimum)} to {_short(self.maximum)}"
+        if self.type is tuple:
+            return "a list of different names of letters, digits, underscores and slashes, or one empty name"
+        return "a string that is not empty"
+
+    def check(self, value: Any) -> Value:
+        """Return `value` in the parameter's type.
+
+        Raises:
+            ParameterError: if the type is wrong or the value is out of range.
+        """
+        good: bool
+        if self.type is bool:
+            good = isinstance(value, bool)
+        elif self.type is int:
+            good = isinstance(value, int) and not isinstance(value, bool)
+        elif self.type is float:
+            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        elif self.type is tuple:
+            good = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+            good = good and 0 < len(value) == len(set(value)) and all(map(_NAME.fullmatch, value))
+            good = good and ("" not in value or len(value) == 1)
+        else:
+            good = isinstance(value, str) and bool(value)
+        if good and self.minimum is not None:
+            good = self.minimum <= value <= self.maximum
+        if good and self.choices:
+            good = value in self.choices
+        if not good:
+            raise ParameterError(f"parameter '{self.name}' is {value!r}, allowed is {self.allowed}")
+        return self.type(value)
+
+
+def _short(number: float | None) -> str:
+    return f"{number:g}" if number is not None else ""
+
+
+SENSOR = Qos(reliable=False, depth=1)
+RESULT = Qos(reliable=True, depth=5)
+
+INPUTS = (
+    Topic("image", "image", "sensor_msgs/msg/Image", SENSOR, "camera image, where `image_transport` is `raw`"),
+    Topic(
+        "image_compressed",
+        "image/compressed",
+        "sensor_msgs/msg/CompressedImage",
+        SENSOR,
+        "camera image as JPEG or PNG, where `image_transport` is `compressed`",
+    ),
+    Topic(
+        "camera_info",
+        "camera_info",
+        "sensor_msgs/msg/CameraInfo",
+        SENSOR,
+        "calibration, optional: makes the keypoint cloud one of viewing rays",
+    ),
+)
+
+OUTPUTS = (
+    Topic(
+        "features",
+        "~/features",
+        "superpoint_ros/msg/Features",
+        RESULT,
+        "keypoints with scores, track ids and descriptors",
+    ),
+    Topic(
+        "matched_homography",
+        "~/matched_homography",
+        "superpoint_ros/msg/MatchedHomography",
+        RESULT,
+        "matches with the frame before and the homography that they agree on",
+    ),
+    Topic(
+        "image_annotated",
+        "~/image_annotated",
+        "sensor_msgs/msg/Image",
+        RESULT,
+        "the image with keypoints and matches, drawn only while somebody listens",
+    ),
+    Topic(
+        "keypoints_cloud",
+        "~/keypoints_cloud",
+        "sensor_msgs/msg/PointCloud2",
+        RESULT,
+        "keypoints for RViz: viewing rays at unit depth with `camera_info`, else pixels at z = 0",
+    ),
+    Topic(
+        "diagnostics",
+        "/diagnostics",
+        "diagnostic_msgs/msg/DiagnosticArray",
+        RESULT,
+        "counters, rate and the median time of each stage, once a second",
+    ),
+)
+
+PARAMETERS = (
+    Parameter("weights", "default", "name of known weights, or path of a weights file or folder", read_only=True),
+    Parameter("device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", read_only=True),
+    Parameter(
+        "runtime",
+        "auto",
+        "what executes the network",
+        choices=("auto", "openvino", "onnxruntime", "pytorch", "cuda_graph", "cuda_graph_compiled"),
+        read_only=True,
+    ),
+    Parameter(
+        "precision",
+        "auto",
+        "arithmetic of the network; coordinates are float32 always",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        read_only=True,
+    ),
+    Parameter("max_keypoints", 1000, "most keypoints per image", 1, 20000),
+    Parameter("nms_radius", 4, "no two keypoints lie this close, in pixels (Chebyshev distance)", 0, 64),
+    Parameter("detection_threshold", 0.005, "least detection probability of a keypoint", 0.0, 1.0),
+    Parameter("border", 4, "width of the image border without keypoints, in pixels", 0, 256),
+    Parameter("subpixel", True, "refine keypoints to fractions of a pixel, on the heat map and then on the image"),
+    Parameter("resize", 0, "longer side of the image given to the network, in pixels; 0 leaves it as it is", 0, 8192),
+    Parameter(
+        "levels",
+        1,
+        "sizes at which keypoints are found, each 1/sqrt(2) of the one before; more relate views whose scales differ",
+        1,
+        8,
+    ),
+    Parameter(
+        "image_transport",
+        "raw",
+        "subscribe to `image` or to `image/compressed`",
+        choices=("raw", "compressed"),
+        read_only=True,
+    ),
+    Parameter(
+        "cameras",
+        ("",),
+        "names of several cameras, each of which has topics of its own: `left/image`, `~/left/features`",
+        read_only=True,
+    ),
+    Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),
+    Parameter("tracking", True, "give keypoints track ids that persist through matches"),
+    Parameter("match.min_similarity", 0.5, "least cosine similarity of a match", -1.0, 1.0),
+    Parameter(
+        "match.ratio",
+        1.0,
+        "most ratio of the descriptor distances of a match and of its runner-up; 1 turns the test off",
+        0.1,
+        1.0,
+    ),
+    Parameter(
+        "homography.method",
+        "magsac",
+        "robust estimator",
+        choices=("magsac", "accurate", "fast", "ransac", "lmeds"),
+    ),
+    Parameter("homography.threshold", 3.0, "greatest reprojection error of an inlier, in pixels", 0.1, 100.0),
+    Parameter("homography.min_inliers", 12, "fewest inliers of a valid homography", 4, 10000),
+    Parameter("homography.align", True, "refine the homography to where the two images agree best around the inliers"),
+    Parameter("max_gap", 1.0, "longest time between two frames that are matched, in seconds", 0.001, 3600.0),
+)
+
+_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
+
+
+def defaults() -> dict[str, Value]:
+    """Every parameter's default by name."""
+    return {parameter.name: parameter.default for parameter in PARAMETERS}
+
+
+def checked(values: Mapping[str, Any]) -> dict[str, Value]:
+    """Return `values` in their parameters' types.
+
+    Raises:
+        ParameterError: for an unknown name, a wrong type or a value out of range.
+    """
+    return {name: parameter(name).check(value) for name, value in values.items()}
+
+
+def parameter(name: str) -> Parameter:
+    """The parameter with this name.
+
+    Raises:
+        ParameterError: if there is none.
+    """
+    if name not in _BY_NAME:
+        raise ParameterError(f"parameter '{name}' is unknown, known are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
+
+
+def with_transport(topic: Topic, image: str) -> str:
+    """Name of an image input whose base topic `image` resolves to this: the transport is a suffix of the remapped
+    name, as image_transport has it."""
+    return image + topic.name.removeprefix("image")
+
+
+def topic(key: str) -> Topic:
+    """The topic with this key, as in `topic("features")`."""
+    return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)
+
+
+def outputs(cameras: Iterable[str]) -> dict[tuple[str, str], Topic]:
+    """The output topics of these cameras by key and camera; those of the whole node have an empty camera."""
+    named = [(entry, camera, entry.for_camera(camera)) for entry in OUTPUTS for camera in cameras]
+    return {(entry.key, "" if own is entry else camera): own for entry, camera, own in named}

@@ -1,0 +1,105 @@
+"""Features and matched homographies <-> the fields of the package's messages, for any ROS library.
+
+Numbers travel as NumPy arrays here; a host turns them into what its library fills fastest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.features import Features
+from superpoint_ros.frontend.frames import FrameResult
+
+FLOAT32, FLOAT16 = 0, 1
+DESCRIPTOR_TYPES = {"float32": FLOAT32, "float16": FLOAT16}
+_ALONE = 32768
+"""So many numbers PyTorch converts without waking other threads, which would then idle in the network's way."""
+_DTYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2")}
+
+
+def features_fields(result: FrameResult, weights: str, descriptor_type: str = "float32") -> dict[str, Any]:
+    """Fields of superpoint_ros/msg/Features, but for the header.
+
+    Args:
+        weights: as `Weights.label` gives it.
+        descriptor_type: float32 or float16.
+    """
+    features = result.features
+    code = DESCRIPTOR_TYPES[descriptor_type]
+    descriptors = features.descriptors if code == FLOAT32 else _halved(features.descriptors)
+    descriptors = np.ascontiguousarray(descriptors, _DTYPES[code])
+    return {
+        "image_height": features.image_size[0],
+        "image_width": features.image_size[1],
+        "weights": weights,
+        "keypoints": np.ascontiguousarray(features.keypoints, np.float32).reshape(-1),
+        "scores": np.ascontiguousarray(features.scores, np.float32),
+        "track_ids": result.track_ids,
+        "descriptor_size": features.descriptors.shape[1],
+        "descriptor_type": code,
+        "descriptors": descriptors.view(np.uint8).reshape(-1),
+    }
+
+
+def _halved(rows: NDArray[np.float32]) -> NDArray[np.float16]:
+    """(N, D) in float16, by PyTorch, which is some ten times as fast at it as NumPy."""
+    import torch  # not above: who only reads messages does without it
+
+    halved = np.empty(rows.shape, np.float16)
+    source, target = torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(halved)
+    step = max(1, _ALONE // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        target[start : start + step].copy_(source[start : start + step])
+    return halved
+
+
+def homography_fields(result: FrameResult) -> dict[str, Any]:
+    """Fields of superpoint_ros/msg/MatchedHomography, but for the header and the reference stamp."""
+    matches, homography, reference = result.matches, result.homography, result.reference
+    first, second = matches.indices[:, 0], matches.indices[:, 1]
+    reference_points = reference.keypoints[first] if reference is not None else np.zeros((0, 2), np.float32)
+    return {
+        "status": int(homography.status),
+        "reference_indices": first.astype(np.uint32),
+        "current_indices": second.astype(np.uint32),
+        "reference_points": reference_points.reshape(-1),
+        "current_points": result.features.keypoints[second].reshape(-1),
+        "similarity": matches.similarity,
+        "inliers": homography.inliers,
+        "inlier_count": homography.inlier_count,
+        "homography": homography.matrix.reshape(-1),
+        "rmse": homography.rmse,
+        "covariance": homography.covariance.reshape(-1),
+    }
+
+
+def features_from_message(message: Any) -> Features:
+    """Features of a superpoint_ros/msg/Features message of rclpy, rosbags or anything with the same fields.
+
+    Arrays lie over the message's memory where that is possible.
+
+    Raises:
+        ValueError: if the lengths of the fields contradict each other.
+    """
+    keypoints = _floats(message.keypoints)
+    scores = _floats(message.scores)
+    dtype = _DTYPES.get(int(message.descriptor_type))
+    if dtype is None:
+        raise ValueError(f"descriptor_type is {message.descriptor_type}, allowed is 0 (float32) or 1 (float16)")
+    size, count = int(message.descriptor_size), len(scores)
+    descriptors = np.frombuffer(message.descriptors, np.uint8)
+    if keypoints.size != 2 * count or descriptors.size != count * size * dtype.itemsize:
+        raise ValueError(
+            f"the message holds {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of "
+            f"descriptors, which contradict each other"
+        )
+    table = descriptors.view(dtype).reshape(count, size)
+    image_size = (int(message.image_height), int(message.image_width))
+    return Features(keypoints.reshape(count, 2), scores, table.astype(np.float32, copy=False), image_size)
+
+
+def _floats(values: Any) -> NDArray[np.float32]:
+    return np.frombuffer(values, np.float32) if len(values) else np.zeros(0, np.float32)

@@ -1,0 +1,27 @@
+"""From the node's parameters to the front end's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from superpoint_ros.extraction.superpoint import Extraction
+from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.node import interface
+
+
+def settings_from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
+    """Turn checked parameter values into settings; missing ones take their defaults from the table."""
+    p = {**interface.defaults(), **values}
+    return FrontEndSettings(
+        extraction={field.name: p[field.name] for field in fields(Extraction)},
+        min_similarity=p["match.min_similarity"],
+        ratio=p["match.ratio"],
+        method=p["homography.method"],
+        threshold=p["homography.threshold"],
+        min_inliers=p["homography.min_inliers"],
+        align=p["homography.align"],
+        max_gap=p["max_gap"],
+        tracking=p["tracking"],
+    )

@@ -1,0 +1,1 @@
+"""Features of two images to matches, homography and motion."""

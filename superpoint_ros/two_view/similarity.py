@@ -1,0 +1,53 @@
+"""Cosine similarities of descriptors on the processor.
+
+OpenVINO, where it is installed, takes half of NumPy's time: its threads sleep between two products. Those of NumPy's
+OpenBLAS wait busily, so that NumPy has to do with one (see `blas`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from superpoint_ros.compute import openvino_models
+from superpoint_ros.compute.blas import one_thread
+
+Rows = NDArray[np.float32]
+
+_SMALL = 200**2
+"""So few pairs NumPy has done before OpenVINO's threads are awake."""
+
+
+def similarities(a: Rows, b: Rows) -> NDArray[np.float32]:
+    """(N, D) and (M, D) unit descriptors -> (N, M) cosines; they may be overwritten by the thread's next call."""
+    openvino = _openvino_product(torch.get_num_threads()) if len(a) * len(b) >= _SMALL else None
+    return _numpy_product(a, b) if openvino is None else openvino(a, b)
+
+
+@one_thread()
+def _numpy_product(a: Rows, b: Rows) -> NDArray[np.float32]:
+    return np.asarray(a @ b.T)
+
+
+@functools.cache
+def _openvino_product(threads: int) -> Callable[[Rows, Rows], Rows] | None:
+    try:
+        import openvino
+        from openvino import opset13 as ops
+
+        a, b = (ops.parameter([-1, -1], openvino.Type.f32) for _ in range(2))
+        model = openvino.Model([ops.result(ops.matmul(a, b, False, True))], [a, b], "similarities")
+        compiled = openvino.Core().compile_model(model, "CPU", openvino_models.settings("f32", threads))
+    except (ImportError, RuntimeError):  # it is not installed, or not fit for this machine
+        return None
+    run = openvino_models.Requests(compiled)
+
+    def product(a: Rows, b: Rows) -> Rows:
+        # Descriptors of a received message need not be aligned.
+        return run(*(np.require(rows, np.float32, ("C", "A")) for rows in (a, b)))[0]
+
+    return product
