@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from superpoint_ros.extraction.superpoint import Extraction
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,7 @@ class FrontEndSettings:
     """Settings of the front end, all of which may change between two frames.
 
     Attributes:
-        extraction: changes to the extractor's own settings, as `SuperPoint.configure` takes them.
+        extraction: the extractor's own settings by name, as `SuperPoint.configure` takes them.
         min_similarity: least cosine similarity of a match.
         ratio: most ratio of the descriptor distances of a match and of its runner-up; 1 turns the test off.
         method: robust estimator of the homography, one of `homography.METHODS`.
@@ -23,7 +25,7 @@ class FrontEndSettings:
         tracking: give keypoints track ids that persist through matches.
     """
 
-    extraction: Mapping[str, Any] = field(default_factory=dict)
+    extraction: Mapping[str, Any] = field(default_factory=lambda: asdict(Extraction()))
     min_similarity: float = 0.5
     ratio: float = 1.0
     method: str = "magsac"
