@@ -13,7 +13,7 @@ from superpoint_ros import __version__
 COMMANDS = {
     "detector": "run the detector as a ROS 2 node without a ROS 2 install",
     "demo": "fly a simulated camera over a photograph and watch the detector live",
-    "extract": "write the features of pictures to files",
+    "extract": "write the features of images to files",
     "bag": "write what the detector finds in every frame of a recording",
     "train": "train the network",
     "evaluate": "measure features on the benchmarks of the field, beside classical ones",

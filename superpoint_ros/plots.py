@@ -52,7 +52,7 @@ def plot_features(
         colourbar: show which colour means which score.
 
     Returns:
-        The axes; `.figure.savefig("features.png")` writes the picture.
+        The axes; `.figure.savefig("features.png")` writes the image.
 
     Raises:
         ValueError: if the image is of another kind.
@@ -131,7 +131,7 @@ def plot_matches(
 
 
 def _axes(ax: Axes | None, size: tuple[int, int], longer_side: float, title: str) -> Axes:
-    """The axes given, or new ones in the shape of a (height, width) picture, with `longer_side` in inches."""
+    """The axes given, or new ones in the shape of a (height, width) image, with `longer_side` in inches."""
     if ax is None:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -140,7 +140,7 @@ def _axes(ax: Axes | None, size: tuple[int, int], longer_side: float, title: str
             raise ModuleNotFoundError(
                 "plots need matplotlib, install it with: pip install 'superpoint_ros[plot]'", name=error.name
             ) from error
-        # A strip of a picture still needs room for its points and its title.
+        # A strip of an image still needs room for its points and its title.
         height, width = (max(side * longer_side / max(size), 1.0) for side in size)
         figure = Figure(figsize=(width, height + (0.35 if title else 0)))
         FigureCanvasAgg(figure)

@@ -1,4 +1,4 @@
-"""What the tests share: real pictures, small networks and weights files, and ways to build frames and messages."""
+"""What the tests share: real images, small networks and weights files, and ways to build frames and messages."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def project() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Pictures and sequences that are too large for the project."""
+    """Images and sequences that are too large for the project."""
     folder = PROJECT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"the data beside the project is absent (expected at {folder})")

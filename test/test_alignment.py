@@ -26,7 +26,7 @@ CORNERS = np.array([[0, 0], [511, 0], [511, 511], [0, 511]], float)
 
 
 def seen_through(image, homography, random=None, noise=0.0, size=(512, 512)):
-    """The second view of a picture, of (width, height) `size`."""
+    """The second view of an image, of (width, height) `size`."""
     view = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return noisy(view, random, noise) if noise else view
 

@@ -27,7 +27,7 @@ WHOLE_PIXELS = Decoding(subpixel=False, border=16, detection_threshold=0.0005)
 
 @pytest.fixture(scope="module")
 def pair():
-    """Two pictures of the drawn scene."""
+    """Two images of the drawn scene."""
     return scene.frames(SIZE, 2)
 
 

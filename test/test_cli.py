@@ -71,7 +71,7 @@ def test_a_value_that_is_no_number_is_misuse(capsys):
         (["extract", "a.png", "--max-keypoints", "0"], "parameter 'max_keypoints' is 0, allowed is an integer from 1"),
         (["extract", "a.png", "--weights", "imaginary"], "'imaginary'"),
         (["extract", "a.png", "--device", "toaster"], "device 'toaster' is unknown"),
-        (["extract", ".", "--weights", "default"], "holds no picture"),
+        (["extract", ".", "--weights", "default"], "contains no image"),
     ],
 )
 def test_an_error_is_one_sentence_on_stderr_and_exit_code_1(words, expected, capsys, monkeypatch, tmp_path):

@@ -275,7 +275,7 @@ def test_descriptors_have_unit_length_everywhere_in_the_picture():
 
 def test_nothing_is_found_in_the_padding_even_where_the_network_is_sure():
     logits = torch.full((1, 65, 3, 4), -5.0)
-    logits[0, 63, 2, 3] = 20.0  # pixel (31, 23), the last of the padded picture
+    logits[0, 63, 2, 3] = 20.0  # pixel (31, 23), the last of the padded image
     logits[0, 0, 0, 0] = 5.0
     settings = Decoding(max_keypoints=50, nms_radius=4, border=0, detection_threshold=0.1)
     images = torch.zeros(1, 1, 24, 32, dtype=torch.uint8)

@@ -40,7 +40,7 @@ def places(points):
     return set(map(tuple, np.asarray(points).astype(int).tolist()))
 
 
-def test_the_page_s_code_runs_and_writes_its_pictures(ran):
+def test_the_page_s_code_runs_and_writes_its_images(ran):
     for name in ("transformers.png", "features.png", "matches.png"):
         assert cv2.imread(str(ran["folder"] / name)).shape[1] > 300
     assert len(ran["found"]["keypoints"]) > 20 and ran["homography"].inlier_count > 20

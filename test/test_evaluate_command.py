@@ -23,12 +23,12 @@ def run(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def pairs_folder(tmp_path_factory, photograph):
-    """Pairs that the command made of two pictures; a third file is no picture."""
+    """Pairs that the command made of two images; a third file is no image."""
     root = tmp_path_factory.mktemp("made")
     (root / "pictures").mkdir()
     cv2.imwrite(str(root / "pictures" / "a.png"), photograph)
     cv2.imwrite(str(root / "pictures" / "b.png"), np.ascontiguousarray(photograph[:, ::-1]))
-    (root / "pictures" / "c.png").write_bytes(b"no picture")
+    (root / "pictures" / "c.png").write_bytes(b"no image")
     done = run("make-pairs", "pictures", "data", "--size", "240x320", "--json", cwd=root)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -78,7 +78,7 @@ def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(pair
         (("homography", "data", "--estimator", "guess"), 1, "estimator 'guess' is unknown"),
         (("matching", "data", "--size", "8"), 1, "size '8' is not allowed"),
         (("matching", "data", "--max-keypoints", "0"), 2, "at least 1"),
-        (("make-pairs", ".", "out"), 1, "holds no picture"),
+        (("make-pairs", ".", "out"), 1, "contains no image"),
         (("make-pairs", ".", "out", "--scale", "3"), 1, "scale is 3.0, allowed is 0.1 to 1"),
         ((), 2, "BENCHMARK"),
     ],

@@ -57,7 +57,7 @@ def test_repeatability_and_localisation_error_agree_with_a_plain_computation(see
 
 def test_keypoints_of_a_known_shift_have_the_known_repeatability():
     shift = np.array([[1, 0, 10], [0, 1, 0], [0, 0, 1]], float)
-    first = np.array([[5, 5], [50, 50], [155, 60], [80, 20]])  # the third leaves the picture
+    first = np.array([[5, 5], [50, 50], [155, 60], [80, 20]])  # the third leaves the image
     second = np.array([[15, 5], [60, 52], [90, 80], [2, 2]])  # found again, found again, not, outside the view
     share, error = metrics.repeatability(first, second, shift, SIZE, SIZE)
     assert share == pytest.approx(4 / 6)

@@ -1,4 +1,4 @@
-"""Datasets: pictures and ground truth are framed together, and what is missing or broken is left out by name."""
+"""Datasets: images and ground truth are framed together, and what is missing or broken is left out by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TILT = np.array([[0.92, 0.1, 14.0], [-0.06, 1.04, 9.0], [1.5e-4, -1e-4, 1.0]])
 
 
 def write_sequence(folder, image, views, sizes):
-    """A sequence in HPatches layout: picture k is the first through `views[k]`, with (height, width) `sizes[k]`."""
+    """A sequence in HPatches layout: image k is the first through `views[k]`, with (height, width) `sizes[k]`."""
     folder.mkdir(parents=True)
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     assert cv2.imwrite(str(folder / "1.ppm"), image)
@@ -28,7 +28,7 @@ def write_sequence(folder, image, views, sizes):
 
 @pytest.fixture
 def dataset(tmp_path, grey):
-    """Two viewpoint sequences from a photograph, whose pictures are neither of 4:3 nor of one size."""
+    """Two viewpoint sequences from a photograph, whose images are neither of 4:3 nor of one size."""
     wide = grey[:300]
     views = {k: TILT @ np.array([[1, 0, 4.0 * k], [0, 1, 0], [0, 0, 1]]) for k in range(2, 7)}
     sizes = {k: (330 + 10 * k, 470) for k in views}
@@ -38,7 +38,7 @@ def dataset(tmp_path, grey):
 
 
 def difference(pair):
-    """Mean grey-level difference between the second picture and the first one warped onto it, where both are seen."""
+    """Mean grey-level difference between the second image and the first one warped onto it, where both are seen."""
     size = pair.second.shape[::-1]
     warped = cv2.warpPerspective(pair.first, pair.homography, size, flags=cv2.INTER_LINEAR)
     ys, xs = np.mgrid[0 : size[1], 0 : size[0]]
@@ -49,7 +49,7 @@ def difference(pair):
 
 
 @pytest.mark.parametrize("size", ["240x320", "480x640", "320", "native"])
-def test_the_ground_truth_is_scaled_and_cropped_with_the_pictures(dataset, size):
+def test_the_ground_truth_is_scaled_and_cropped_with_the_images(dataset, size):
     framing = Framing.parse(size)
     for sequence in pairs.read_dataset(dataset).sequences:
         views = pairs.Views(sequence, framing)
@@ -102,7 +102,7 @@ def test_whatever_is_broken_is_named_and_the_rest_is_read(dataset):
     for name in ("6.ppm", "H_1_6"):
         (two / name).unlink()
     (two / "H_1_4").write_text("0 0 0\n0 0 0\n0 0 0\n")
-    (two / "3.ppm").write_bytes(b"P6 no picture")
+    (two / "3.ppm").write_bytes(b"P6 no image")
     (dataset / "v_empty").mkdir()
     (dataset / "v_headless").mkdir()
     (dataset / "v_headless" / "2.ppm").write_bytes((one / "2.ppm").read_bytes())
@@ -110,15 +110,15 @@ def test_whatever_is_broken_is_named_and_the_rest_is_read(dataset):
     reasons = {item.name: item.reason for item in found.left_out}
     assert reasons == {
         "v_one/1-3": "homography H_1_3 is missing",
-        "v_one/1-5": "picture 5 is missing",
+        "v_one/1-5": "image 5 is missing",
         "v_one/1-6": "homography H_1_6 cannot be read as numbers",
         "v_two/1-4": "homography H_1_4 is no invertible 3 x 3 matrix",
-        "v_two/1-6": "picture 6 and homography H_1_6 are missing",
-        "v_empty": "the folder holds no picture 1, 2 ... and no homography H_1_k",
-        "v_headless": "picture 1 is missing",
+        "v_two/1-6": "image 6 and homography H_1_6 are missing",
+        "v_empty": "the folder holds no image 1, 2 ... and no homography H_1_k",
+        "v_headless": "image 1 is missing",
     }
     assert {s.name: sorted(s.views) for s in found.sequences} == {"v_one": [2, 4], "v_two": [2, 3, 5]}
-    with pytest.raises(ValueError, match=r"3\.ppm' cannot be read as a picture"):
+    with pytest.raises(ValueError, match=r"3\.ppm' cannot be read as an image"):
         pairs.Views(found.sequences[1], Framing()).pair(3)
 
 
@@ -135,7 +135,7 @@ def photographs(tmp_path, photograph):
     (folder / "more").mkdir(parents=True)
     cv2.imwrite(str(folder / "a.png"), photograph)
     cv2.imwrite(str(folder / "more" / "a.png"), photograph[:, ::-1])
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "broken.jpg").write_bytes(b"no image")
     return folder
 
 

@@ -92,7 +92,7 @@ def test_ray_finds_what_one_process_finds(dataset, found):
 
 def test_a_second_run_computes_no_feature_again_and_finds_the_same(dataset, found, tmp_path):
     first = evaluate(dataset, predictions=tmp_path)
-    # 12 pictures; sift with and without descriptors, fast twice because its lack of them shows only in its first.
+    # 12 images; sift with and without descriptors, fast twice because its lack of them shows only in its first.
     assert first.reused == 0 and first.computed == 12 * 3 + 4
     again = evaluate(dataset, predictions=tmp_path)
     assert (again.computed, again.reused) == (0, first.computed)
@@ -102,7 +102,7 @@ def test_a_second_run_computes_no_feature_again_and_finds_the_same(dataset, foun
 
 
 class Interrupted:
-    """A real method that is stopped with Ctrl-C after some pictures, as a user does."""
+    """A real method that is stopped with Ctrl-C after some images, as a user does."""
 
     def __init__(self, method: methods.Method, pictures: int) -> None:
         self._method = method
@@ -165,9 +165,9 @@ def test_an_unreadable_picture_and_a_refused_one_leave_the_rest(dataset, tmp_pat
     native = [Repeatability(Framing()), HomographyEstimation(Framing())]
     found = evaluate(data, ["superpoint", "harris"], benchmarks=native[:1])
     reasons = {item.name: item.reason for item in found.left_out}
-    assert reasons["v_good/1-3"].endswith("3.png' cannot be read as a picture")
+    assert reasons["v_good/1-3"].endswith("3.png' cannot be read as an image")
     assert reasons["v_good/1-4"].endswith("allowed is at least 16x16 (method superpoint)")
-    assert reasons["v_bad"].endswith("1.png' cannot be read as a picture")
+    assert reasons["v_bad"].endswith("1.png' cannot be read as an image")
     assert len(reasons) == len(found.left_out) == 3
     pairs_of = {s.method: s.pairs for s in found.summaries("repeatability")}
     assert pairs_of == {"superpoint": 3, "harris": 4}

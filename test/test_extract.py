@@ -1,4 +1,4 @@
-"""`superpoint-ros extract`: features of real pictures in files, and every failure named."""
+"""`superpoint-ros extract`: features of real images in files, and every failure named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from superpoint_ros import SuperPoint, cli
 
 @pytest.fixture
 def album(tmp_path, photograph):
-    """Three pictures in two folders, two of them of the same name."""
+    """Three images in two folders, two of them of the same name."""
     for name, (x, y) in {"left/a.png": (0, 0), "right/a.png": (200, 100), "right/b.jpg": (300, 300)}.items():
         path = tmp_path / "album" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_files_hold_the_features_of_the_pictures(extract, album, tmp_path, tiny_weights):
+def test_the_files_hold_the_features_of_the_images(extract, album, tmp_path, tiny_weights):
     code, out, log = extract(album / "left" / "a.png", "--max-keypoints", 50, "--nms-radius", 6)
-    assert code == 0 and "1 of 1 pictures" in out and not log
+    assert code == 0 and "1 of 1 images" in out and not log
     assert written(tmp_path / "out") == ["a.png.npz"]
     superpoint = SuperPoint(tiny_weights, max_keypoints=50, nms_radius=6, device="cpu", precision="float32")
     expected = superpoint.extract(cv2.imread(str(album / "left" / "a.png")))
@@ -67,7 +67,7 @@ def test_the_files_hold_the_features_of_the_pictures(extract, album, tmp_path, t
 
 def test_pictures_of_one_name_in_different_folders_do_not_overwrite_each_other(extract, album, tmp_path):
     code, out, _ = extract(album)
-    assert code == 0 and "3 of 3 pictures" in out
+    assert code == 0 and "3 of 3 images" in out
     assert written(tmp_path / "out") == ["left/a.png.npz", "right/a.png.npz", "right/b.jpg.npz"]
     first, second = (np.load(tmp_path / "out" / side / "a.png.npz")["descriptors"] for side in ("left", "right"))
     assert first.shape != second.shape or not np.allclose(first, second)
@@ -91,11 +91,11 @@ def test_with_json_each_picture_is_one_line_on_stdout_and_nothing_else(extract, 
             assert len(found["keypoints"]) == line["keypoints"] > 0
 
 
-@pytest.mark.parametrize("content", [b"this is no picture", b"", b"\xff\xd8\xff\xe0", "giant"])
+@pytest.mark.parametrize("content", [b"this is no image", b"", b"\xff\xd8\xff\xe0", "giant"])
 def test_a_corrupt_picture_is_named_and_the_others_are_written(extract, album, tmp_path, content, giant_png):
     (album / "left" / "broken.jpg").write_bytes(giant_png if content == "giant" else content)
     code, out, log = extract(album)
-    assert code == 1 and "3 of 4 pictures" in out
+    assert code == 1 and "3 of 4 images" in out
     assert "broken.jpg" in log and "cannot be read" in log and "Traceback" not in log
     assert written(tmp_path / "out") == ["left/a.png.npz", "right/a.png.npz", "right/b.jpg.npz"]
 

@@ -46,7 +46,7 @@ def frame(view):
     return make
 
 
-def broken(message="the picture is damaged"):
+def broken(message="the image is damaged"):
     def decode():
         raise ValueError(message)
 
@@ -143,7 +143,7 @@ def test_a_repeated_stamp_is_dropped_unread_with_a_reason(front_end, frame, prob
 def test_a_frame_that_cannot_be_decoded_fails_and_the_next_is_matched_with_the_one_before(front_end, frame, problems):
     first = front_end.process(frame(40))
     assert front_end.process(Frame(80 * MS, broken())) is None
-    assert problems == [("image", "the picture is damaged")]
+    assert problems == [("image", "the image is damaged")]
     result = front_end.process(frame(120, 1))
     assert result.homography.status == Status.OK and result.reference is first.features
     assert front_end.counters == Counters(received=3, processed=2, dropped=0, failed=1)

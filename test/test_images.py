@@ -196,7 +196,7 @@ def test_compressed_photographs_are_decoded_to_grey(photograph, ending, mean, mo
         assert error.mean() < mean and np.quantile(error, 0.99) <= most
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"no picture at all", bytes(1000), "giant"])
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"no image at all", bytes(1000), "giant"])
 def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_size(data, giant_png):
     data = giant_png if data == "giant" else data
     for name, words in (("jpeg", "jpeg"), ("", "without a format")):

@@ -1,4 +1,4 @@
-"""Homographic Adaptation, and where its pictures come from."""
+"""Homographic Adaptation, and where its images come from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_detector_that_sees_the_same_everywhere_is_averaged_to_the_same():
 
 
 def test_nothing_from_outside_the_picture_gets_into_the_labels():
-    """A detector that fires on black alone finds nothing in a bright picture."""
+    """A detector that fires on black alone finds nothing in a bright image."""
     found = adapted_heatmap(lambda images: (images[:, 0] < 0.5).float(), torch.full(SIZE, 0.9), LabelConfig(warps=30))
     assert float(found.max()) < 1e-6
 
@@ -86,10 +86,10 @@ def pictures_in(folder, names):
         cv2.imwrite(str(folder / name), shape("polygons")[0])
 
 
-def test_labelling_goes_on_where_it_stopped_and_names_unreadable_pictures(tmp_path, caplog):
+def test_labelling_goes_on_where_it_stopped_and_names_unreadable_images(tmp_path, caplog):
     images, out = tmp_path / "images", tmp_path / "labels"
     pictures_in(images, ("a/1.png", "2.png", "3.png"))
-    (images / "broken.png").write_text("no picture")
+    (images / "broken.png").write_text("no image")
     config = LabelConfig(warps=2)
     assert label_folder(corner_heatmap, images, out, config) == 3
     assert "broken.png" in caplog.text
@@ -151,7 +151,7 @@ def test_a_source_that_is_nothing_of_the_kind_is_named(tmp_path):
 
 
 def write_bag(folder, ros, topics):
-    """A recording of three pictures on each topic, as ROS 1 or ROS 2 writes it."""
+    """A recording of three images on each topic, as ROS 1 or ROS 2 writes it."""
     pytest.importorskip("rosbags", reason="reading bags needs the Python package rosbags")
     from rosbags.rosbag1 import Writer as Writer1
     from rosbags.rosbag2 import StoragePlugin

@@ -78,7 +78,7 @@ def test_known_motion_is_found_by_several_methods_in_one_run(evaluate, room, tmp
     ]  # fmt: skip
     found = json.loads((tmp_path / "out" / "odometry.json").read_text())
     assert [method["method"] for method in found["methods"]] == ["sift", "orb"]
-    # ORB places its keypoints on whole pixels of coarser and coarser pictures.
+    # ORB places its keypoints on whole pixels of coarser and coarser images.
     for method, (rotation, direction) in zip(found["methods"], ((0.1, 1.5), (2, 25)), strict=True):
         summary = method["summary"]
         assert summary["rotation_median"] < rotation and summary["direction_median"] < direction
@@ -125,7 +125,7 @@ def test_a_picture_that_cannot_be_read_is_bridged_and_named(evaluate, room, tmp_
     (broken / "image_0").mkdir(parents=True)
     for path in [*room.glob("*.txt"), *room.glob("image_0/*.png")]:
         (broken / path.relative_to(room)).write_bytes(path.read_bytes())
-    (broken / "image_0" / "000002.png").write_bytes(b"no picture")
+    (broken / "image_0" / "000002.png").write_bytes(b"no image")
     cv2.imwrite(str(broken / "image_0" / "000004.png"), np.zeros((100, 100), np.uint8))
     code, out, _ = evaluate(broken, "-m", "sift", "--json")
     found = json.loads(out)
@@ -133,7 +133,7 @@ def test_a_picture_that_cannot_be_read_is_bridged_and_named(evaluate, room, tmp_
     steps = [(step["first"][5], step["second"][5]) for step in found["methods"][0]["steps"]]
     assert steps == [("0", "1"), ("1", "3"), ("3", "5"), ("5", "6")]
     reasons = {item["name"]: item["reason"] for item in found["left_out"]}
-    assert "cannot be read as a picture" in reasons["000002.png"]
+    assert "cannot be read as an image" in reasons["000002.png"]
     assert "100x100 pixels, the calibration is for 320x240" in reasons["000004.png"]
     assert found["methods"][0]["summary"]["direction_median"] < 3
 

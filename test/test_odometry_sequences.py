@@ -65,7 +65,7 @@ def euroc(tmp_path):
 
 @pytest.fixture
 def tum(tmp_path):
-    """Three pictures between stamped poses."""
+    """Three images between stamped poses."""
     folder = tmp_path / "rgbd_dataset_freiburg2_desk"
     for index in range(3):
         draw(folder / "rgb" / f"{index}.png")
@@ -80,7 +80,7 @@ def tum(tmp_path):
 
 @pytest.fixture
 def kitti(tmp_path):
-    """Three pictures of the left grey camera."""
+    """Three images of the left grey camera."""
     folder = tmp_path / "07"
     for index in range(3):
         draw(folder / "image_0" / f"{index:06d}.png")
@@ -108,7 +108,7 @@ def test_euroc_takes_the_poses_of_the_camera_itself_as_they_are(euroc):
     (euroc / "groundtruth_cam0.csv").write_text("".join(f"{row[0]}.0000,{','.join(row[1:])}\n" for row in rows))
     sequence = open_sequence(euroc)
     np.testing.assert_allclose(sequence.poses, [pose(i) for i in (1, 2, 3)], atol=1e-9)
-    assert sequence.left_out == ("1 of 4 pictures have no ground truth within 0.02 seconds",)
+    assert sequence.left_out == ("1 of 4 images have no ground truth within 0.02 seconds",)
 
 
 def test_tum_associates_stamps_and_interpolates_between_them(tum):
@@ -124,7 +124,7 @@ def test_a_picture_far_from_any_stamp_has_no_pose(tum):
     (tum / "groundtruth.txt").write_text("\n".join(line for line in lines if not line.startswith(("11.0", "10.9"))))
     sequence = open_sequence(tum)
     assert [path.name for path in sequence.images] == ["0.png", "2.png"]
-    assert sequence.left_out == ("1 of 3 pictures have no ground truth within 0.02 seconds",)
+    assert sequence.left_out == ("1 of 3 images have no ground truth within 0.02 seconds",)
 
 
 def test_kitti_reads_poses_calibration_and_times(kitti):
@@ -159,8 +159,8 @@ def test_kitti_poses_belong_to_the_pictures_of_their_number(kitti):
     sequence = open_sequence(kitti)
     np.testing.assert_allclose(sequence.poses, [pose(0), pose(2)])
     assert sequence.left_out == (
-        "1 pictures have no line in the 3 poses",
-        "1 of 3 poses have no picture",
+        "1 images have no line in the 3 poses",
+        "1 of 3 poses have no image",
     )
 
 
@@ -215,13 +215,13 @@ def test_unknown_layouts_and_missing_files_are_named(tmp_path, euroc, tum, kitti
     assert "has 1 frames with a known pose, allowed is at least 2" in sentence(kitti)
 
     (euroc / "cam0" / "sensor.yaml").write_text(SENSOR.replace("[64, 48]", "[640, 480]"))
-    assert "is for 640x480 pixels and its pictures have 64x48" in sentence(euroc)
+    assert "is for 640x480 pixels and its images have 64x48" in sentence(euroc)
     (euroc / "cam0" / "sensor.yaml").write_text(SENSOR.replace("radial-tangential", "magic"))
     assert "distortion model 'magic'" in sentence(euroc)
     (euroc / "cam0" / "sensor.yaml").write_text("[1, 2\n")
     assert "cannot be read as YAML" in sentence(euroc)
     (euroc / "cam0" / "data.csv").write_text("noon,1.png\n")
-    assert "line 1 of" in sentence(euroc) and "a time stamp and a picture" in sentence(euroc)
+    assert "line 1 of" in sentence(euroc) and "a time stamp and an image" in sentence(euroc)
 
     (tum / "groundtruth.txt").write_text("10 0 0 0 0 0 0 0\n")
     assert "a quaternion that is no rotation" in sentence(tum)

@@ -70,7 +70,7 @@ class Clock:
 
 
 def extractors(size):
-    """This package by default and in PyTorch float32, and plain PyTorch, on one picture."""
+    """This package by default and in PyTorch float32, and plain PyTorch, on one image."""
     picture = scene.frames(size, 1)
     default, pytorch = (SuperPoint(device="cpu", **how) for how in ({}, {"runtime": "pytorch", "precision": "float32"}))
     plain = PlainSuperPoint(default.weights.network, Decoding(), CPU)
@@ -104,7 +104,7 @@ def test_decoding_costs_little_beside_the_network():
     assert median["preprocess"] < 0.05 * median["network"]
 
 
-def test_a_megapixel_costs_the_same_in_large_pictures():
+def test_a_megapixel_costs_the_same_in_large_images():
     superpoint = SuperPoint(device="cpu")
     sizes = [(640, 480), (1280, 960)]
     pictures = {size: scene.frames(size, 1)[0] for size in sizes}
@@ -126,7 +126,7 @@ def test_a_batch_costs_no_more_than_its_images():
 
 @pytest.fixture
 def result():
-    """What the front end hands to a host for a picture with 1000 keypoints."""
+    """What the front end hands to a host for an image with 1000 keypoints."""
     picture = scene.frames((640, 480), 1)[0]
     settings = settings_from_parameters({"detection_threshold": 0.0005})
     return FrontEnd(SuperPoint(device="cpu"), settings).process(Frame(1, lambda: picture))

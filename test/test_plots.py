@@ -46,7 +46,7 @@ def features(make_features):
 
 @pytest.fixture
 def pair(make_features):
-    """Two pictures of different sizes with features, and four matches between them."""
+    """Two images of different sizes with features, and four matches between them."""
     images = np.full((100, 150, 3), 90, np.uint8), np.full((60, 80), 200, np.uint8)
     first = make_features([[10, 20], [30, 40], [149, 99], [80, 60], [5, 5]], image_size=(100, 150))
     second = make_features([[1, 2], [3, 4], [79, 59], [0, 0]], image_size=(60, 80))
@@ -65,7 +65,7 @@ def test_a_pixel_of_the_image_and_a_keypoint_on_it_have_the_same_place(photograp
     image = photograph[:60, :90]
     (shown,) = plot_features(image, Features.empty((60, 90))).images
     assert shown.get_extent() == [-0.5, 89.5, 59.5, -0.5]
-    # The picture is BGR here, and matplotlib takes RGB.
+    # The image is BGR here, and matplotlib takes RGB.
     np.testing.assert_array_equal(shown.get_array(), image[..., ::-1])
 
 
@@ -147,7 +147,7 @@ def test_plain_indices_are_matches_too(pair):
     )
 
 
-def test_no_matches_leave_two_pictures(pair):
+def test_no_matches_leave_two_images(pair):
     first, second, a, b, _ = pair
     axes = plot_matches(first, second, a, b, Matches.empty(), np.zeros(0, bool))
     assert len(axes.images) == 2 and not len(ends(axes, "inliers")) and pixels(axes).size

@@ -1,4 +1,4 @@
-"""Several levels: features of smaller and smaller copies of a picture, as features of the picture."""
+"""Several levels: features of smaller and smaller copies of an image, as features of the image."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_keypoints_of_every_level_are_in_the_pixels_of_the_picture(grey):
 
 
 @pytest.mark.parametrize("runtime", ["auto", "pytorch", "cuda_graph"])
-def test_a_batch_has_the_features_of_single_pictures(runtime, grey, tiny_weights):
+def test_a_batch_has_the_features_of_single_images(runtime, grey, tiny_weights):
     if runtime == "cuda_graph" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     device = "cuda" if runtime == "cuda_graph" else "cpu"

@@ -110,7 +110,7 @@ def test_features_stay_as_they_are_when_the_next_frame_comes(tiny_weights, grey)
 
 
 def warped_pairs(picture, count):
-    """A picture, and the same seen through random homographies."""
+    """An image, and the same seen through random homographies."""
     height, width = size = picture.shape
     random = np.random.default_rng(0)
     for index in range(count):

@@ -87,14 +87,14 @@ def test_a_homography_moves_corners_and_picture_alike():
     assert np.median(difference) < 0.01
 
 
-def test_the_same_seed_draws_the_same_pictures():
-    def pictures(seed):
+def test_the_same_seed_draws_the_same_images():
+    def draw_images(seed):
         rng = np.random.default_rng(seed)
         scenes = [classes.draw(rng, SIZE) for _ in range(12)]
         return render.render(scenes, SIZE, torch.Generator().manual_seed(seed))
 
-    torch.testing.assert_close(pictures(1), pictures(1), rtol=0, atol=0)
-    assert not torch.equal(pictures(1), pictures(2))
+    torch.testing.assert_close(draw_images(1), draw_images(1), rtol=0, atol=0)
+    assert not torch.equal(draw_images(1), draw_images(2))
 
 
 def test_the_preview_shows_every_class():

@@ -78,7 +78,7 @@ class Graph(Inbox):
         return self
 
     def exchange(self, picture, stamp=None, publisher=None):
-        """Publish a picture or a whole message; its features and homography."""
+        """Publish an image or a whole message; its features and homography."""
         stamp = stamp or time.time_ns()
         message = picture if hasattr(picture, "header") else image_message(stamp, "camera_optical", picture)
         (publisher or self.image).publish(message)

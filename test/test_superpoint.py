@@ -1,4 +1,4 @@
-"""SuperPoint: image -> Features for pictures of any size, kind and number."""
+"""SuperPoint: image -> Features for images of any size, kind and number."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_nothing_is_found_in_the_padding(superpoint, grey, size):
     image = picture(grey, size)
     superpoint.configure(border=0, nms_radius=0, detection_threshold=0.0, subpixel=False, max_keypoints=10**6)
     keypoints = superpoint.extract(image).keypoints
-    # Every pixel has some probability: each must be there once and none beside the picture.
+    # Every pixel has some probability: each must be there once and none beside the image.
     assert len(keypoints) == len(np.unique(keypoints, axis=0)) == size[0] * size[1]
 
 
@@ -144,7 +144,7 @@ def test_a_batch_larger_than_one_forward_pass_and_an_empty_one_work(superpoint, 
 
 
 class BrightPixels:
-    """A runtime whose network sees keypoints where a picture is bright, so that it is known where they must be."""
+    """A runtime whose network sees keypoints where an image is bright, so that it is known where they must be."""
 
     device = torch.device("cpu")
 
@@ -159,7 +159,7 @@ def test_keypoints_of_a_resized_picture_are_in_the_pixels_of_the_original(superp
     superpoint.runtime = BrightPixels()
     random = np.random.default_rng(0)
     centres = np.mgrid[40:600:80, 40:400:80].reshape(2, -1).T + random.uniform(-10, 10, (35, 2))
-    sigma = 1.0 if resize == 0 else max(0.7, 600 / resize)  # about a pixel of the picture that the network sees
+    sigma = 1.0 if resize == 0 else max(0.7, 600 / resize)  # about a pixel of the image that the network sees
     rows, columns = np.mgrid[0:400, 0:600]
     image = sum(250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) for x, y in centres)
     superpoint.configure(resize=resize, detection_threshold=0.003)

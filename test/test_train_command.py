@@ -45,7 +45,7 @@ def step_of(run):
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory, grey):
-    """Pictures of a photograph's parts."""
+    """Images of a photograph's parts."""
     folder = tmp_path_factory.mktemp("photographs")
     for i in range(12):
         x, y = 30 * (i % 4), 60 * (i // 4)
@@ -205,7 +205,7 @@ def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photo
     written = weights.load(tmp_path / "run" / "weights.safetensors").network.state_dict()
     expected = weights.load(tmp_path / "mean.safetensors").network.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in written.items())
-    # Half of each picture's gradient comes from the other process, so alone the result is another.
+    # Half of each image's gradient comes from the other process, so alone the result is another.
     train("shapes", tmp_path / "alone", "steps=4", *SHAPES)
     both = torch.load(tmp_path / "run" / "shapes" / "checkpoint.ckpt", weights_only=True)["model"]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in both.values())

@@ -67,7 +67,7 @@ def test_going_on_with_other_settings_is_refused_and_more_steps_are_allowed(tmp_
 
 
 class Spoilt:
-    """An objective whose pictures are not numbers at some steps."""
+    """An objective whose images are not numbers at some steps."""
 
     def __init__(self, inner, steps):
         self.inner, self.steps, self.module = inner, steps, inner.module
@@ -120,7 +120,7 @@ def test_the_rate_rises_stays_and_falls_to_nothing():
 
 @pytest.fixture
 def labelled(tmp_path, grey):
-    """Pictures below a folder, with labels on a grid."""
+    """Images below a folder, with labels on a grid."""
     images, labels = tmp_path / "images", tmp_path / "labels"
     images.mkdir()
     labels.mkdir()
@@ -137,7 +137,7 @@ def always(path):
     return True
 
 
-def test_labels_move_with_the_views_of_their_pictures(labelled):
+def test_labels_move_with_the_views_of_their_images(labelled):
     source = LabelledPictures.read(*labelled, 160, always)
     data = PairsDataset(source, JointConfig(batch=3, size=(64, 80), ranges=HomographyRange(rotation=30)))
     batch = data[4]
@@ -199,7 +199,7 @@ def test_an_epoch_shows_every_picture_once_whatever_the_number_of_processes(labe
         sets = [
             ViewsDataset(source, DetectorConfig(batch=2, size=(64, 80), seed=3), rank, world) for rank in range(world)
         ]
-        shown = [i for step in range(5 // world * 2) for data in sets for i in data._pictures(step).tolist()]
+        shown = [i for step in range(5 // world * 2) for data in sets for i in data._images(step).tolist()]
         for epoch in range(len(shown) // 5):
             assert sorted(shown[5 * epoch : 5 * epoch + 5]) == list(range(5))
 

@@ -1,4 +1,4 @@
-"""With the same weights, this package and transformers' SuperPoint find the same keypoints in the same picture."""
+"""With the same weights, this package and transformers' SuperPoint find the same keypoints in the same image."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def image(grey):
 
 @pytest.fixture(scope="module")
 def pixels(image):
-    # The grey picture itself in three channels; transformers' image processor makes grey in a way of its own.
+    # The grey image itself in three channels; transformers' image processor makes grey in a way of its own.
     return torch.from_numpy(image).float().div(255).expand(1, 3, *SIZE)
 
 

@@ -68,7 +68,7 @@ def measure(
     """Let subjects take turns on the same images, in an order that shifts by one from round to round.
 
     Args:
-        images: at least 2 `batch`, of one size; halves of them follow each other as a camera's pictures do.
+        images: at least 2 `batch`, of one size; halves of them follow each other as a camera's images do.
         rounds: turns of each subject.
         seconds: no further round begins when these are used up, but for the first three.
         tell: gets a word on what is being done.

@@ -80,7 +80,7 @@ def _about(results: Results) -> str:
         f"{m['date']}, {m['processor']} ({m['instructions']}{limit}), {m['processors_usable']} processors usable, "
         f"{m['threads']} threads, device {m['device']}, load average {m['load_average']} at the start",
         f"Python {m['python']}, {packages}",
-        f"weights {results['weights']}, pictures: {results['pictures']}, at most {results['rules']['max_keypoints']} "
+        f"weights {results['weights']}, images: {results['pictures']}, at most {results['rules']['max_keypoints']} "
         f"keypoints, {results['rounds']} rounds, default subject {results['default']} (marked *)",
         f"matrix product ceiling, GFLOP/s: {ceiling}",
     ]

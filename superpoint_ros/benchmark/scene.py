@@ -1,4 +1,4 @@
-"""The pictures of the benchmark: a drawn scene that is the same on every machine, or the user's own pictures."""
+"""The images of the benchmark: a drawn scene that is the same on every machine, or the user's own images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.io.pictures import at_size, pictures, read_colour
+from superpoint_ros.io.images import list_images, read_colour, resize_image
 
 Image = NDArray[np.uint8]
 Size = tuple[int, int]
@@ -17,19 +17,19 @@ _SHAPES_PER_MEGAPIXEL = 1800
 
 
 def frames(size: Size, number: int, images: str | Path | None = None) -> list[Image]:
-    """`number` (H, W, 3) BGR pictures of `size` (width, height) that overlap as a camera's do.
+    """`number` (H, W, 3) BGR images of `size` (width, height) that overlap as a camera's do.
 
     Args:
-        images: a folder of pictures that follow each other, each scaled to cover the size and cut; or a picture file,
+        images: a folder of images that follow each other, each scaled to cover the size and cut; or an image file,
             which is moved a little from frame to frame; None for the drawn scene, moved likewise.
 
     Raises:
-        ValueError: if there is no picture to read.
+        ValueError: if there is no image to read.
     """
     files: list[Path] = []
     if images is not None:
         path = Path(images)
-        files = pictures(path) if path.is_dir() else [path]
+        files = list_images(path) if path.is_dir() else [path]
     if len(files) > 1:
         return [_fitted(read_colour(files[index % len(files)]), size) for index in range(number)]
     still = _fitted(read_colour(files[0]), size) if files else drawn_scene(size)
@@ -38,7 +38,7 @@ def frames(size: Size, number: int, images: str | Path | None = None) -> list[Im
 
 def drawn_scene(size: Size, seed: int = 0) -> Image:
     """Overlapping polygons, circles and lines on an uneven ground, with noise: corners all over, as many per pixel at
-    any size, so that a picture of 640 x 480 has about a thousand keypoints."""
+    any size, so that an image of 640 x 480 has about a thousand keypoints."""
     random = np.random.default_rng(seed)
     width, height = size
     ground = random.integers(40, 215, (6, 8, 3), dtype=np.uint8)
@@ -61,7 +61,7 @@ def drawn_scene(size: Size, seed: int = 0) -> Image:
 
 
 def _moved(image: Image, index: int) -> Image:
-    """The picture turned, zoomed and shifted a little, by an amount that comes and goes with the index."""
+    """The image turned, zoomed and shifted a little, by an amount that comes and goes with the index."""
     height, width = image.shape[:2]
     turn, zoom = 1.5 * np.sin(0.9 * index), 1 + 0.02 * np.sin(1.3 * index)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, zoom)
@@ -75,6 +75,6 @@ def _fitted(image: Image, size: Size) -> Image:
     width, height = size
     factor = max(width / image.shape[1], height / image.shape[0])
     scaled = tuple(max(least, round(side * factor)) for side, least in zip(image.shape[1::-1], size, strict=True))
-    large = at_size(image, (scaled[1], scaled[0]))
+    large = resize_image(image, (scaled[1], scaled[0]))
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
     return np.ascontiguousarray(large[top : top + height, left : left + width])

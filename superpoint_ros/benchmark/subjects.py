@@ -1,6 +1,6 @@
 """What is measured side by side: this package in all its ways, its peers with the same weights, and OpenCV's classics.
 
-Everybody gets the same pictures, the same rules (keypoints, suppression, threshold, border) and leaves the results in
+Everybody gets the same images, the same rules (keypoints, suppression, threshold, border) and leaves the results in
 NumPy arrays.
 """
 
@@ -129,7 +129,7 @@ class Plain:
 class Transformers:
     """SuperPointForKeypointDetection of transformers with our weights.
 
-    Its image processor, which would add to its time, is left out: the network gets a grey picture that OpenCV made.
+    Its image processor, which would add to its time, is left out: the network gets a grey image that OpenCV made.
     """
 
     def __init__(self, network: SuperPointNet, device: torch.device, rules: Decoding) -> None:

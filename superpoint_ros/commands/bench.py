@@ -18,7 +18,7 @@ _KERNELS = "kernels"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Everybody gets the same pictures and weights, and they take turns, so that figures of one run can be compared "
+        "Everybody gets the same images and weights, and they take turns, so that figures of one run can be compared "
         "even on a machine that is not idle. With nothing else running the default takes about five minutes on two "
         "cores; --quick takes about one."
     )
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="default", help="known name, file or folder (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="of all libraries; 0 leaves them (default: 0)")
-    parser.add_argument("--images", help="picture or folder of pictures in the place of the drawn scene")
+    parser.add_argument("--images", help="image or folder of images in the place of the drawn scene")
     parser.add_argument("--max-keypoints", type=int, default=1000, help="per image (default: %(default)s)")
     parser.add_argument("--rounds", type=int, help="turns of each subject (default: 7)")
     parser.add_argument(

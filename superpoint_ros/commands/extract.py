@@ -18,10 +18,10 @@ _OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_r
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files or folders of pictures")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of images")
     parser.add_argument("-o", "--out", default="features", help="folder for the .npz files (default: %(default)s)")
     parser.add_argument("--overlay", action="store_true", help="draw the keypoints into a PNG beside each file")
-    parser.add_argument("--json", action="store_true", help="print one JSON object per picture on stdout")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image on stdout")
     add_parameters(parser, _OPTIONS)
 
 
@@ -32,13 +32,13 @@ def run(options: argparse.Namespace) -> int:
 
     from superpoint_ros import SuperPoint
     from superpoint_ros.io.files import atomic_write
-    from superpoint_ros.io.pictures import read_colour
+    from superpoint_ros.io.images import read_colour
     from superpoint_ros.node import interface
     from superpoint_ros.node.overlay import draw_features
 
     superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in _OPTIONS}))  # type: ignore[arg-type]
     out = Path(options.out)
-    paths = _pictures(options.images)
+    paths = _images(options.images)
     targets = _targets(paths, out)
     failed = 0
     for path in track(paths, description="extracting", disable=options.json or not sys.stderr.isatty()):
@@ -64,22 +64,22 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps({"image": str(path), "features": str(target), "keypoints": len(features)}), flush=True)
     if not options.json:
-        print(f"{len(paths) - failed} of {len(paths)} pictures, features in {out}")
+        print(f"{len(paths) - failed} of {len(paths)} images, features in {out}")
     return 1 if failed else 0
 
 
-def _pictures(arguments: list[str]) -> list[Path]:
-    from superpoint_ros.io.pictures import pictures
+def _images(arguments: list[str]) -> list[Path]:
+    from superpoint_ros.io.images import list_images
 
     found: list[Path] = []
     for argument in arguments:
         path = Path(argument)
-        found += pictures(path) if path.is_dir() else [path]
+        found += list_images(path) if path.is_dir() else [path]
     return found
 
 
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """A file for each picture; pictures of the same name in different folders must not overwrite each other."""
+    """A file for each image; images of the same name in different folders must not overwrite each other."""
     # Links are not followed: two of the same name may lead to one folder.
     absolute = {path: Path(os.path.abspath(path)) for path in paths}
     root = Path(os.path.commonpath([path.parent for path in absolute.values()]))

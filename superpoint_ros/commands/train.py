@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     shapes = verbs.add_parser("shapes", help="MagicPoint: the detector on Synthetic Shapes, made on the fly")
     shapes.add_argument("folder", type=Path, metavar="RUN", nargs="?", help="folder of the run; it goes on where it is")
-    shapes.add_argument("--preview", type=Path, metavar="PNG", help="only draw every shape class into a picture")
+    shapes.add_argument("--preview", type=Path, metavar="PNG", help="only draw every shape class into an image")
     _add_settings(shapes)
 
-    label = verbs.add_parser("label", help="label pictures by Homographic Adaptation")
-    label.add_argument("images", type=Path, metavar="IMAGES", help="folder of pictures, video or ROS bag")
-    label.add_argument("out", type=Path, metavar="OUT", help="folder for the labels; labelled pictures are left alone")
+    label = verbs.add_parser("label", help="label images by Homographic Adaptation")
+    label.add_argument("images", type=Path, metavar="IMAGES", help="folder of images, video or ROS bag")
+    label.add_argument("out", type=Path, metavar="OUT", help="folder for the labels; labelled images are left alone")
     label.add_argument("--detector", default="default", help="run, checkpoint or weights (default: %(default)s)")
     label.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     label.add_argument("--topic", default="", help="image topic of a bag that holds several")
@@ -31,18 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_settings(label)
 
     for name, summary in (
-        ("detector", "MagicPoint: the detector on labelled pictures"),
-        ("joint", "detector and descriptor on warped pairs of labelled pictures"),
+        ("detector", "MagicPoint: the detector on labelled images"),
+        ("joint", "detector and descriptor on warped pairs of labelled images"),
     ):
         stage = verbs.add_parser(name, help=summary)
         stage.add_argument("folder", type=Path, metavar="RUN", help="folder of the run; it goes on where it is")
-        stage.add_argument("images", type=Path, metavar="IMAGES", help="folder of pictures")
+        stage.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
         stage.add_argument("labels", type=Path, metavar="LABELS", help="folder that `train label` wrote")
         stage.add_argument("--start-from", default="default", help="run, checkpoint or weights (default: %(default)s)")
         _add_settings(stage)
 
     adapt = verbs.add_parser("adapt", help="fine-tune the default weights to your own camera")
-    adapt.add_argument("images", type=Path, metavar="IMAGES|BAG", help="folder of pictures, video or ROS bag")
+    adapt.add_argument("images", type=Path, metavar="IMAGES|BAG", help="folder of images, video or ROS bag")
     adapt.add_argument("out", type=Path, metavar="OUT", help="folder of the run; it goes on where it is")
     _add_settings(adapt)
 

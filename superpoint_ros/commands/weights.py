@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fetch.add_argument("url", help="address of the file")
     fetch.add_argument("out", type=Path, help="file to write")
     fetch.add_argument("--sha256", required=True, help="checksum that the file must have, 64 hex digits")
-    calibrate = actions.add_parser("calibrate", help="add what the precision int8 needs, measured on pictures")
+    calibrate = actions.add_parser("calibrate", help="add what the precision int8 needs, measured on images")
     calibrate.add_argument("weights", help="known name, file or folder")
     calibrate.add_argument("out", type=Path, help="safetensors file to write")
-    calibrate.add_argument("pictures", nargs="+", metavar="PICTURE", help="picture files or folders; some 20 are used")
+    calibrate.add_argument("pictures", nargs="+", metavar="PICTURE", help="image files or folders; some 20 are used")
     for action in (listing, info, convert, fetch, calibrate):
         action.add_argument("--json", action="store_true", help="print JSON on stdout")
 
@@ -40,12 +40,12 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         default="safetensors",
         choices=("safetensors", "onnx", "openvino", "torchscript", "tensorrt"),
-        help="safetensors holds the weights alone; the others are whole models from grey picture to features, and what "
+        help="safetensors holds the weights alone; the others are whole models from grey image to features, and what "
         "follows fixes their sizes (default: %(default)s)",
     )
-    parser.add_argument("--height", type=int, default=480, help="of the pictures, in pixels (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=640, help="of the pictures, in pixels (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=1, help="pictures at a time (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=480, help="of the images, in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=640, help="of the images, in pixels (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="images at a time (default: %(default)s)")
     add_parameters(parser, _DECODING)
     parser.add_argument("--no-subpixel", action="store_true", help="leave keypoints at whole pixels")
 
@@ -139,13 +139,13 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     from rich.progress import track
 
     from superpoint_ros.extraction import ranges, weights
-    from superpoint_ros.io.pictures import pictures, read_grey
+    from superpoint_ros.io.images import list_images, read_grey
 
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
     found = weights.load(options.weights)
     named = [Path(name) for name in options.pictures]
-    paths = [path for name in named for path in (pictures(name) if name.is_dir() else [name])]
+    paths = [path for name in named for path in (list_images(name) if name.is_dir() else [name])]
     # Spread over all, as neighbours in a folder are often alike.
     paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int))]
     quiet = options.json or not sys.stderr.isatty()

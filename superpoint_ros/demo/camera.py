@@ -1,4 +1,4 @@
-"""The demo's first process: publishes pictures, and the truth where it is known."""
+"""The demo's first process: publishes images, and the truth where it is known."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ IMAGE_QOS, TRUTH_QOS = Qos(reliable=True, depth=4), Qos(reliable=True, depth=100
 
 
 def publish(pictures: Iterable[Picture], frame_id: str = "camera", wait: float = 30.0) -> int:
-    """Publish pictures in real time once subscribers are there; returns how many.
+    """Publish images in real time once subscribers are there; returns how many.
 
-    The truth goes out before its picture as a MatchedHomography with the picture's stamp: from a fixed plane to it.
+    The truth goes out before its image as a MatchedHomography with the image's stamp: from a fixed plane to it.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

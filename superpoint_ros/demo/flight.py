@@ -54,7 +54,7 @@ class Flight:
         return np.asarray(matrix / matrix[2, 2])
 
     def frame(self, seconds: float) -> Image:
-        """The (H, W, 3) BGR picture at a time."""
+        """The (H, W, 3) BGR image at a time."""
         height, width = self.size
         view = cv2.warpPerspective(
             self._photograph,

@@ -17,7 +17,7 @@ class Recorder:
 
     Args:
         folder: exists.
-        rate: pictures per second of the video.
+        rate: images per second of the video.
         tiles: of the contact sheet.
     """
 

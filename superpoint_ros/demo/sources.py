@@ -1,4 +1,4 @@
-"""Where the demo's pictures come from: the simulated flight, or a recording or camera of the user's."""
+"""Where the demo's images come from: the simulated flight, or a recording or camera of the user's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.demo.flight import Flight, Matrix
-from superpoint_ros.io.pictures import pictures, read_colour
+from superpoint_ros.io.images import list_images, read_colour
 
 Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a source.
+    """One image of a source.
 
     Attributes:
         image: (H, W) or (H, W, 3) uint8.
-        time: seconds since the source's first picture.
-        truth: the true homography from a fixed plane to this picture, where it is known.
+        time: seconds since the source's first image.
+        truth: the true homography from a fixed plane to this image, where it is known.
     """
 
     image: Image
@@ -34,11 +34,11 @@ class Picture:
 
 
 def open_source(name: str, rate: float, frames: int) -> Iterator[Picture]:
-    """Pictures of a source: "flight", a folder, a video file, the number of a camera device, or a EuRoC sequence.
+    """Images of a source: "flight", a folder, a video file, the number of a camera device, or a EuRoC sequence.
 
     Args:
-        rate: pictures per second, for sources that state none.
-        frames: most pictures.
+        rate: images per second, for sources that state none.
+        frames: most images.
 
     Raises:
         ValueError: in one sentence, if there is no such source.
@@ -51,13 +51,13 @@ def open_source(name: str, rate: float, frames: int) -> Iterator[Picture]:
     elif euroc := next((folder for folder in (path, path / "cam0", path / "mav0" / "cam0") if _is_euroc(folder)), None):
         source = _euroc(euroc)
     elif path.is_dir():
-        paths = pictures(path)
+        paths = list_images(path)
         source = (Picture(read_colour(picture), i / rate) for i, picture in enumerate(paths))
     elif path.is_file():
         source = _video(name, rate)
     else:
         raise ValueError(
-            f"source '{name}' is unknown, allowed is flight, a folder of pictures or in EuRoC layout, a video file "
+            f"source '{name}' is unknown, allowed is flight, a folder of images or in EuRoC layout, a video file "
             f"or the number of a camera device"
         )
     return islice(source, frames)

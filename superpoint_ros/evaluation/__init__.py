@@ -1,1 +1,1 @@
-"""How good features are: metrics on pairs of planar pictures with known homographies."""
+"""How good features are: metrics on pairs of planar images with known homographies."""

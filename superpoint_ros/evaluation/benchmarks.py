@@ -1,4 +1,4 @@
-"""The benchmarks: what is computed on a pair of pictures, with which numbers, and how pairs are summed up."""
+"""The benchmarks: what is computed on a pair of images, with which numbers, and how pairs are summed up."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Benchmark(ABC):
     """Numbers of a protocol.
 
     Attributes:
-        framing: size of the pictures.
-        max_keypoints: most keypoints that a method is asked for in a picture.
+        framing: size of the images.
+        max_keypoints: most keypoints that a method is asked for in an image.
         nms_radius: radius of non-maximum suppression, the same for every method.
         epsilon: greatest distance in pixels of what counts as the same place.
     """
@@ -108,7 +108,7 @@ class HomographyEstimation(Benchmark):
     Attributes:
         estimator: a method of `superpoint_ros.two_view.homography`; the published evaluation has OpenCV's RANSAC.
         threshold: greatest reprojection error of an inlier, in pixels.
-        align: refine on the pictures, as `estimate_homography` does when it is given them.
+        align: refine on the images, as `estimate_homography` does when it is given them.
         common_view: match only keypoints of the common view, as the published evaluation does.
     """
 
@@ -124,7 +124,7 @@ class HomographyEstimation(Benchmark):
     common_view: bool = True
 
     def estimate(self, pair: Pair, first: Detection, second: Detection) -> Estimate:
-        """Match two pictures' keypoints and estimate the homography."""
+        """Match two images' keypoints and estimate the homography."""
         if self.common_view:
             seen = metrics.common_view(
                 first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape
@@ -163,7 +163,7 @@ class HomographyEstimation(Benchmark):
 
 @dataclass(frozen=True)
 class Matching(Benchmark):
-    """Do descriptors find their counterparts? Pictures and points as in homography estimation (paper, appendix).
+    """Do descriptors find their counterparts? Images and points as in homography estimation (paper, appendix).
 
     The matching accuracy is that of mutual matches among all keypoints; nearest-neighbour mAP and matching score are
     those of one-sided matches in the common view.

@@ -25,7 +25,7 @@ def default_folder() -> Path:
 class Predictor:
     """A method whose detections are kept in a folder.
 
-    The key is a checksum of the method's settings, the picture's bytes and the protocol's numbers, so nothing stale is
+    The key is a checksum of the method's settings, the image's bytes and the protocol's numbers, so nothing stale is
     ever read, whatever files are called. Files are written whole: an interrupted run goes on where it was.
 
     Args:

@@ -33,7 +33,7 @@ _FREIBURG = {
 def pinhole(
     size: Size, fx: float, fy: float, cx: float, cy: float, distortion: Any = (), fisheye: bool = False
 ) -> Camera:
-    """A camera from its numbers; `size` is (height, width) of its pictures."""
+    """A camera from its numbers; `size` is (height, width) of its images."""
     coefficients = np.asarray(distortion, np.float64).reshape(-1)
     if not np.any(coefficients):
         coefficients, fisheye = np.zeros(4), False

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: curves, bars for each sequence, and pictures of matches."""
+"""Figures of an evaluation: curves, bars for each sequence, and images of matches."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def match_picture(
     title: str = "",
     most: int = 200,
 ) -> Figure:
-    """Two pictures with their matches, inliers in green and others in red.
+    """Two images with their matches, inliers in green and others in red.
 
     Args:
         first, second: (H, W) grey or (H, W, 3) BGR uint8.

@@ -1,4 +1,4 @@
-"""Bringing pictures to a protocol's size, together with what that does to their pixels."""
+"""Bringing images to a protocol's size, together with what that does to their pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.io.pictures import at_size
+from superpoint_ros.io.images import resize_image
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -18,10 +18,10 @@ LEAST_SIDE = 16
 
 @dataclass(frozen=True)
 class Framing:
-    """The size at which pictures are evaluated; with neither of the two given they stay as they are.
+    """The size at which images are evaluated; with neither of the two given they stay as they are.
 
     Attributes:
-        crop: (height, width) that every picture is scaled to cover and then cropped to about its centre, as the
+        crop: (height, width) that every image is scaled to cover and then cropped to about its centre, as the
             published evaluations have it (rpautrat's code; paper, section 7: 240 x 320 and 480 x 640).
         longer_side: pixels of the longer side; nothing is cropped.
     """
@@ -53,7 +53,7 @@ class Framing:
         return str(self.longer_side) if self.longer_side else "native"
 
     def apply(self, image: Image) -> tuple[Image, Matrix]:
-        """A (H, W) picture in this size, and the (3, 3) map from the original's pixels to its pixels.
+        """A (H, W) image in this size, and the (3, 3) map from the original's pixels to its pixels.
 
         Ground truth must go through these maps: H of the framed pair is `second_map @ H @ inv(first_map)`.
         """
@@ -67,7 +67,7 @@ class Framing:
         else:
             return image, np.eye(3)
         matrix = scaling((height, width), size)
-        image = at_size(image, size)
+        image = resize_image(image, size)
         if self.crop:
             top, left = ((size[k] - self.crop[k]) // 2 for k in (0, 1))
             image = np.ascontiguousarray(image[top : top + self.crop[0], left : left + self.crop[1]])

@@ -79,7 +79,7 @@ class SuperPointMethod:
                 "extraction/pyramid.py",
                 "extraction/superpoint.py",
                 "extraction/runtimes/*.py",
-                "io/pictures.py",
+                "io/images.py",
             ),
         }
 

@@ -15,7 +15,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Detection:
-    """What a method finds in one picture, best keypoint first.
+    """What a method finds in one image, best keypoint first.
 
     Attributes:
         keypoints: (N, 2) float32, x right, y down, in pixels; the centre of the top-left pixel is (0, 0).
@@ -46,13 +46,13 @@ class Method(Protocol):
     name: str
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the output beside the picture and `detect`'s numbers, as JSON can hold it.
+        """All that decides the output beside the image and `detect`'s numbers, as JSON can hold it.
 
-        Two methods with equal settings find the same in the same picture: predictions are kept by them.
+        Two methods with equal settings find the same in the same image: predictions are kept by them.
         """
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
-        """The best keypoints of a (H, W) uint8 picture.
+        """The best keypoints of a (H, W) uint8 image.
 
         Args:
             max_keypoints: most keypoints, at least 1.

@@ -1,7 +1,7 @@
-"""The metrics of the field on one pair of pictures: points and descriptors against a known homography.
+"""The metrics of the field on one pair of images: points and descriptors against a known homography.
 
-Distances are in pixels; `homography` always maps pixels of the first picture to pixels of the second, sizes are
-(height, width), and the common view is what both pictures show. Nothing here draws random numbers.
+Distances are in pixels; `homography` always maps pixels of the first image to pixels of the second, sizes are
+(height, width), and the common view is what both images show. Nothing here draws random numbers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Descriptors = NDArray[np.float32] | NDArray[np.uint8]
 def common_view(
     first: Points, second: Points, homography: Matrix, first_size: Size, second_size: Size
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which (N, 2) points of the first and (M, 2) points of the second picture fall inside the other picture too."""
+    """Which (N, 2) points of the first and (M, 2) points of the second image fall inside the other image too."""
     in_second = inside(project(homography, first), second_size)
     in_first = inside(project(np.linalg.inv(homography), second), first_size)
     return in_second, in_first
@@ -37,13 +37,13 @@ def repeatability(
 ) -> tuple[float, float]:
     """Share of the keypoints in the common view that are found again within `epsilon` pixels, and their mean distance.
 
-    Of the N1 + N2 keypoints in the common view, a keypoint is found again if one of the other picture lies within
+    Of the N1 + N2 keypoints in the common view, a keypoint is found again if one of the other image lies within
     `epsilon` of it (paper, section 7.1 and appendix; Mikolajczyk and Schmid, 2005). Distances are measured in the
-    second picture. The localisation error is the mean distance of those found again (paper, appendix).
+    second image. The localisation error is the mean distance of those found again (paper, appendix).
 
     Args:
         first, second: (N, 2) and (M, 2) keypoints, best first.
-        most: keep only that many of each picture's keypoints in the common view, as the published evaluation does.
+        most: keep only that many of each image's keypoints in the common view, as the published evaluation does.
 
     Returns:
         Repeatability (NaN where no keypoint lies in the common view) and localisation error (NaN where none is found
@@ -73,7 +73,7 @@ def matching_accuracy(
 
     Args:
         first, second: (M, 2) matched points.
-        thresholds: (T,) pixels of the second picture.
+        thresholds: (T,) pixels of the second image.
     """
     if not len(first):
         return np.zeros(len(thresholds))
@@ -126,7 +126,7 @@ def nearest_neighbours(
 ) -> NearestNeighbours:
     """Average precision and matching score of nearest-neighbour matching in the common view (paper, appendix).
 
-    Every keypoint of the common view is matched to the one of the other picture's with the nearest descriptor. A match
+    Every keypoint of the common view is matched to the one of the other image's with the nearest descriptor. A match
     is correct if it lies within `epsilon` pixels of the true place.
 
     * Matching score: correct matches over keypoints in the common view.
@@ -135,7 +135,7 @@ def nearest_neighbours(
       keypoints that have a counterpart within `epsilon` (Mikolajczyk and Schmid, 2005). Its mean over pairs is the
       nearest-neighbour mAP.
 
-    Both are computed from the first picture to the second and back, and averaged.
+    Both are computed from the first image to the second and back, and averaged.
 
     Args:
         first, second: (N, 2) and (M, 2) keypoints.

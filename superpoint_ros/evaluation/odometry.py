@@ -18,7 +18,7 @@ from superpoint_ros.evaluation.methods import Detection, Image, create
 from superpoint_ros.evaluation.pairs import LeftOut
 from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.evaluation.sequences import Sequence
-from superpoint_ros.io.pictures import read_grey
+from superpoint_ros.io.images import read_grey
 from superpoint_ros.two_view.motion import ESTIMATORS, Motion, MotionStatus
 
 
@@ -27,7 +27,7 @@ class Settings:
     """Numbers of the protocol, the same for every method.
 
     Attributes:
-        max_keypoints: most keypoints of a picture.
+        max_keypoints: most keypoints of an image.
         nms_radius: no two keypoints lie within it, in pixels.
         estimator: a name of `motion.ESTIMATORS`.
         threshold: greatest epipolar error of an inlier, in pixels.
@@ -48,7 +48,7 @@ class Step:
     """What a method made of the step from one frame to the next.
 
     Attributes:
-        first, second: file names of the pictures.
+        first, second: file names of the images.
         translation: true length in metres.
         rotation: true angle in degrees.
         rotation_error: degrees; infinite if there was no estimate.
@@ -127,13 +127,13 @@ def evaluate(
 ) -> Odometry:
     """Run methods side by side along a sequence.
 
-    Pictures that cannot be read, and methods without descriptors, are left out and named; a step then leads over the
+    Images that cannot be read, and methods without descriptors, are left out and named; a step then leads over the
     gap.
 
     Args:
         methods: as `methods.create` takes them.
         predictions: folder where detections are kept; None keeps none.
-        progress: passes the pictures on and shows how far the work is.
+        progress: passes the images on and shows how far the work is.
 
     Raises:
         ValueError: if a method or the estimator is unknown, or nothing is left to evaluate.
@@ -171,7 +171,7 @@ def _read(path: Path, size: tuple[int, int]) -> Image:
     image = read_grey(path)
     if image.shape != size:
         (height, width), (own_height, own_width) = size, image.shape
-        raise ValueError(f"the picture has {own_width}x{own_height} pixels, the calibration is for {width}x{height}")
+        raise ValueError(f"the image has {own_width}x{own_height} pixels, the calibration is for {width}x{height}")
     return image
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an odometry evaluation: the trajectories from above, and the errors step by step."""
+"""Images of an odometry evaluation: the trajectories from above, and the errors step by step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Pairs of pictures with true homographies, as folders hold them: HPatches sequences, and folders of warped pairs.
+"""Pairs of images with true homographies, as folders hold them: HPatches sequences, and folders of warped pairs.
 
-Both have one layout (Balntas et al., 2017): a folder for each sequence, with pictures `1.ppm`, `2.ppm` ... (any picture
-format) and text files `H_1_2`, `H_1_3` ... that map pixels of picture 1 to pixels of picture k.
+Both have one layout (Balntas et al., 2017): a folder for each sequence, with images `1.ppm`, `2.ppm` ... (any image
+format) and text files `H_1_2`, `H_1_3` ... that map pixels of image 1 to pixels of image k.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.framing import Framing, Image, Matrix
-from superpoint_ros.io.pictures import ENDINGS, read_grey
+from superpoint_ros.io.images import SUFFIXES, read_grey
 
 GROUPS = {"i_": "illumination", "v_": "viewpoint", "w_": "warped"}
 """What changes within a sequence, by the beginning of its name; w_ are the warped pairs of `evaluate make-pairs`."""
 
-_COMPLETE = 6  # pictures of a sequence of HPatches
+_COMPLETE = 6  # images of a sequence of HPatches
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Pair:
     """Two views of a plane, ready for evaluation.
 
     Attributes:
-        name: of sequence and pictures.
+        name: of sequence and images.
         first, second: (H, W) uint8.
-        homography: maps the first picture's pixels to the second's.
+        homography: maps the first image's pixels to the second's.
         group: what changes between the views, a value of `GROUPS` or "other".
     """
 
@@ -55,13 +55,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Sequence:
-    """One folder: a reference picture and views of the same plane.
+    """One folder: a reference image and views of the same plane.
 
     Attributes:
         name: path below the dataset's folder.
         group: what changes, a value of `GROUPS` or "other".
-        reference: file of picture 1.
-        views: file of picture k, and the homography from pixels of picture 1 to its pixels, by k.
+        reference: file of image 1.
+        views: file of image k, and the homography from pixels of image 1 to its pixels, by k.
     """
 
     name: str
@@ -80,10 +80,10 @@ class Dataset:
 
 
 def read_dataset(folder: str | Path) -> Dataset:
-    """The sequences in and below a folder, without reading their pictures.
+    """The sequences in and below a folder, without reading their images.
 
-    Missing pictures, missing or unusable homographies and empty folders are left out and listed; a sequence named as in
-    HPatches (`i_`, `v_`) is expected to have six pictures.
+    Missing images, missing or unusable homographies and empty folders are left out and listed; a sequence named as in
+    HPatches (`i_`, `v_`) is expected to have six images.
 
     Raises:
         ValueError: if nothing is left to evaluate.
@@ -98,7 +98,7 @@ def read_dataset(folder: str | Path) -> Dataset:
         pictures, homographies = _contents(place)
         if not pictures and not homographies:
             if place != root and not any(child.is_dir() for child in place.iterdir()):
-                left_out.append(LeftOut(name, "the folder holds no picture 1, 2 ... and no homography H_1_k"))
+                left_out.append(LeftOut(name, "the folder holds no image 1, 2 ... and no homography H_1_k"))
             continue
         sequence, missing = _read_sequence(name, pictures, homographies)
         left_out += missing
@@ -111,11 +111,11 @@ def read_dataset(folder: str | Path) -> Dataset:
 
 
 def _contents(place: Path) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Files of pictures and of homographies by their number."""
+    """Files of images and of homographies by their number."""
     pictures: dict[int, Path] = {}
     homographies: dict[int, Path] = {}
     for path in sorted(place.iterdir()):
-        if path.stem.isdigit() and path.suffix.lower() in ENDINGS:
+        if path.stem.isdigit() and path.suffix.lower() in SUFFIXES:
             pictures.setdefault(int(path.stem), path)
         elif found := re.fullmatch(r"H_1_(\d+)", path.name):
             homographies[int(found[1])] = path
@@ -130,11 +130,11 @@ def _read_sequence(
     if group in ("illumination", "viewpoint"):
         expected |= set(range(2, _COMPLETE + 1))
     if 1 not in pictures:
-        return Sequence(name, group, Path(), {}), [LeftOut(name, "picture 1 is missing")]
+        return Sequence(name, group, Path(), {}), [LeftOut(name, "image 1 is missing")]
     views: dict[int, tuple[Path, Matrix]] = {}
     left_out = []
     for k in sorted(expected - {1}):
-        if lacking := [text for text, found in ((f"picture {k}", pictures), (f"homography H_1_{k}", homographies))
+        if lacking := [text for text, found in ((f"image {k}", pictures), (f"homography H_1_{k}", homographies))
                        if k not in found]:  # fmt: skip
             reason = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing"
             left_out.append(LeftOut(f"{name}/1-{k}", reason))
@@ -162,7 +162,7 @@ def read_homography(path: Path) -> Matrix:
 
 
 class Views:
-    """The framed pictures of a sequence, each read once and only when it is wanted."""
+    """The framed images of a sequence, each read once and only when it is wanted."""
 
     def __init__(self, sequence: Sequence, framing: Framing) -> None:
         self.sequence = sequence
@@ -170,7 +170,7 @@ class Views:
         self._framed: dict[int, tuple[Image, NDArray[np.float64]]] = {}
 
     def picture(self, k: int) -> Image:
-        """Picture k as (H, W) uint8.
+        """Image k as (H, W) uint8.
 
         Raises:
             ValueError: if the file cannot be read.
@@ -178,7 +178,7 @@ class Views:
         return self._read(k)[0]
 
     def pair(self, k: int) -> Pair:
-        """Pictures 1 and k with the ground truth between their framed pixels.
+        """Images 1 and k with the ground truth between their framed pixels.
 
         Raises:
             ValueError: if one of the files cannot be read.

@@ -1,4 +1,4 @@
-"""The page of an evaluation on planar pairs: tables, curves, bars for each sequence, and pictures of matches."""
+"""The page of an evaluation on planar pairs: tables, curves, bars for each sequence, and images of matches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write(path: Path, dataset: pairs.Dataset, results: Results, predictions: Pat
     """Write the page; without matplotlib it has tables only and says so.
 
     Args:
-        predictions: folder of the cache that the evaluation used; the match pictures take their keypoints from there.
+        predictions: folder of the cache that the evaluation used; the match images take their keypoints from there.
     """
     drawn = importlib.util.find_spec("matplotlib") is not None
     sections = [_overview(results, drawn)]
@@ -43,7 +43,7 @@ def write(path: Path, dataset: pairs.Dataset, results: Results, predictions: Pat
             content = page.Table(table.header, table.rows)
             sections.append(page.Section(table.heading, text, content, figures if last else ()))
         if drawn and own and isinstance(benchmark, HomographyEstimation):
-            pictures = list(_match_pictures(dataset, results, benchmark, predictions))
+            pictures = list(_match_images(dataset, results, benchmark, predictions))
             text = "Of each kind of change the pair of middling difficulty; inliers of the estimate are green."
             sections.append(page.Section("Matches", text, figures=pictures))
     page.write(path, f"Evaluation on {Path(results.dataset).name or results.dataset}", sections)
@@ -85,7 +85,7 @@ def _figures(results: Results, benchmark: Benchmark) -> Iterator[Figure]:
     yield figures.sequence_bars(bars, label, title=f"{label[0].upper()}{label[1:]} by sequence")
 
 
-def _match_pictures(
+def _match_images(
     dataset: pairs.Dataset, results: Results, benchmark: HomographyEstimation, predictions: Path | None
 ) -> Iterator[Figure]:
     from superpoint_ros.evaluation import figures

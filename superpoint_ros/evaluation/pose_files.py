@@ -1,4 +1,4 @@
-"""Text files of stamped pictures and stamped poses, and the pose at any time between stamps."""
+"""Text files of stamped images and stamped poses, and the pose at any time between stamps."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stamped_names(path: Path, separator: str | None, unit: float) -> tuple[NDArr
             entries.append((float(words[0]) * unit, words[1]))
         except (ValueError, IndexError):
             raise ValueError(
-                f"line {number} of '{path}' is '{line[:60]}', allowed is a time stamp and a picture"
+                f"line {number} of '{path}' is '{line[:60]}', allowed is a time stamp and an image"
             ) from None
     entries.sort()
     return np.array([time for time, _ in entries]), [name for _, name in entries]

@@ -1,4 +1,4 @@
-"""Picture sequences with known camera poses, in the layouts of EuRoC, TUM RGB-D and KITTI odometry."""
+"""Image sequences with known camera poses, in the layouts of EuRoC, TUM RGB-D and KITTI odometry."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation import calibration, pose_files
 from superpoint_ros.evaluation.pose_files import Poses
-from superpoint_ros.io.pictures import ENDINGS, read_grey
+from superpoint_ros.io.images import SUFFIXES, read_grey
 from superpoint_ros.node.camera import Camera
 
 MOST_APART = 0.02
-"""Seconds from a picture to the nearest ground truth, beyond which its pose counts as unknown (as the TUM benchmark has
+"""Seconds from an image to the nearest ground truth, beyond which its pose counts as unknown (as the TUM benchmark has
 it)."""
 KITTI_RATE = 10.0
-"""Pictures per second of KITTI sequences without times.txt."""
+"""Images per second of KITTI sequences without times.txt."""
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Pictures of one camera, with their poses.
+    """Images of one camera, with their poses.
 
     Attributes:
         name: of the sequence.
         layout: euroc, tum or kitti.
-        images: N picture files in order of time.
+        images: N image files in order of time.
         times: (N,) seconds.
         poses: (N, 4, 4) camera to world, metres; the camera's frame is the optical one (x right, y down, z forward).
-        camera: calibration of the pictures.
+        camera: calibration of the images.
         left_out: a sentence for everything of the sequence that is not used.
     """
 
@@ -106,7 +106,7 @@ def _checked(sequence: Sequence) -> Sequence:
     if shape != sequence.camera.image_size:
         (height, width), (true_height, true_width) = sequence.camera.image_size, shape
         raise ValueError(
-            f"the calibration of '{sequence.name}' is for {width}x{height} pixels and its pictures have "
+            f"the calibration of '{sequence.name}' is for {width}x{height} pixels and its images have "
             f"{true_width}x{true_height}"
         )
     return sequence
@@ -152,7 +152,7 @@ def _tum(folder: Path, camera_info: str | Path | None) -> Sequence:
     else:
         present = next((path for path in images if path.is_file()), None)
         if present is None:
-            raise ValueError(f"none of the {len(images)} pictures in '{folder / 'rgb.txt'}' exists")
+            raise ValueError(f"none of the {len(images)} images in '{folder / 'rgb.txt'}' exists")
         camera = calibration.freiburg(folder, _size(present))
     return _associated(folder.resolve().name, "tum", images, times, stamps, poses, camera)
 
@@ -160,20 +160,20 @@ def _tum(folder: Path, camera_info: str | Path | None) -> Sequence:
 def _kitti(folder: Path, pictures: Path, index: int, camera_info: str | Path | None) -> Sequence:
     name = folder.resolve().name
     poses = _kitti_poses(folder)
-    images = sorted(path for path in pictures.iterdir() if path.suffix.lower() in ENDINGS and path.stem.isdigit())
+    images = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES and path.stem.isdigit())
     if not images:
-        raise ValueError(f"folder '{pictures}' holds no numbered picture")
+        raise ValueError(f"folder '{pictures}' holds no numbered image")
     own, centre = calibration.kitti(folder / "calib.txt", index, _size(images[0]))
     poses = poses.copy()
     poses[:, :3, 3] += poses[:, :3, :3] @ centre
-    # A picture's number is the line of its pose.
+    # An image's number is the line of its pose.
     known = [path for path in images if int(path.stem) < len(poses)]
     chosen = [int(path.stem) for path in known]
     left_out = []
     if len(known) < len(images):
-        left_out.append(f"{len(images) - len(known)} pictures have no line in the {len(poses)} poses")
+        left_out.append(f"{len(images) - len(known)} images have no line in the {len(poses)} poses")
     if len(known) < len(poses):
-        left_out.append(f"{len(poses) - len(known)} of {len(poses)} poses have no picture")
+        left_out.append(f"{len(poses) - len(known)} of {len(poses)} poses have no image")
     times = _kitti_times(folder / "times.txt", len(poses))[chosen]
     camera = calibration.read_camera(camera_info) if camera_info else own
     return Sequence(name, "kitti", tuple(known), times, poses[chosen], camera, tuple(left_out))
@@ -209,7 +209,7 @@ def _associated(
     name: str, layout: str, images: list[Path], times: NDArray[np.float64], stamps: NDArray[np.float64], poses: Poses,
     camera: Camera,
 ) -> Sequence:  # fmt: skip
-    """The frames that have both a picture and a pose."""
+    """The frames that have both an image and a pose."""
     there = np.array([path.is_file() for path in images], bool)
     near = (
         np.abs(times[:, None] - stamps[None]).min(axis=1) <= MOST_APART if len(stamps) else np.zeros(len(times), bool)
@@ -217,12 +217,10 @@ def _associated(
     left_out = []
     if not there.all():
         first = images[int(np.flatnonzero(~there)[0])].name
-        left_out.append(
-            f"{np.count_nonzero(~there)} of {len(images)} listed pictures do not exist, the first is {first}"
-        )
+        left_out.append(f"{np.count_nonzero(~there)} of {len(images)} listed images do not exist, the first is {first}")
     if (there & ~near).any():
         left_out.append(
-            f"{np.count_nonzero(there & ~near)} of {len(images)} pictures have no ground truth within "
+            f"{np.count_nonzero(there & ~near)} of {len(images)} images have no ground truth within "
             f"{MOST_APART:g} seconds"
         )
     keep = there & near

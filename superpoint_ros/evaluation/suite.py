@@ -1,4 +1,4 @@
-"""Benchmarks over a dataset of planar pairs: methods and pictures in, results out."""
+"""Benchmarks over a dataset of planar pairs: methods and images in, results out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warped pairs with ground truth of any pictures: what the paper does with COCO's validation set (section 7.1)."""
+"""Warped pairs with ground truth of any images: what the paper does with COCO's validation set (section 7.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from superpoint_ros.evaluation.engine import Engine
 from superpoint_ros.evaluation.framing import Framing, Image
 from superpoint_ros.evaluation.pairs import LeftOut, Pair
 from superpoint_ros.io.files import write_text
-from superpoint_ros.io.pictures import pictures, read_grey
+from superpoint_ros.io.images import list_images, read_grey
 from superpoint_ros.training.homographies import HomographyRange, random_homography
 
 NOTE = "pairs.json"
@@ -30,7 +30,7 @@ class Ranges:
 
     Attributes:
         rotation: standard deviation in degrees.
-        scale: least side of the region seen, as a share of the largest one that fits into the picture; 0.1 to 1.
+        scale: least side of the region seen, as a share of the largest one that fits into the image; 0.1 to 1.
         perspective: greatest shift of a corner, as a share of the region's half side; 0 to 0.5.
     """
 
@@ -51,7 +51,7 @@ class Warping:
 
     Attributes:
         size: (height, width) of both views.
-        seed: of warps and light. A picture's pair depends on it and on the picture's name alone.
+        seed: of warps and light. An image's pair depends on it and on the image's name alone.
         light: strength of light, blur and noise in the second view, 0 to 1.
     """
 
@@ -66,7 +66,7 @@ class Warping:
 
 
 def warped_pair(image: Image, name: str, settings: Warping) -> Pair:
-    """The (H, W) picture scaled and cropped to size, and a random view from within it."""
+    """The (H, W) image scaled and cropped to size, and a random view from within it."""
     rng = np.random.default_rng((settings.seed, zlib.crc32(name.encode())))
     first, _ = Framing(crop=settings.size).apply(image)
     r = settings.ranges
@@ -82,7 +82,7 @@ def warped_pair(image: Image, name: str, settings: Warping) -> Pair:
 def warped(
     pictures: Iterable[Path], size: tuple[int, int] = (360, 480), seed: int = 0, ranges: HomographyRange | None = None
 ) -> Iterator[Pair]:
-    """A pair of each picture, in memory: two random views of (height, width) `size` with training's light and noise.
+    """A pair of each image, in memory: two random views of (height, width) `size` with training's light and noise.
 
     This is how training measures what it has done; a benchmark is `make_pairs`.
     """
@@ -131,20 +131,20 @@ class _Task:
 def make_pairs(
     images: Path, out: Path, settings: Warping, limit: int = 0, engine: Engine | None = None
 ) -> tuple[int, list[LeftOut]]:
-    """Write a pair of each picture below a folder, in the layout of HPatches: `w_NAME/1.png`, `2.png`, `H_1_2`.
+    """Write a pair of each image below a folder, in the layout of HPatches: `w_NAME/1.png`, `2.png`, `H_1_2`.
 
     Pairs that are there are left alone, so an interrupted run goes on.
 
     Args:
-        limit: most pictures, in order of their names; 0 for all.
+        limit: most images, in order of their names; 0 for all.
 
     Returns:
-        How many pairs the folder holds, and which pictures could not be used.
+        How many pairs the folder holds, and which images could not be used.
 
     Raises:
-        ValueError: if there is no picture, or the folder holds pairs that were made otherwise.
+        ValueError: if there is no image, or the folder holds pairs that were made otherwise.
     """
-    found = pictures(images)[: limit or None]
+    found = list_images(images)[: limit or None]
     out.mkdir(parents=True, exist_ok=True)
     note = {"made_by": "superpoint-ros evaluate make-pairs", **json.loads(json.dumps(asdict(settings)))}
     place = out / NOTE
@@ -171,7 +171,7 @@ def _make(task: _Task) -> LeftOut | None:
     partial.mkdir()
     for k, image in ((1, pair.first), (2, pair.second)):
         if not cv2.imwrite(str(partial / f"{k}.png"), image):
-            raise OSError(f"picture '{partial / f'{k}.png'}' cannot be written")
+            raise OSError(f"image '{partial / f'{k}.png'}' cannot be written")
     np.savetxt(partial / "H_1_2", pair.homography, fmt="%.17g")
     os.replace(partial, folder)
     return None

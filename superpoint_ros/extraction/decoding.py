@@ -63,7 +63,7 @@ def _local_maxima(scores: Tensor, radius: int) -> Tensor:
     """Where a positive score is the greatest of its window; among equals the first in reading order wins."""
     peak = (scores > 0) & (scores == _window_max(scores, radius))
     height, width = scores.shape[-2:]
-    # Counting down from the end of the picture keeps 0 free for "no peak" (exact in float32 up to 16 megapixels).
+    # Counting down from the end of the image keeps 0 free for "no peak" (exact in float32 up to 16 megapixels).
     rank = torch.arange(height * width, 0, -1, device=scores.device, dtype=torch.float32).view(height, width)
     rank = torch.where(peak, rank, torch.zeros_like(rank))
     return peak & (rank == _window_max(rank, radius))
@@ -133,7 +133,7 @@ def _peaks_cpu(
 def refine(heat: Tensor, positions: Tensor, radius: int = REACH) -> Tensor:
     """Centre of the heat map's mass in a window around each position: (B, H, W), (B, K, 2) -> (B, K, 2) float32.
 
-    The window is cut at the picture's edges; the result stays within a pixel of the position. Peaks much wider than the
+    The window is cut at the image's edges; the result stays within a pixel of the position. Peaks much wider than the
     window (standard deviation above a pixel) are pulled towards the position.
     """
     batch, height, width = heat.shape

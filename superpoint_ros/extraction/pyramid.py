@@ -17,7 +17,7 @@ from torch import Tensor
 
 from superpoint_ros.extraction.network import CELL
 from superpoint_ros.features import Features
-from superpoint_ros.io.pictures import at_size
+from superpoint_ros.io.images import resize_image
 
 RATIO = 2**-0.5
 """Sides of a level as a share of those of the level before."""
@@ -54,7 +54,7 @@ def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list
         size = max(LEAST_SIDE, round(height * factor)), max(LEAST_SIDE, round(width * factor))
         if index and min(height, width) * factor < LEAST_SIDE:
             break
-        result.append(Level(_batch([at_size(image, size) for image in images]), size))
+        result.append(Level(_batch([resize_image(image, size) for image in images]), size))
     return result
 
 
@@ -62,7 +62,7 @@ def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """(H, W) each -> (B, 1, H', W'), padded to whole cells."""
     height, width = images[0].shape
     padded = np.empty((len(images), 1, *(-(-side // CELL) * CELL for side in (height, width))), np.uint8)
-    # Repeating the last row and column puts no false corners along the picture's edge.
+    # Repeating the last row and column puts no false corners along the image's edge.
     for index, image in enumerate(images):
         padded[index, 0, :height, :width] = image
         padded[index, 0, height:, :width] = image[-1]

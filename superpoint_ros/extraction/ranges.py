@@ -1,4 +1,4 @@
-"""The ranges of a network's activations on pictures, which 8-bit arithmetic needs to know beforehand."""
+"""The ranges of a network's activations on images, which 8-bit arithmetic needs to know beforehand."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _SPARSE = 7  # every seventh value tells as much as all
 
 @torch.inference_mode()
 def calibrate(network: SuperPointNet, pictures: Iterable[NDArray[np.uint8]]) -> Ranges:
-    """The ranges on grey pictures (H, W), at least 16 x 16; twenty of what the camera will see are enough.
+    """The ranges on grey images (H, W), at least 16 x 16; twenty of what the camera will see are enough.
 
-    The outermost ten thousandth of a picture's values on either side is left out, and pictures are averaged: steps that
+    The outermost ten thousandth of an image's values on either side is left out, and images are averaged: steps that
     fit the many are worth more than the few that are cut.
 
     Raises:
-        ValueError: if there is no picture.
+        ValueError: if there is no image.
     """
     seen: dict[str, list[tuple[float, float]]] = {name: [] for name in QUANTISED}
 
@@ -52,6 +52,6 @@ def calibrate(network: SuperPointNet, pictures: Iterable[NDArray[np.uint8]]) -> 
         for hook in hooks:
             hook.remove()
     if not seen[QUANTISED[0]]:
-        raise ValueError("there is no picture to calibrate with, needed is at least one")
+        raise ValueError("there is no image to calibrate with, needed is at least one")
     return {name: (float(np.mean([low for low, _ in both])), float(np.mean([high for _, high in both])))
             for name, both in seen.items()}  # fmt: skip

@@ -18,7 +18,7 @@ from superpoint_ros.extraction.decoding_cpu import Buffers
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import LEAST_SIDE, Level
 from superpoint_ros.features import Features
-from superpoint_ros.io.pictures import as_grey
+from superpoint_ros.io.images import to_grey
 
 _LARGEST_BATCH = 16
 
@@ -230,7 +230,7 @@ def _check_image(image: NDArray[np.uint8]) -> None:
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     _check_image(image)
-    return as_grey(image)
+    return to_grey(image)
 
 
 def _collect(

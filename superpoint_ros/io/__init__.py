@@ -1,1 +1,1 @@
-"""Files, images and where the package keeps its own."""
+"""Atomic file writes, image files, and the package's own resources."""

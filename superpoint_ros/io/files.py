@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever ends the program that writes them."""
+"""Atomic file writes: a file appears complete or not at all, however the writing program ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write to: its file takes the place of `path` where the block ends well, else it goes.
+    """Yield a temporary path next to `path`, which replaces `path` on success and is deleted on failure.
 
-    Processes that write the same file at once do not meet, as each has a name of its own until it is done.
+    The temporary name is unique to the process, so several processes may write the same file at once.
 
     Raises:
-        OSError: if the file cannot take its place; what was there before stays.
+        OSError: if the file cannot be replaced; the previous one is kept.
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -23,13 +23,13 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except BaseException:
-        with suppress(OSError):  # what went wrong first is what counts
+        with suppress(OSError):  # must not hide the original error
             partial.unlink()
         raise
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write text as UTF-8, whole.
+    """Write text as UTF-8, atomically.
 
     Raises:
         OSError: if it cannot be written.

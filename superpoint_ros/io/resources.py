@@ -1,4 +1,4 @@
-"""Where the package's files (messages, launch files, configuration) lie in a checkout and in an installation."""
+"""Locate the package's resources (messages, launch files, configuration) in a checkout or an installation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def share_directory() -> Path:
-    """The folder that holds msg/, launch/ and config/.
+    """Return the folder that holds msg/, launch/ and config/.
 
     Raises:
         FileNotFoundError: if the package was installed without them.

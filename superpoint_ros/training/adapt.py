@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from superpoint_ros.extraction import weights
-from superpoint_ros.io.pictures import pictures
+from superpoint_ros.io.images import list_images
 from superpoint_ros.training import frames, loop, networks, stages
 from superpoint_ros.training.config import JointConfig
 from superpoint_ros.training.homographies import HomographyRange
@@ -61,23 +61,23 @@ class Adapted:
 
 
 def adapt(source: Path, out: Path, config: AdaptConfig, measure: Measure) -> Adapted:
-    """Fine-tune weights to the pictures of a folder, a video or a ROS bag, going on where it was interrupted.
+    """Fine-tune weights to the images of a folder, a video or a ROS bag, going on where it was interrupted.
 
     Args:
-        measure: says how good weights are on pictures.
+        measure: says how good weights are on images.
 
     Raises:
-        ValueError: if the source has too few pictures to hold some out.
+        ValueError: if the source has too few images to hold some out.
     """
     processes = loop.launch(config.joint)
     with processes.rank_zero_first():
         images = frames.folder(source, out / "frames", config.topic, config.every)
-    found = pictures(images)
+    found = list_images(images)
     # The end of a recording is less like the rest of it than frames in between would be.
     kept = round(len(found) * config.held_out)
     if not 0 < kept < len(found):
         raise ValueError(
-            f"source '{source}' has {len(found)} pictures, of which held_out {config.held_out:g} leaves {kept}: "
+            f"source '{source}' has {len(found)} images, of which held_out {config.held_out:g} leaves {kept}: "
             "allowed is a share that leaves some on both sides"
         )
     aside = set(found[len(found) - kept :])

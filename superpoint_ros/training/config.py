@@ -34,7 +34,7 @@ class ShapesConfig(LoopConfig):
     """MagicPoint on Synthetic Shapes.
 
     Attributes:
-        size: (height, width) of the pictures, multiples of 8.
+        size: (height, width) of the images, multiples of 8.
         ranges: homographies that the shapes are seen through.
         network: sizes of the new network.
     """
@@ -48,14 +48,14 @@ class ShapesConfig(LoopConfig):
 
 @dataclass(frozen=True)
 class DetectorConfig(LoopConfig):
-    """MagicPoint on labelled pictures.
+    """MagicPoint on labelled images.
 
     Attributes:
         size: (height, width) of a view, multiples of 8.
-        longer_side: size that pictures are kept in memory at, in pixels.
-        max_points: most labels of a picture.
-        crop_min: least share of a picture's sides that its views are taken from; below 1 some views magnify.
-        ranges: homographies from views to pictures.
+        longer_side: size that images are kept in memory at, in pixels.
+        max_points: most labels of an image.
+        crop_min: least share of an image's sides that its views are taken from; below 1 some views magnify.
+        ranges: homographies from views to images.
     """
 
     size: tuple[int, int] = (160, 160)
@@ -68,11 +68,11 @@ class DetectorConfig(LoopConfig):
 
 @dataclass(frozen=True)
 class JointConfig(DetectorConfig):
-    """Detector and descriptor on warped pairs of labelled pictures.
+    """Detector and descriptor on warped pairs of labelled images.
 
     Attributes:
         loss: which losses, and their weights.
-        close: share of the pairs whose second view lies within the first, as the next picture of a video would: it is
+        close: share of the pairs whose second view lies within the first, as the next image of a video would: it is
             they that teach where exactly a keypoint is.
         close_ranges: homographies from those second views to the first ones.
     """

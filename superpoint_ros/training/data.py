@@ -1,4 +1,4 @@
-"""What the training stages read: labelled pictures in memory, and for every step the views to make of them."""
+"""What the training stages read: labelled images in memory, and for every step the views to make of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from superpoint_ros.extraction.network import CELL
-from superpoint_ros.io.pictures import pictures, read_grey, resized
+from superpoint_ros.io.images import list_images, read_grey, scale_to_longer_side
 from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_path
@@ -23,17 +23,17 @@ from superpoint_ros.training.shapes.classes import draw
 
 
 def held_out(path: Path, one_in: int = 40) -> bool:
-    """Whether a picture is kept out of training, by a hash of its folder and name: the same on every machine."""
+    """Whether an image is kept out of training, by a hash of its folder and name: the same on every machine."""
     digest = hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % one_in == 0
 
 
 @dataclass(frozen=True)
 class LabelledPictures:
-    """Grey pictures of one longer side with their keypoints.
+    """Grey images of one longer side with their keypoints.
 
     Attributes:
-        pictures: (N, 1, S, S) uint8, each in the top left corner of its square.
+        images: (N, 1, S, S) uint8, each in the top left corner of its square.
         sizes: (N, 2) as (height, width).
         points: (N, P, 2) float32 pixels.
         labelled: (N, P) bool, which places of `points` are used.
@@ -54,21 +54,21 @@ class LabelledPictures:
         max_points: int = 300,
         progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
     ) -> LabelledPictures:
-        """Read the labelled pictures below a folder that are chosen; each takes longer_side squared bytes.
+        """Read the labelled images below a folder that are chosen; each takes longer_side squared bytes.
 
         Raises:
-            ValueError: if no picture has labels.
+            ValueError: if no image has labels.
         """
-        found = [p for p in pictures(images) if chosen(p) and label_path(p, images, labels).exists()]
+        found = [p for p in list_images(images) if chosen(p) and label_path(p, images, labels).exists()]
         if not found:
-            raise ValueError(f"folder '{labels}' holds no labels for the pictures of '{images}'")
+            raise ValueError(f"folder '{labels}' holds no labels for the images of '{images}'")
         squares = torch.zeros(len(found), 1, longer_side, longer_side, dtype=torch.uint8)
         points = torch.zeros(len(found), max_points, 2)
         labelled = torch.zeros(len(found), max_points, dtype=torch.bool)
         sizes = np.zeros((len(found), 2), np.int64)
         for i, path in enumerate(progress(found)):
             original = read_grey(path)
-            small = resized(original, longer_side)
+            small = scale_to_longer_side(original, longer_side)
             sizes[i] = height, width = small.shape
             squares[i, 0, :height, :width] = torch.from_numpy(small)
             best = np.load(label_path(path, images, labels))[:max_points, :2]
@@ -79,7 +79,7 @@ class LabelledPictures:
 
 
 class ViewsDataset(Dataset[dict[str, Tensor]]):
-    """Batches of pictures with the homographies of their views, by number of the step.
+    """Batches of images with the homographies of their views, by number of the step.
 
     A batch follows from the settings, the rank and the step alone: a resumed run sees what it would have seen.
 
@@ -88,14 +88,14 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
     """
 
     views = 1
-    """How many of each picture."""
+    """How many of each image."""
 
     def __init__(self, source: LabelledPictures, config: DetectorConfig, rank: int = 0, world: int = 1) -> None:
         self.source, self.config, self.rank, self.world = source, config, rank, world
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.config.seed, step, self.rank))
-        chosen = self._pictures(step)
+        chosen = self._images(step)
         source = self.source
         crops, offsets = self._crops(rng, source.sizes[chosen])
         maps = offsets[:, None] @ self._maps(rng, crops)
@@ -119,15 +119,15 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
     def _crops(
         self, rng: np.random.Generator, sizes: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """A part of each picture, as (B, 2) sizes and (B, 3, 3) translations from it to the picture."""
+        """A part of each image, as (B, 2) sizes and (B, 3, 3) translations from it to the image."""
         share = np.exp(rng.uniform(np.log(self.config.crop_min), 0, (len(sizes), 1)))
         crops = np.maximum(np.rint(sizes * share), np.minimum(sizes, CELL)).astype(np.int64)
         offsets = np.tile(np.eye(3), (len(sizes), 1, 1))
         offsets[:, :2, 2] = (rng.uniform(0, 1, (len(sizes), 2)) * (sizes - crops))[:, ::-1]
         return crops, offsets
 
-    def _pictures(self, step: int) -> NDArray[np.int64]:
-        """Each epoch shows every picture once, in an order of its own, shared out among the processes."""
+    def _images(self, step: int) -> NDArray[np.int64]:
+        """Each epoch shows every image once, in an order of its own, shared out among the processes."""
         count = len(self.source.sizes)
         batch, seed = self.config.batch, self.config.seed
         first = (step * self.world + self.rank) * batch
@@ -138,7 +138,7 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
 
 
 class PairsDataset(ViewsDataset):
-    """Batches of pictures with the homographies of two views each; some second views lie close to the first."""
+    """Batches of images with the homographies of two views each; some second views lie close to the first."""
 
     views = 2
 

@@ -1,4 +1,4 @@
-"""Where pictures to train on come from: a folder, or the frames of a video or of a recording."""
+"""Where images to train on come from: a folder, or the frames of a video or of a recording."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COMPLETE = "complete"
 
 
 def folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -> Path:
-    """The folder that holds a source's pictures: itself, or `out` with the frames of a video or a recording.
+    """The folder that holds a source's images: itself, or `out` with the frames of a video or a recording.
 
     Frames that were written before stay as they are, so an interrupted extraction goes on.
 
@@ -37,7 +37,7 @@ def folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -> Path
     elif source.is_file() and source.suffix.lower() in _VIDEOS:
         frames = _video(source)
     else:
-        raise ValueError(f"source '{source}' is no folder of pictures, no video and no ROS bag")
+        raise ValueError(f"source '{source}' is no folder of images, no video and no ROS bag")
     if not (out / _COMPLETE).exists():
         _extract(frames, out, round(every * 1e9))
         (out / _COMPLETE).write_text(f"{source}\n", encoding="utf-8")
@@ -60,7 +60,7 @@ def _extract(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, spacing
 
 
 def _video(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Time in nanoseconds and (H, W) uint8 picture of every frame."""
+    """Time in nanoseconds and (H, W) uint8 image of every frame."""
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise ValueError(f"video '{path}' cannot be read")

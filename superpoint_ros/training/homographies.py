@@ -20,7 +20,7 @@ class HomographyRange:
         scale_min, scale_max: side of the region seen, as a share of the largest one that fits.
         perspective: greatest shift of a corner by perspective, as a share of the region's half side.
         shear: greatest horizontal or vertical shear.
-        outside: how far the region may leave the picture, as a share of its size.
+        outside: how far the region may leave the image, as a share of its size.
     """
 
     rotation: float = 20.0
@@ -39,12 +39,12 @@ def random_homographies(
     target: tuple[int, int],
     ranges: HomographyRange,
 ) -> NDArray[np.float64]:
-    """Homographies that map pixels of a target-sized view to pixels of source-sized pictures.
+    """Homographies that map pixels of a target-sized view to pixels of source-sized images.
 
-    The view's corners fall inside the picture, but for `ranges.outside`.
+    The view's corners fall inside the image, but for `ranges.outside`.
 
     Args:
-        sources: (B, 2) as (height, width) of each picture.
+        sources: (B, 2) as (height, width) of each image.
         target: (height, width) of the views.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Homographic Adaptation: keypoint labels for pictures of any kind (paper, section 5)."""
+"""Homographic Adaptation: keypoint labels for images of any kind (paper, section 5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from superpoint_ros.extraction import corners, decoding
 from superpoint_ros.extraction.network import CELL
 from superpoint_ros.io.files import atomic_write
-from superpoint_ros.io.pictures import pictures, read_grey, resized
+from superpoint_ros.io.images import list_images, read_grey, scale_to_longer_side
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.views import warp
 
@@ -31,12 +31,12 @@ class LabelConfig:
     """Settings of Homographic Adaptation.
 
     Attributes:
-        warps: random homographies per picture, the identity included (the paper uses 100).
-        longer_side: size at which pictures are labelled, in pixels (0: as they are).
+        warps: random homographies per image, the identity included (the paper uses 100).
+        longer_side: size at which images are labelled, in pixels (0: as they are).
         threshold: least mean probability of a label.
         nms_radius: labels are farther apart than this, in pixels.
-        max_points: most labels per picture.
-        corner_steps: of every label on the gradients of the full-size picture, see `extraction.corners`.
+        max_points: most labels per image.
+        corner_steps: of every label on the gradients of the full-size image, see `extraction.corners`.
         batch: warps in one forward pass.
         seed: of the random homographies.
     """
@@ -60,7 +60,7 @@ def adapted_heatmap(heatmap: Detector, image: Tensor, config: LabelConfig, seed:
     Args:
         heatmap: (B, 1, H, W) float in 0..1, sides multiples of 8 -> (B, H, W) probabilities.
         image: (H, W) float in 0..1, on the device to work on.
-        seed: added to that of the settings, so that every picture gets homographies of its own.
+        seed: added to that of the settings, so that every image gets homographies of its own.
 
     Returns:
         (H, W) float32.
@@ -93,7 +93,7 @@ def label_image(
     heatmap: Detector, image: NDArray[np.uint8], config: LabelConfig, device: str = "cpu", seed: int = 0
 ) -> NDArray[np.float32]:
     """Labels of one (H, W) uint8 image: (N, 3) x, y in its pixels, and mean probability, best first."""
-    small = resized(image, min(config.longer_side, max(image.shape)))
+    small = scale_to_longer_side(image, min(config.longer_side, max(image.shape)))
     tensor = torch.from_numpy(np.ascontiguousarray(small)).to(device).float() / 255
     heat = adapted_heatmap(heatmap, tensor, config, seed)[None]
     settings = decoding.Decoding(config.max_points, config.nms_radius, config.threshold, border=2)
@@ -118,18 +118,18 @@ def label_folder(
     chosen: Callable[[Path], bool] = lambda path: True,
     share: tuple[int, int] = (0, 1),
 ) -> int:
-    """Label the chosen pictures below a folder into one .npy file each; those labelled before are left alone.
+    """Label the chosen images below a folder into one .npy file each; those labelled before are left alone.
 
     Args:
         share: number of this process, and of all that label together.
 
     Returns:
-        The number of pictures labelled now.
+        The number of images labelled now.
     """
     images, out = Path(images), Path(out)
     rank, world = share
     todo = [
-        path for path in pictures(images)[rank::world] if chosen(path) and not label_path(path, images, out).exists()
+        path for path in list_images(images)[rank::world] if chosen(path) and not label_path(path, images, out).exists()
     ]
     done = 0
     for path in progress(todo):
@@ -149,6 +149,6 @@ def label_folder(
 
 
 def label_path(picture: Path, images: Path, out: Path) -> Path:
-    """The file that holds a picture's labels."""
+    """The file that holds an image's labels."""
     relative = picture.relative_to(images)
     return out / relative.with_name(relative.name + ".npy")

@@ -38,7 +38,7 @@ class Optimisation:
 
     Attributes:
         steps: optimiser steps of the whole run.
-        batch: pictures a step, in each process.
+        batch: images a step, in each process.
         learning_rate: greatest rate, reached after `warmup` steps.
         decay: share of the run at its end in which the rate falls to zero along a cosine.
         weight_decay: of AdamW.
@@ -81,7 +81,7 @@ class LoopConfig(Execution, Optimisation):  # the last one's fields come first
     Attributes:
         checkpoint_seconds: longest time between checkpoints.
         log_every: steps between points of the curves.
-        picture_every: steps between pictures.
+        picture_every: steps between images.
     """
 
     checkpoint_seconds: float = 120.0

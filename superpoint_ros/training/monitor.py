@@ -1,4 +1,4 @@
-"""Curves and pictures of a run for TensorBoard."""
+"""Curves and images of a run for TensorBoard."""
 
 from __future__ import annotations
 

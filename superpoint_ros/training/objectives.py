@@ -1,6 +1,6 @@
 """What a training stage minimises. The views are made here, in batches on the device that trains.
 
-The network alone runs in low precision; pictures, coordinates and losses are float32 throughout.
+The network alone runs in low precision; images, coordinates and losses are float32 throughout.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class ShapesObjective(_DetectionObjective):
 class DetectorObjective(_DetectionObjective):
     """MagicPoint: the detector head alone, on labelled views (paper, section 4).
 
-    A batch holds pictures (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_picture (B, V, 3, 3) and a seed.
+    A batch holds images (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_picture (B, V, 3, 3) and a seed.
     """
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Photometric augmentation in batches on the training device: what light, lenses, sensors and codecs do to pictures."""
+"""Photometric augmentation in batches on the training device: what light, lenses, sensors and codecs do to images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _JPEG_STEPS = (
 
 @dataclass(frozen=True)
 class Photometric:
-    """How often a picture is changed in each way, as probabilities; 0 everywhere changes nothing.
+    """How often an image is changed in each way, as probabilities; 0 everywhere changes nothing.
 
     Attributes:
         light: gamma, gain and offset.
@@ -47,7 +47,7 @@ class Photometric:
 
 
 class _Random:
-    """Random numbers per picture of a batch, from one generator."""
+    """Random numbers per image of a batch, from one generator."""
 
     def __init__(self, images: Tensor, generator: torch.Generator) -> None:
         self.shape, self.device, self.generator = (len(images), 1, 1, 1), images.device, generator
@@ -63,7 +63,7 @@ class _Random:
 
 
 def augment(images: Tensor, generator: torch.Generator, settings: Photometric | None = None) -> Tensor:
-    """(B, 1, H, W) float grey pictures in 0..1, each changed in its own way; the results are whole 1/255 steps."""
+    """(B, 1, H, W) float grey images in 0..1, each changed in its own way; the results are whole 1/255 steps."""
     how = settings or Photometric()
     random = _Random(images, generator)
     changed = torch.where(random.chosen(how.light), _light(images, random), images)
@@ -77,7 +77,7 @@ def augment(images: Tensor, generator: torch.Generator, settings: Photometric | 
 
 
 def augment_picture(image: NDArray[np.uint8], seed: int, settings: Photometric | None = None) -> NDArray[np.uint8]:
-    """One (H, W) uint8 picture, changed as `augment` does."""
+    """One (H, W) uint8 image, changed as `augment` does."""
     tensor = torch.tensor(image)[None, None].float() / 255
     changed = augment(tensor, torch.Generator().manual_seed(seed), settings)
     return np.asarray((changed[0, 0] * 255).round().byte().numpy())
@@ -96,7 +96,7 @@ def _shade(images: Tensor, random: _Random) -> Tensor:
 
 
 def _blurred(images: Tensor, random: _Random, how: Photometric) -> Tensor:
-    """Every picture through a kernel of its own: out of focus, moved, or neither."""
+    """Every image through a kernel of its own: out of focus, moved, or neither."""
     choice = random.uniform(0, 1)
     focus, motion = choice < how.blur, choice > 1 - how.motion
     offset = torch.arange(_KERNEL, device=images.device, dtype=torch.float32) - _KERNEL // 2
@@ -120,7 +120,7 @@ def _dark(images: Tensor, random: _Random) -> Tensor:
 
 
 def _jpeg(images: Tensor, random: _Random) -> Tensor:
-    """The loss of JPEG compression of grey pictures, without the coding that loses nothing."""
+    """The loss of JPEG compression of grey images, without the coding that loses nothing."""
     height, width = images.shape[-2:]
     padded = F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate") * 255 - 128
     index = torch.arange(8, device=images.device, dtype=torch.float32)

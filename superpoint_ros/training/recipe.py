@@ -27,7 +27,7 @@ class _Contents:
     """What a recipe says for itself.
 
     Attributes:
-        images: folder of pictures, video or ROS bag.
+        images: folder of images, video or ROS bag.
         out: folder for the run; every stage has one of its own name in it.
         stages: by name, in order: `kind` (shapes, label, detector or joint), for label, detector and joint `start_from`
             (an earlier stage, weights or a checkpoint; the last network where left out), for detector and joint

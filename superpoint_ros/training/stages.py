@@ -35,7 +35,7 @@ _FREE = {"steps", "accelerator", "devices", "nodes", "strategy", "workers", "che
          "picture_every"}  # fmt: skip
 
 
-def _trainable_pictures(path: Path) -> bool:
+def _is_training_image(path: Path) -> bool:
     return not held_out(path)
 
 
@@ -57,9 +57,9 @@ def train_detector(
     images: Path,
     labels: Path,
     config: DetectorConfig,
-    chosen: Chosen = _trainable_pictures,
+    chosen: Chosen = _is_training_image,
 ) -> int:
-    """MagicPoint on labelled pictures. Returns the step reached."""
+    """MagicPoint on labelled images. Returns the step reached."""
     objective = partial(DetectorObjective, size=config.size, photometric=config.photometric)
     views = partial(ViewsDataset, config=config)
     return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views)
@@ -71,9 +71,9 @@ def train_joint(
     images: Path,
     labels: Path,
     config: JointConfig,
-    chosen: Chosen = _trainable_pictures,
+    chosen: Chosen = _is_training_image,
 ) -> int:
-    """Detector and descriptor on warped pairs of labelled pictures. Returns the step reached."""
+    """Detector and descriptor on warped pairs of labelled images. Returns the step reached."""
     objective = partial(JointObjective, size=config.size, photometric=config.photometric, loss=config.loss)
     views = partial(PairsDataset, config=config)
     return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views)
@@ -89,7 +89,7 @@ def _train_on_labels(
     objective: Callable[[SuperPointNet], Objective],
     views: Callable[..., Dataset[Any]],
 ) -> int:
-    """A stage on labelled pictures, which are read only where there is something left to do."""
+    """A stage on labelled images, which are read only where there is something left to do."""
     _check_settings(run, config)
     reached = networks.reached(run / CHECKPOINT)
     if reached >= config.steps:
@@ -112,7 +112,7 @@ def label(
     processes: Fabric,
     chosen: Chosen = lambda path: True,
 ) -> int:
-    """Label a folder of pictures with a trained detector, shared out among processes. Returns the number done here."""
+    """Label a folder of images with a trained detector, shared out among processes. Returns the number done here."""
     _keep_settings(out, config)
     heatmap = networks.detector(networks.read(source), str(processes.device))
     share = (processes.global_rank, processes.world_size)

@@ -1,4 +1,4 @@
-"""Warped views of pictures, in batches on the device that trains (paper, section 5 and figure 6)."""
+"""Warped views of images, in batches on the device that trains (paper, section 5 and figure 6)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def project(homographies: Tensor, points: Tensor) -> Tensor:
-    """(B, 3, 3) homographies on (B, N, 2) pixels; points at or behind infinity land far outside any picture."""
+    """(B, 3, 3) homographies on (B, N, 2) pixels; points at or behind infinity land far outside any image."""
     xyw = F.pad(points, (0, 1), value=1.0) @ homographies.transpose(1, 2)
     depth = xyw[..., 2:]
     away = torch.full_like(depth, -1e6)
@@ -16,7 +16,7 @@ def project(homographies: Tensor, points: Tensor) -> Tensor:
 
 
 def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which (..., 2) pixels lie in a picture of (height, width) `size`."""
+    """Which (..., 2) pixels lie in an image of (height, width) `size`."""
     x, y = points[..., 0], points[..., 1]
     return (x >= 0) & (y >= 0) & (x <= size[1] - 1) & (y <= size[0] - 1)
 
@@ -37,7 +37,7 @@ def warp(images: Tensor, to_image: Tensor, size: tuple[int, int], oversample: in
     x, y = (_samples(side, oversample, images) for side in (width, height))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(1, -1, 2)
     pixels = project(to_image, grid.expand(len(images), -1, -1))
-    # Float32 positions stay exact to a thousandth of a pixel in pictures of this size.
+    # Float32 positions stay exact to a thousandth of a pixel in images of this size.
     normal = (pixels + 0.5) / torch.tensor(images.shape[:1:-1], device=images.device) * 2 - 1
     normal = normal.view(len(images), height * oversample, width * oversample, 2)
     views = F.grid_sample(images, normal, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.compute.blas import one_thread
 from superpoint_ros.features import Features, Homography, Matches, Status
-from superpoint_ros.io.pictures import as_grey
+from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.alignment import align
 from superpoint_ros.two_view.geometry import Matrix, Points, scaled
 from superpoint_ros.two_view.reprojection import covariance, degenerate, fit, mirrored, reprojection_error
@@ -109,7 +109,7 @@ def _aligned(
     found: Homography, source: Points, target: Points, images: tuple[Image, Image], threshold: float, fewest: int
 ) -> Homography:
     """The homography at which the images agree best, or as it was where they lead away from the matches."""
-    better = align(as_grey(images[0]), as_grey(images[1]), found.matrix, source[found.inliers])
+    better = align(to_grey(images[0]), to_grey(images[1]), found.matrix, source[found.inliers])
     if better is None:
         return found
     error = reprojection_error(better.matrix, source, target)

@@ -21,7 +21,7 @@ BEST_EFFORT = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
 def texture(seed: int = 0) -> np.ndarray:
-    """A (512, 512, 3) picture with corners everywhere: random rectangles."""
+    """A (512, 512, 3) image with corners everywhere: random rectangles."""
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def texture(seed: int = 0) -> np.ndarray:
 
 
 class Listener:
-    """A node that publishes pictures to the detector and keeps whatever it answers."""
+    """A node that publishes images to the detector and keeps whatever it answers."""
 
     def __init__(self, context: Any, image: str, detector: str) -> None:
         self.node = Node("listener", context=context)
@@ -67,7 +67,7 @@ class Listener:
         return value
 
     def send(self, image: np.ndarray | None = None, **fields: Any) -> Image:
-        """Publish the flight's next picture, or `image`; `fields` replace the message's."""
+        """Publish the flight's next image, or `image`; `fields` replace the message's."""
         if image is None:
             self.time += 0.1
             image = self.flight.frame(self.time)
@@ -82,9 +82,9 @@ class Listener:
         return message
 
     def exchange(self, timeout: float = 30.0, **fields: Any) -> tuple[Any, Any]:
-        """Send a picture and wait for its features and homography.
+        """Send an image and wait for its features and homography.
 
-        The detector's subscription is best effort, so a picture without an answer in a few seconds is sent anew.
+        The detector's subscription is best effort, so an image without an answer in a few seconds is sent anew.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -92,10 +92,10 @@ class Listener:
             found = self.spin_until(lambda stamp=stamp: self._answer(stamp), 5.0)
             if found:
                 return found
-        raise AssertionError("no answer to a picture")
+        raise AssertionError("no answer to an image")
 
     def exchange_until(self, done: Callable[[], Any], timeout: float = 40.0) -> tuple[Any, Any]:
-        """Go on sending pictures until `done()`; the last answer.
+        """Go on sending images until `done()`; the last answer.
 
         Discovery takes its time, between two makes of DDS above all, and what is sent before is lost to the late.
         """
@@ -107,7 +107,7 @@ class Listener:
         raise AssertionError(f"not everything arrived: { ({k: len(v) for k, v in self.received.items()}) }")
 
     def features_of(self, stamp: Any) -> Any:
-        """The features that arrived for the picture of this stamp; waits for them."""
+        """The features that arrived for the image of this stamp; waits for them."""
         when = (stamp.sec, stamp.nanosec)
 
         def find() -> Any:

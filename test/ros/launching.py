@@ -17,7 +17,7 @@ import launch
 def detector(namespace: str, **arguments: str) -> launch.LaunchDescription:
     """`ros2 launch superpoint_ros detector.launch.py namespace:=... argument:=...`"""
     file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
-    # On a loaded machine pictures lie farther apart than a camera's: that is not what is tested here.
+    # On a loaded machine images lie farther apart than a camera's: that is not what is tested here.
     parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
     parameters.write_text(f"/{namespace}/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
     given = {"namespace": namespace, "params_file": str(parameters), **arguments}

@@ -75,7 +75,7 @@ class TestDetector(launching.WithContext):
         self.assertEqual(list(homography.homography), [0.0] * 9)
 
     def failures(self):
-        """How many pictures could not be processed, by the newest diagnostics."""
+        """How many images could not be processed, by the newest diagnostics."""
         status = [status for message in self.listener.received["diagnostics"] for status in message.status]
         counts = [int(value.value) for one in status for value in one.values if value.key == "failed"]
         return counts[-1] if counts else 0
@@ -87,7 +87,7 @@ class TestDetector(launching.WithContext):
         self.assertTrue(self.listener.spin_until(lambda: self.listener.received["diagnostics"]))
         for fields in bad:
             before, deadline = self.failures(), time.monotonic() + 30
-            # One at a time, as a newer picture takes the place of one that waits; again, as best effort may lose it.
+            # One at a time, as a newer image takes the place of one that waits; again, as best effort may lose it.
             while self.failures() == before and time.monotonic() < deadline:
                 self.listener.send(**fields)
                 self.listener.spin_until(lambda before=before: self.failures() > before, 3)

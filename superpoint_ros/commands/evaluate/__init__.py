@@ -10,9 +10,9 @@ _PLANAR = "superpoint_ros.commands.evaluate.planar"
 VERBS = {
     "all": (_PLANAR, "all benchmarks on planar pairs: the tables of the published evaluations"),
     "repeatability": (_PLANAR, "are the same places found again? repeatability and localisation error"),
-    "homography": (_PLANAR, "is the homography between two pictures found? correctness and its area under the curve"),
+    "homography": (_PLANAR, "is the homography between two images found? correctness and its area under the curve"),
     "matching": (_PLANAR, "do descriptors find their counterparts? mAP, matching score, matching accuracy"),
-    "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of pictures"),
+    "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of images"),
     "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
 }
 """Verbs with their module and what they do."""

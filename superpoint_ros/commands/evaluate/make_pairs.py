@@ -8,16 +8,16 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", type=Path, help="folder of pictures")
+    parser.add_argument("images", type=Path, help="folder of images")
     parser.add_argument("out", type=Path, help="folder for the pairs; pairs that are there are left alone")
-    parser.add_argument("--size", default="480x640", help="HEIGHTxWIDTH of both pictures (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="most pictures, 0 for all (default: %(default)s)")
+    parser.add_argument("--size", default="480x640", help="HEIGHTxWIDTH of both images (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=0, help="most images, 0 for all (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of warps and light (default: %(default)s)")
     parser.add_argument(
         "--rotation", type=float, default=20.0, help="standard deviation in degrees (default: %(default)s)"
     )
     parser.add_argument(
-        "--scale", type=float, default=0.7, help="least part of the picture's side that is seen (default: %(default)s)"
+        "--scale", type=float, default=0.7, help="least part of the image's side that is seen (default: %(default)s)"
     )
     parser.add_argument(
         "--perspective",

@@ -34,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--every", type=at_least_one, default=1, help="take every so-manieth frame (default: %(default)s)"
     )
     protocol = parser.add_argument_group("protocol")
-    protocol.add_argument(
-        "--max-keypoints", type=at_least_one, default=1000, help="in a picture (default: %(default)s)"
-    )
+    protocol.add_argument("--max-keypoints", type=at_least_one, default=1000, help="in an image (default: %(default)s)")
     protocol.add_argument("--nms-radius", type=not_negative, default=4, help="in pixels (default: %(default)s)")
     protocol.add_argument(
         "--estimator",

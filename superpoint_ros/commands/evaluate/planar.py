@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="HEIGHTxWIDTH to scale and crop to, the longer side in pixels, or native "
         "(default: 240x320 for repeatability, else 480x640)",
     )
-    protocol.add_argument("--max-keypoints", type=at_least_one, help="in a picture (default: 1000)")
+    protocol.add_argument("--max-keypoints", type=at_least_one, help="in an image (default: 1000)")
     protocol.add_argument("--nms-radius", type=not_negative, help="in pixels (default: 4 for repeatability, else 8)")
     protocol.add_argument("--epsilon", type=positive, help="greatest distance of the same place (default: 3 px)")
     protocol.add_argument(
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--estimator", help="of homographies: ransac, magsac, accurate, fast or lmeds (default: ransac)"
     )
     protocol.add_argument(
-        "--align", action="store_true", default=None, help="refine every method's homographies on the pictures"
+        "--align", action="store_true", default=None, help="refine every method's homographies on the images"
     )
     work = parser.add_argument_group("work")
     work.add_argument(

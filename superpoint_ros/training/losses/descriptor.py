@@ -15,11 +15,11 @@ def dual_softmax(
 ) -> Tensor:
     """Each point shall be the other's best match in both directions (dual softmax, as in LoFTR and DISK).
 
-    It competes with the other points of its picture and with those of the batch's other pictures.
+    It competes with the other points of its image and with those of the batch's other images.
 
     Args:
-        first, second: (B, P, D) unit descriptors of corresponding points in two pictures.
-        positions: (B, P, 2) pixels of the points in the second picture.
+        first, second: (B, P, D) unit descriptors of corresponding points in two images.
+        positions: (B, P, 2) pixels of the points in the second image.
         valid: (B, P) bool, which correspondences count.
         temperature: divides the cosine similarity.
         exclusion: points closer than this to the true one, in pixels, are no negatives.

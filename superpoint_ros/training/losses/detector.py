@@ -19,7 +19,7 @@ def targets(points: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
     Args:
         points: (B, N, 2) float (x, y) pixels.
         valid: (B, N) bool, which of them are labels.
-        size: (height, width) of the picture, multiples of 8.
+        size: (height, width) of the image, multiples of 8.
 
     Returns:
         (B, 65, H/8, W/8), summing to 1 over the bins.

@@ -1,1 +1,1 @@
-"""Synthetic Shapes: rendered pictures whose corners are known exactly (paper, section 4)."""
+"""Synthetic Shapes: rendered images whose corners are known exactly (paper, section 4)."""

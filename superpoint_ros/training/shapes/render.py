@@ -1,4 +1,4 @@
-"""Synthetic Shapes from scenes to pictures, on the device that trains."""
+"""Synthetic Shapes from scenes to images, on the device that trains."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from superpoint_ros.training.shapes.scene import Points, Scene
 
 
 def render(scenes: Sequence[Scene], size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Pictures of scenes: (B, 1, height, width) float in 0..1, on the generator's device.
+    """Images of scenes: (B, 1, height, width) float in 0..1, on the generator's device.
 
     Each pixel takes the share of it that a tile covers, so that edges lie where the corners say.
     """
@@ -74,7 +74,7 @@ def _half_planes(tile: Points, count: int) -> NDArray[np.float32]:
 
 
 def preview(seed: int = 0, columns: int = 6, zoom: int = 2, size: tuple[int, int] = (120, 160)) -> NDArray[np.uint8]:
-    """A picture of every class in a row of its own, BGR, with the labels as green circles."""
+    """An image of every class in a row of its own, BGR, with the labels as green circles."""
     import cv2
 
     from superpoint_ros.training.shapes.classes import CLASSES, draw

@@ -27,7 +27,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture to be rendered.
+    """An image to be rendered.
 
     Attributes:
         background: (R, C) grey levels in 0..1 between which the background changes smoothly.
