@@ -107,3 +107,33 @@ def test_descriptors_on_the_device_are_used_where_both_images_have_them(pair):
     np.testing.assert_array_equal(match(*on_device).indices, match(*pair).indices)
     mixed = replace(on_device[0], descriptors=pair[0].descriptors), pair[1]
     np.testing.assert_array_equal(match(*mixed).indices, match(*pair).indices)
+
+
+def turned(features, turns):
+    """What a steerable network finds in the image turned by so many quarter turns."""
+    return replace(features, descriptors=np.roll(features.descriptors, turns * 6, axis=1))
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_with_any_rotation_turned_images_match_as_upright_ones_do(pair, turns):
+    expected = match(*pair)
+    found = match(pair[0], turned(pair[1], turns), rotation="any")
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-6)
+    if turns:
+        plain = match(pair[0], turned(pair[1], turns))
+        assert len({*map(tuple, plain.indices.tolist())} & {*map(tuple, expected.indices.tolist())}) < 5
+
+
+def test_any_rotation_is_tried_on_the_device_too(pair):
+    second = turned(pair[1], 3)
+    on_device = [replace(f, device_descriptors=torch.from_numpy(f.descriptors)) for f in (pair[0], second)]
+    np.testing.assert_array_equal(match(*on_device, rotation="any").indices, match(*pair).indices)
+
+
+def test_an_unknown_rotation_and_descriptors_without_four_blocks_are_refused(pair, make_features):
+    with pytest.raises(ValueError, match="rotation 'sideways' is unknown, allowed is one of upright, any"):
+        match(*pair, rotation="sideways")
+    odd = make_features(np.ones((3, 2)), size=18)
+    with pytest.raises(ValueError, match="18 components, allowed for rotation 'any' is a multiple of 4"):
+        match(odd, odd, rotation="any")

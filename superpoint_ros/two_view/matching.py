@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
@@ -11,8 +13,13 @@ from torch import Tensor
 from superpoint_ros.features import Features, Matches
 from superpoint_ros.two_view.similarity import similarities
 
+ROTATIONS = ("upright", "any")
+"""How far the second image may be turned against the first, see `match`."""
 
-def match(first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0) -> Matches:
+
+def match(
+    first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0, rotation: str = "upright"
+) -> Matches:
     """Pairs of keypoints that are each other's nearest neighbour.
 
     The work is done on the device where the descriptors lie.
@@ -22,10 +29,20 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
         min_similarity: least cosine similarity, -1 to 1.
         ratio: most ratio of the distances to the nearest and the second nearest descriptor (Lowe, 2004); 1 turns
             this test off.
+        rotation: upright, or any: the second image is tried at four quarter turns, and that is taken which gives the
+            most matches. It is for weights whose descriptors are steerable: of a quarter turn of the image theirs is
+            a shift of four blocks by one (`train` with loss.steerable).
 
     Raises:
-        ValueError: if the descriptors differ in size.
+        ValueError: if the descriptors differ in size, the rotation is unknown, or the size has no four equal blocks.
     """
+    if rotation not in ROTATIONS:
+        raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
+    if rotation == "any":
+        tried = [
+            match(first, turned_back(second, turns), min_similarity=min_similarity, ratio=ratio) for turns in range(4)
+        ]
+        return max(tried, key=len)  # the first of several, so that an upright image is never taken for a turned one
     if first.descriptors.shape[1] != second.descriptors.shape[1]:
         sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
         raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
@@ -49,6 +66,28 @@ def match(first: Features, second: Features, *, min_similarity: float = 0.5, rat
     runner_up = np.partition(cosines, -2, axis=1)[:, -2] if ratio_wanted else None
     mutual = np.where(backward[forward] == index, forward, -1)
     return _allowed(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
+
+
+def turned_back(features: Features, turns: int) -> Features:
+    """Features with the descriptors that a steerable network would have found, had the image been turned back by so
+    many quarter turns; the keypoints stay where they are.
+
+    Raises:
+        ValueError: if the descriptors cannot be parted into four equal blocks.
+    """
+    size = features.descriptors.shape[1]
+    if size % 4:
+        raise ValueError(f"descriptors have {size} components, allowed for rotation 'any' is a multiple of 4")
+    if turns % 4 == 0:
+        return features
+    shift = -turns * (size // 4)
+    on_device = features.device_descriptors
+    return replace(
+        features,
+        descriptors=np.roll(features.descriptors, shift, axis=1),
+        device_descriptors=None if on_device is None else torch.roll(on_device, shift, dims=1),
+        link=None,
+    )
 
 
 def _allowed(
