@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "features": set(),
     "compute": set(),
     "io": set(),
+    "simulation": VALUES,
     "plots": {"features"},
     "two_view": VALUES,
     "extraction": VALUES | {"two_view"},
@@ -31,9 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hosts/dds": NODE | {"hosts/wire"},
     "hosts/bag": NODE | {"hosts/wire"},
     "training": LIBRARY | {"hosts/bag"},
-    "evaluation": NODE | {"plots", "hosts/bag", "training"},
+    "evaluation": NODE | {"plots", "simulation", "hosts/bag", "training"},
     "benchmark": NODE | {"hosts/wire", "hosts/dds"},
-    "demo": NODE | {"plots", "hosts/wire", "hosts/dds", "evaluation"},
+    "demo": NODE | {"plots", "simulation", "hosts/wire", "hosts/dds", "evaluation"},
     "commands": NODE | {"plots", "hosts/dds", "hosts/bag", "training", "evaluation", "benchmark", "demo"},
 }
 """What each room may import, from the lowest to the highest; nobody imports a room above its own."""

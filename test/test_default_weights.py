@@ -7,11 +7,11 @@ import pytest
 
 from superpoint_ros import Frame, FrontEnd, Status, SuperPoint
 from superpoint_ros.benchmark import stages
-from superpoint_ros.demo.flight import Flight
 from superpoint_ros.evaluation import pairs, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.extraction import weights
+from superpoint_ros.simulation.flight import Flight
 
 
 @pytest.fixture(scope="module")

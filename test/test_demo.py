@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros.demo.flight import Flight
 from superpoint_ros.evaluation.metrics import corner_error
+from superpoint_ros.simulation.flight import Flight
 
 for package in ("cyclonedds", "rosbags", "skimage"):
     pytest.importorskip(package, reason=f"the demo needs the Python package {package}")

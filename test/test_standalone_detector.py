@@ -16,12 +16,12 @@ import pytest
 pytest.importorskip("cyclonedds", reason="needs the Python package cyclonedds")
 pytest.importorskip("rosbags", reason="needs the Python package rosbags")
 
-from superpoint_ros.demo.flight import Flight
 from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.hosts.wire.messages import filled, header_message, image_message
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.messages import features_from_message
+from superpoint_ros.simulation.flight import Flight
 
 DETECTOR = "/front/superpoint_detector"
 RELIABLE = interface.Qos(reliable=True, depth=50)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.demo.flight import Flight, Matrix
 from superpoint_ros.io.images import list_images, read_colour
+from superpoint_ros.simulation.flight import Flight, Matrix, photograph
 
 Image = NDArray[np.uint8]
 
@@ -61,13 +61,6 @@ def open_source(name: str, rate: float, frames: int) -> Iterator[Picture]:
             f"or the number of a camera device"
         )
     return islice(source, frames)
-
-
-def photograph() -> Image:
-    """The photograph under the flight: the astronaut Eileen Collins, public domain (NASA), as scikit-image ships it."""
-    from skimage import data
-
-    return np.ascontiguousarray(data.astronaut()[..., ::-1])
 
 
 def _flight(rate: float) -> Iterator[Picture]:

@@ -10,6 +10,13 @@ Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
 
+def photograph() -> Image:
+    """The photograph under the flight: the astronaut Eileen Collins, public domain (NASA), as scikit-image ships it."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[..., ::-1])
+
+
 class Flight:
     """Views of a plane that carries a photograph, along a smooth path.
 
