@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from types import SimpleNamespace
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros import ImageError
+from superpoint_ros.io.headers import is_truncated_jpeg
 from superpoint_ros.node.images import ENCODINGS, grey_from_compressed, grey_from_image
 
 HEIGHT, WIDTH = 18, 24
@@ -204,3 +206,103 @@ def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_siz
             grey_from_compressed(compressed(data, name))
         assert words in str(caught.value) and f"{len(data)} bytes" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def with_orientation(jpeg, orientation):
+    """A JPEG with an Exif note that it is to be turned."""
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+def stored(pixels, ending, *options):
+    return cv2.imencode(ending, np.ascontiguousarray(pixels), [*options])[1].tobytes()
+
+
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name.startswith(("bayer", "mono", "bgr", "rgb"))])
+def test_a_png_of_image_transport_gives_the_grey_of_the_raw_image(encoding):
+    pixels = example(encoding)[0]
+    if encoding.startswith("bayer"):
+        pixels = noise(*pixels.shape, dtype=pixels.dtype)
+    # What the publisher does: colours are brought to BGR, everything else is stored as it is.
+    code = {"rgb": cv2.COLOR_RGB2BGR, "rgba": cv2.COLOR_RGBA2BGR, "bgra": cv2.COLOR_BGRA2BGR}
+    name = encoding.rstrip("0123456789")
+    bits = 16 if encoding.endswith("16") else 8
+    colour = f"bgr{bits}" if name in ("bgr", *code) else ""
+    data = stored(cv2.cvtColor(pixels, code[name]) if name in code else pixels, ".png")
+    found = grey_from_compressed(compressed(data, f"{encoding}; png compressed {colour}"))
+    np.testing.assert_array_equal(found, grey_from_image(message(pixels, encoding)))
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_colours_that_were_stored_in_the_order_of_rgb_are_read_in_it(ending):
+    pixels = np.full((HEIGHT, WIDTH, 3), (250, 30, 110), np.uint8)
+    kind = {".png": "png", ".jpg": "jpeg"}[ending]
+    found = grey_from_compressed(compressed(stored(pixels, ending), f"rgb8; {kind} compressed rgb8"))
+    np.testing.assert_allclose(found, luma(250, 30, 110), atol=2)
+    found = grey_from_compressed(compressed(stored(pixels, ending), f"bgr8; {kind} compressed bgr8"))
+    np.testing.assert_allclose(found, luma(110, 30, 250), atol=2)
+
+
+def test_a_mosaic_in_a_jpeg_is_a_mosaic():
+    pixels = mosaic("rggb", 250, 30, 110, np.uint8)
+    data = stored(pixels, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 100)
+    found = grey_from_compressed(compressed(data, "bayer_rggb8; jpeg compressed "))
+    np.testing.assert_allclose(found, luma(250, 30, 110), atol=6)
+
+
+@pytest.mark.parametrize(
+    "name", ["jpeg", "bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed ", "mono8; jpeg compressed "]
+)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_a_camera_notes_about_its_orientation_turns_no_topics_image(photograph, orientation, name):
+    data = stored(photograph[:120, :160], ".jpg")
+    turned = grey_from_compressed(compressed(with_orientation(data, orientation), name))
+    np.testing.assert_array_equal(turned, grey_from_compressed(compressed(data, name)))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99, -1, -2])
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_cut_short_is_left_out(photograph, share, progressive):
+    data = stored(photograph, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    data = with_orientation(data, 1)
+    part = data[: int(len(data) * share) if share > 0 else share]
+    # Whatever OpenCV itself does about it: version 4 fills the rest with grey.
+    assert is_truncated_jpeg(memoryview(part)) and not is_truncated_jpeg(memoryview(data))
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        grey_from_compressed(compressed(part))
+
+
+def test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_jpeg_whole(photograph):
+    data, thumbnail = stored(photograph, ".jpg"), stored(photograph[:16, :16], ".jpg")
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
+    assert is_truncated_jpeg(memoryview(data[: len(data) // 2])) and not is_truncated_jpeg(memoryview(data))
+
+
+def test_what_follows_the_end_of_a_jpeg_does_no_harm(photograph):
+    data = stored(photograph, ".jpg")
+    padded = grey_from_compressed(compressed(data + bytes(1000)))
+    np.testing.assert_array_equal(padded, grey_from_compressed(compressed(data)))
+
+
+def test_an_image_of_more_than_max_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    pixels = noise(HEIGHT, WIDTH)
+    sentence = rf"^the .*image .*is {WIDTH}x{HEIGHT} pixels, allowed are 400 in all \(max_pixels\)$"
+    with pytest.raises(ImageError, match=sentence):
+        grey_from_image(message(pixels, "mono8"), lambda _: pytest.fail("it was converted"), max_pixels=400)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    for ending in (".png", ".jpg", ".bmp"):
+        with pytest.raises(ImageError, match=sentence):
+            grey_from_compressed(compressed(stored(pixels, ending)), max_pixels=400)
+
+
+def test_a_compressed_image_for_which_there_is_no_memory_gives_a_sentence(monkeypatch):
+    def without_memory(*_):
+        error = cv2.error("Insufficient memory")
+        error.code = cv2.Error.StsNoMem
+        raise error
+
+    data = stored(noise(HEIGHT, WIDTH), ".png")
+    monkeypatch.setattr(cv2, "imdecode", without_memory)
+    with pytest.raises(ImageError, match="more memory than there is"):
+        grey_from_compressed(compressed(data, "png"))

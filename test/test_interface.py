@@ -111,7 +111,7 @@ def test_defaults_in_python_are_those_of_the_node(function, names):
 def test_a_front_end_without_settings_has_the_nodes_defaults(superpoint):
     settings, defaults = FrontEnd(superpoint).settings, interface.defaults()
     assert {**settings.extraction} == {name: defaults[name] for name in settings.extraction}
-    assert len(settings.extraction) == 7
+    assert len(settings.extraction) == 9
     assert (settings.min_similarity, settings.ratio) == (defaults["match.min_similarity"], defaults["match.ratio"])
     others = (settings.method, settings.threshold, settings.min_inliers, settings.max_gap, settings.tracking)
     names = ("homography.method", "homography.threshold", "homography.min_inliers", "max_gap", "tracking")
@@ -122,6 +122,11 @@ def test_choices_are_exactly_what_the_code_has():
     assert set(parameter("homography.method").choices) == set(METHODS)
     assert set(parameter("precision").choices) == {"auto", *PRECISIONS}
     assert set(parameter("descriptor_type").choices) == set(DESCRIPTOR_TYPES)
+
+
+def plain(number):
+    """A bound without a decimal point where it needs none, and without an exponent."""
+    return str(number).removesuffix(".0")
 
 
 @pytest.mark.parametrize("entry", RANGED, ids=lambda entry: entry.name)
@@ -135,7 +140,7 @@ def test_both_bounds_are_accepted_and_what_lies_outside_is_refused_with_the_rang
             entry.check(value)
         sentence = f"parameter '{entry.name}' is {value!r}, allowed is"
         assert str(caught.value).startswith(sentence)
-        assert f"from {entry.minimum:g} to {entry.maximum:g}" in str(caught.value)
+        assert f"from {plain(entry.minimum)} to {plain(entry.maximum)}" in str(caught.value)
 
 
 WRONG = {

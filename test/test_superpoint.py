@@ -71,7 +71,7 @@ class Watched:
     """A runtime that keeps what it is given."""
 
     def __init__(self, runtime):
-        self.runtime, self.device, self.seen = runtime, runtime.device, []
+        self.runtime, self.device, self.precision, self.seen = runtime, runtime.device, runtime.precision, []
 
     def __call__(self, images):
         self.seen.append(images)
@@ -147,6 +147,7 @@ class BrightPixels:
     """A runtime whose network sees keypoints where an image is bright, so that it is known where they must be."""
 
     device = torch.device("cpu")
+    precision = "float32"
 
     def __call__(self, images):
         cells = torch.nn.functional.pixel_unshuffle(images.float() / 255, 8)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from superpoint_ros.compute.blas import one_thread
 from superpoint_ros.extraction import corners, decoding_cpu
-from superpoint_ros.extraction.decoding_cpu import Buffers
+from superpoint_ros.extraction.decoding_cpu import Buffers, Margins
 from superpoint_ros.extraction.network import CELL
 
 ROUNDS = 3
@@ -96,13 +96,14 @@ def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     return _pick_fixed(heat, settings)
 
 
-def _pick_fixed(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
+def _pick_fixed(heat: Tensor, settings: Decoding, margins: Margins | None = None) -> tuple[Tensor, Tensor]:
     batch, height, width = heat.shape
     scores = torch.where(heat > settings.detection_threshold, heat, torch.zeros_like(heat))
     scores = suppress(scores, settings.nms_radius)
-    if b := settings.border:
+    top, left, bottom, right = margins = margins or (settings.border,) * 4
+    if any(margins):
         inside = torch.zeros_like(scores)
-        inside[:, b : height - b, b : width - b].fill_(1)
+        inside[:, top : height - bottom, left : width - right].fill_(1)
         scores = scores * inside
     best, index = torch.topk(scores.view(batch, -1), min(settings.max_keypoints, height * width), dim=1)
     return torch.stack((index % width, index // width), dim=-1), best
@@ -124,10 +125,10 @@ def _pick_cpu(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
 
 
 def _peaks_cpu(
-    heat: decoding_cpu.Map, settings: Decoding, buffers: Buffers | None = None
+    heat: decoding_cpu.Map, settings: Decoding, buffers: Buffers | None = None, margins: Margins | None = None
 ) -> tuple[decoding_cpu.Indices, decoding_cpu.Map]:
-    s = settings
-    return decoding_cpu.pick(heat, s.max_keypoints, s.nms_radius, s.detection_threshold, s.border, ROUNDS, buffers)
+    s, border = settings, margins or settings.border
+    return decoding_cpu.pick(heat, s.max_keypoints, s.nms_radius, s.detection_threshold, border, ROUNDS, buffers)
 
 
 def refine(heat: Tensor, positions: Tensor, radius: int = REACH) -> Tensor:
@@ -187,34 +188,43 @@ def decode_maps(
     size: tuple[int, int],
     settings: Decoding,
     buffers: Buffers | None = None,
+    margins: Margins | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `decode`, from the heat map (B, H, W) float32; on the processor with `buffers` that were used before."""
+    """As `decode`, from the heat map (B, H, W) float32; on the processor with `buffers` that were used before.
+
+    `margins` (top, left, bottom, right) hold no keypoints, in the place of the settings' border on all sides.
+    """
     height, width = size
     heat = heat[:, :height, :width].contiguous()
     if _is_dense_cpu(heat):
-        return _decode_cpu(heat, descriptors, images, settings, buffers)
-    return decode_fixed(heat, descriptors, images, settings)
+        return _decode_cpu(heat, descriptors, images, settings, buffers, margins)
+    return decode_fixed(heat, descriptors, images, settings, margins)
 
 
 def decode_fixed(
-    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding
+    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding, margins: Margins | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `decode_maps` on any device without `decoding_cpu`: every step has a fixed size. `heat` has no padding."""
-    positions, scores = _pick_fixed(heat, settings)
+    positions, scores = _pick_fixed(heat, settings, margins)
     keypoints = corners.corner_step(images, refine(heat, positions)) if settings.subpixel else positions.float()
     return keypoints, scores, sample(descriptors, keypoints)
 
 
 @one_thread()
 def _decode_cpu(
-    heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding, buffers: Buffers | None
+    heat: Tensor,
+    descriptors: Tensor,
+    images: Tensor,
+    settings: Decoding,
+    buffers: Buffers | None,
+    margins: Margins | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape = len(heat), min(settings.max_keypoints, heat[0].numel())
     keypoints, scores = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     sampled = np.zeros((*shape, descriptors.shape[1]), np.float32)
     of_each = zip(heat.numpy(), descriptors.float().numpy(), images.numpy(), strict=True)
     for index, (map_, cells, image) in enumerate(of_each):
-        places, found = _peaks_cpu(map_, settings, buffers)
+        places, found = _peaks_cpu(map_, settings, buffers, margins)
         points = places.astype(np.float32)
         if settings.subpixel:
             points = corners.corner_step_cpu(image[0], decoding_cpu.refine(map_, places, REACH))

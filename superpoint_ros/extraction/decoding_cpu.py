@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 Map = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Margins = tuple[int, int, int, int]
 
 _SPARSE = 3
 """Reading a pixel out of order takes so many times as long as in a pass over all."""
@@ -49,23 +50,24 @@ def peaks(
     rounds: int,
     threshold: float = 0,
     limit: int | None = None,
-    border: int = 0,
+    margins: Margins = (0, 0, 0, 0),
     buffers: Buffers | None = None,
 ) -> Indices:
     """What `decoding.suppress` keeps of (H, W) scores above `threshold`, as indices of the flat map in reading order.
 
-    Only peaks that are no less than `border` pixels inside are given. Where these are more than `limit`, those weaker
-    than the `limit`-th may be missing: what is weaker than a maximum cannot suppress it, so later rounds leave it out.
+    Only peaks inside of `margins` (top, left, bottom, right; in pixels) are given. Where these are more than `limit`,
+    those weaker than the `limit`-th may be missing: what is weaker than a maximum cannot suppress it, so later rounds
+    leave it out.
     """
     buffers = buffers or Buffers()
     least = np.float32(threshold)
     if radius == 0:
-        return _inside(np.flatnonzero(scores > least), scores, border)
+        return _inside(np.flatnonzero(scores > least), scores, margins)
     flat = scores.reshape(-1)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
     found = np.flatnonzero(_equals_greatest(scores, kernel, buffers))
     found = _first_of_equals(found[flat[found] > least], scores, radius, kernel)
-    kept = [_inside(found, scores, border)]
+    kept = [_inside(found, scores, margins)]
     candidates = None
     for _ in range(rounds - 1):
         strengths = flat[np.concatenate(kept)]
@@ -76,16 +78,17 @@ def peaks(
             break
         found = candidates[_greatest(candidates, scores, radius, kernel, buffers)]
         found = _first_of_equals(found, scores, radius, kernel)
-        kept.append(_inside(found, scores, border))
+        kept.append(_inside(found, scores, margins))
     return np.sort(np.concatenate(kept))
 
 
-def _inside(index: Indices, scores: Map, border: int) -> Indices:
-    if not border:
+def _inside(index: Indices, scores: Map, margins: Margins) -> Indices:
+    if not any(margins):
         return index
+    top, left, bottom, right = margins
     height, width = scores.shape
     y, x = np.divmod(index, width)
-    return index[(x >= border) & (x < width - border) & (y >= border) & (y < height - border)]
+    return index[(x >= left) & (x < width - right) & (y >= top) & (y < height - bottom)]
 
 
 def _equals_greatest(scores: Map, kernel: NDArray[np.uint8], buffers: Buffers) -> NDArray[np.bool_]:
@@ -161,13 +164,21 @@ def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[n
 
 
 def pick(
-    heat: Map, limit: int, radius: int, threshold: float, border: int, rounds: int, buffers: Buffers | None = None
+    heat: Map,
+    limit: int,
+    radius: int,
+    threshold: float,
+    border: int | Margins,
+    rounds: int,
+    buffers: Buffers | None = None,
 ) -> tuple[Indices, Map]:
     """The best peaks of a (H, W) heat map: at most `limit` positions (N, 2) as (x, y), and their scores descending.
 
-    Among equal scores the first in reading order comes first.
+    Among equal scores the first in reading order comes first. `border` is the width of the margin without peaks, or
+    its four widths at the top, left, bottom and right.
     """
-    index = peaks(heat, radius, rounds, threshold, limit, border, buffers)
+    margins = (border,) * 4 if isinstance(border, int) else border
+    index = peaks(heat, radius, rounds, threshold, limit, margins, buffers)
     scores = heat.reshape(-1)[index]
     order = np.argsort(-scores, kind="stable")[:limit]
     y, x = np.divmod(index[order], heat.shape[1])

@@ -14,6 +14,9 @@ CELL = 8
 ENCODER = ("1a", "1b", "2a", "2b", "3a", "3b", "4a", "4b")
 HEADS = ("Pa", "Pb", "Da", "Db")
 
+POOLED = ("1b", "2b", "3b")
+"""Layers of the encoder that a 2 x 2 pooling follows."""
+
 Norm = Literal["none", "before_relu", "after_relu"]
 
 
@@ -75,7 +78,7 @@ class SuperPointNet(nn.Module):
         x = image
         for name in ENCODER:
             x = self.get_submodule(f"conv{name}")(x)
-            if name in ("1b", "2b", "3b"):
+            if name in POOLED:
                 x = self.pool(x)
         return x
 
@@ -91,6 +94,15 @@ class SuperPointNet(nn.Module):
         """(B, 1, H, W) image -> logits (B, 65, H/8, W/8) and descriptors (B, D, H/8, W/8)."""
         encoded = self.encode(image)
         return self.detect(encoded), self.describe(encoded)
+
+
+def receptive_reach() -> int:
+    """How far the pixels that a cell's outputs depend on lie beyond the cell, in pixels."""
+    reach, stride = 0, 1
+    for name in ENCODER:
+        reach += stride  # a kernel of 3 x 3
+        stride *= 2 if name in POOLED else 1
+    return reach + stride  # the heads' first layers; their last have kernels of 1 x 1
 
 
 def folded(network: SuperPointNet) -> SuperPointNet:

@@ -39,6 +39,12 @@ class Level:
     size: tuple[int, int]
 
 
+def first_size(shape: tuple[int, int], resize: int) -> tuple[int, int]:
+    """(height, width) at which images of `shape` are given to the network first."""
+    factor = resize / max(shape) if resize else 1.0
+    return max(LEAST_SIDE, round(shape[0] * factor)), max(LEAST_SIDE, round(shape[1] * factor))
+
+
 def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list[Level]:
     """Grey images of one size at up to `count` sizes; sizes with a side of less than `LEAST_SIDE` are left out.
 
@@ -61,6 +67,10 @@ def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list
 def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     """(H, W) each -> (B, 1, H', W'), padded to whole cells."""
     height, width = images[0].shape
+    if len(images) == 1 and not (height % CELL or width % CELL):
+        image = np.ascontiguousarray(images[0])
+        if image.flags.writeable:  # PyTorch takes no other without a warning
+            return torch.from_numpy(image)[None, None]
     padded = np.empty((len(images), 1, *(-(-side // CELL) * CELL for side in (height, width))), np.uint8)
     # Repeating the last row and column puts no false corners along the image's edge.
     for index, image in enumerate(images):

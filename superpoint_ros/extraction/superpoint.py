@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from superpoint_ros.extraction import pyramid, runtimes, weights
+from superpoint_ros.extraction import pyramid, runtimes, tiling, weights
+from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import LEAST_SIDE, Level
 from superpoint_ros.features import Features
-from superpoint_ros.io.images import to_grey
+from superpoint_ros.io.images import MAX_PIXELS, size_fault, to_grey
 
 _LARGEST_BATCH = 16
 
 
 class ImageError(ValueError):
     """An image cannot be used; the message is one sentence for the user."""
-
-
-class Clock(Protocol):
-    """Measures stages: `with clock.stage("network"): ...`."""
-
-    def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
-        """Measures the block as a run of a stage; `again` as a part of the stage's last run."""
-
-
-class _NoClock:
-    def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
-        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -48,10 +37,15 @@ class Extraction(Decoding):
             original image's pixels; `nms_radius` and `border` count pixels of the resized one.
         levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before. `nms_radius` and `border` hold
             within a level and in its pixels.
+        tile_pixels: most pixels that the network is given at once; larger images go through it in overlapping tiles,
+            with the same features. Arithmetic of float32, which takes twice the memory, gets half as many.
+        max_pixels: most pixels of an image; a larger one is refused.
     """
 
     resize: int = 0
     levels: int = 1
+    tile_pixels: int = 2_100_000  # Full HD in one piece, and less than a gigabyte in all
+    max_pixels: int = MAX_PIXELS
 
 
 class SuperPoint:
@@ -68,6 +62,9 @@ class SuperPoint:
         levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before: more than one relates views
             whose scales differ, for more computation (three levels: 1.75 times). `nms_radius` and `border` hold
             within a level and in its pixels.
+        tile_pixels: most pixels that the network is given at once (half as many in float32); larger images go through
+            it in overlapping tiles, with the same features. That bounds the memory.
+        max_pixels: most pixels of an image; a larger one is refused.
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime, pytorch, cuda_graph or cuda_graph_compiled.
         precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
@@ -89,8 +86,11 @@ class SuperPoint:
         subpixel: bool = True,
         resize: int = 0,
         levels: int = 1,
+        tile_pixels: int = Extraction.tile_pixels,
+        max_pixels: int = Extraction.max_pixels,
     ) -> None:
-        self.settings = Extraction(max_keypoints, nms_radius, detection_threshold, border, subpixel, resize, levels)
+        decoding = (max_keypoints, nms_radius, detection_threshold, border, subpixel)
+        self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels)
         _check(self.settings)
         self.weights = _load(weights)
         found = self.weights
@@ -131,9 +131,9 @@ class SuperPoint:
         `clock` measures the stages preprocess, network and decode features.
 
         Raises:
-            ImageError: if the image is of another kind.
+            ImageError: if the image is of another kind, or larger than `max_pixels`.
         """
-        return self._extract_alike([image], clock or _NoClock())[0]
+        return self._extract_alike([image], clock or NoClock())[0]
 
     @overload
     def extract_batch(
@@ -158,22 +158,37 @@ class SuperPoint:
         """
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
-            _check_image(image)
+            _check_image(image, self.settings.max_pixels)
             by_shape.setdefault(image.shape[:2], []).append(index)
         results: list[Features | None] = [None] * len(images)
-        for indices in by_shape.values():
-            for start in range(0, len(indices), _LARGEST_BATCH):
-                chunk = indices[start : start + _LARGEST_BATCH]
-                alike = self._extract_alike([images[i] for i in chunk], clock or _NoClock())
+        for shape, indices in by_shape.items():
+            at_once = self._largest_batch(shape)
+            for start in range(0, len(indices), at_once):
+                chunk = indices[start : start + at_once]
+                alike = self._extract_alike([images[i] for i in chunk], clock or NoClock())
                 for index, found in zip(chunk, alike, strict=True):
                     results[index] = found
         found_all = [result for result in results if result is not None]
         return pad(found_all, self.descriptor_size, self.runtime.device) if padded else found_all
 
+    def _most_pixels(self, settings: Extraction) -> int:
+        """How many pixels the network is given at once."""
+        return settings.tile_pixels // 2 if self.runtime.precision == "float32" else settings.tile_pixels
+
+    def _largest_batch(self, shape: tuple[int, int]) -> int:
+        """How many images of (height, width) share a forward pass: on the processor, which gains little by more, no
+        more than may be in memory at once."""
+        if self.runtime.device.type != "cpu":
+            return _LARGEST_BATCH
+        height, width = pyramid.first_size(shape, self.settings.resize)
+        return min(max(self._most_pixels(self.settings) // (height * width), 1), _LARGEST_BATCH)
+
     def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
         settings = self.settings
         with clock.stage("preprocess"):
-            levels = pyramid.levels([_grey(image) for image in images], settings.resize, settings.levels)
+            greys = [_grey(image, settings.max_pixels) for image in images]
+            levels = pyramid.levels(greys, settings.resize, settings.levels)
+            del greys  # of large images the memory counts
         originals = [(image.shape[0], image.shape[1]) for image in images]
         found = [
             self._extract_level(level, originals, settings, clock, again=index > 0)
@@ -188,6 +203,11 @@ class SuperPoint:
         self, level: Level, originals: Sequence[tuple[int, int]], settings: Extraction, clock: Clock, again: bool
     ) -> list[Features]:
         batch, size = level.images, level.size
+        if size[0] * size[1] > self._most_pixels(settings):
+            of_tiles = self._tiled(batch, size, settings, clock, again)
+            return [
+                one for found, whole in zip(of_tiles, originals, strict=True) for one in _collect(found, [whole], size)
+            ]
         if isinstance(self.runtime, runtimes.WholeRuntime):
             with clock.stage("network", again):
                 extracted = self.runtime.extract(batch, size, settings)
@@ -203,13 +223,21 @@ class SuperPoint:
             extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
             return list(_collect(extracted, originals, size))
 
+    def _tiled(
+        self, batch: Tensor, size: tuple[int, int], settings: Extraction, clock: Clock, again: bool
+    ) -> Iterable[runtimes.Extracted]:
+        best = tiling.Tiling(self._most_pixels(settings), self.descriptor_size, self._buffers)
+        for index, image in enumerate(batch.split(1)):
+            yield best.extract(self.runtime, image, size, settings, clock, again or index > 0)
+
 
 def _load(name_or_path: str | Path) -> weights.Weights:
     return weights.load(name_or_path)
 
 
 def _check(settings: Extraction) -> None:
-    limits = {"max_keypoints": 1, "nms_radius": 0, "detection_threshold": 0, "border": 0, "resize": 0, "levels": 1}
+    limits = {"max_keypoints": 1, "nms_radius": 0, "detection_threshold": 0, "border": 0, "resize": 0, "levels": 1,
+              "tile_pixels": 1, "max_pixels": 1}  # fmt: skip
     for name, least in limits.items():
         if not getattr(settings, name) >= least:
             raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
@@ -217,7 +245,7 @@ def _check(settings: Extraction) -> None:
         raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {LEAST_SIDE}")
 
 
-def _check_image(image: NDArray[np.uint8]) -> None:
+def _check_image(image: NDArray[np.uint8], max_pixels: int) -> None:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(f"the image is {kind}, allowed is a uint8 array")
@@ -226,10 +254,17 @@ def _check_image(image: NDArray[np.uint8]) -> None:
     if min(image.shape[:2]) < LEAST_SIDE:
         height, width = image.shape[:2]
         raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+    check_size(image.shape[:2], max_pixels)
 
 
-def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    _check_image(image)
+def check_size(size: tuple[int, ...], max_pixels: int) -> None:
+    """Raise an `ImageError` if an image of (height, width) has more than `max_pixels`."""
+    if fault := size_fault(size, max_pixels):
+        raise ImageError(f"the image {fault}")
+
+
+def _grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
+    _check_image(image, max_pixels)
     return to_grey(image)
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from superpoint_ros.io.headers import encoded_size, is_truncated_jpeg
+
+MAX_PIXELS = 150_000_000
+"""Most pixels of an image unless stated otherwise."""
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -23,22 +29,48 @@ def list_images(folder: str | Path) -> list[Path]:
     return found
 
 
-def read_colour(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) BGR uint8.
+def size_fault(size: tuple[int, ...], max_pixels: int) -> str:
+    """Say what is wrong with the size (height, width) of an image, to follow its name; empty if nothing is."""
+    height, width = size
+    if height * width <= max_pixels:
+        return ""
+    return f"is {width}x{height} pixels, allowed are {max_pixels} in all (max_pixels)"
+
+
+def read_colour(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) BGR uint8, turned as its Exif orientation says.
 
     Raises:
-        ValueError: if the file is missing or not an image.
+        ValueError: if the file is missing, not an image, truncated, or has more than `max_pixels`; the last is found
+            before memory is allocated.
     """
-    return _read(path, cv2.IMREAD_COLOR)
+    return _read(path, cv2.IMREAD_COLOR, max_pixels)
 
 
-def read_grey(path: str | Path, longer_side: int = 0) -> NDArray[np.uint8]:
+def read_grey(path: str | Path, longer_side: int = 0, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read an image file as (H, W) uint8, scaled to a longer side of `longer_side` pixels (0: original size).
 
     Raises:
-        ValueError: if the file is missing or not an image.
+        ValueError: see `read_colour`.
     """
-    return scale_to_longer_side(_read(path, cv2.IMREAD_GRAYSCALE), longer_side)
+    return scale_to_longer_side(_read(path, cv2.IMREAD_GRAYSCALE, max_pixels), longer_side)
+
+
+def decode_image(data: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
+    """Decode an encoded image as OpenCV's `flags` say; None if it is no image or a truncated one.
+
+    Raises:
+        MemoryError: if the image does not fit in memory.
+    """
+    if not data.size or is_truncated_jpeg(data.data):
+        return None
+    try:
+        image = cv2.imdecode(data, flags)
+    except cv2.error as error:  # the header claims more pixels than OpenCV accepts
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
+        return None
+    return None if image is None else np.asarray(image)
 
 
 def scale_to_longer_side(image: NDArray[np.uint8], longer_side: int) -> NDArray[np.uint8]:
@@ -64,13 +96,19 @@ def to_grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8) if image.ndim == 3 else image
 
 
-def _read(path: str | Path, flags: int) -> NDArray[np.uint8]:
+def _read(path: str | Path, flags: int, max_pixels: int) -> NDArray[np.uint8]:
     if not Path(path).is_file():
         raise ValueError(f"image '{path}' does not exist")
     try:
-        image = cv2.imread(str(path), flags)
-    except cv2.error:  # the header claims more pixels than OpenCV accepts
-        image = None
+        with open(path, "rb") as file:
+            size = encoded_size(file)
+        if size and (fault := size_fault(size, max_pixels)):
+            raise ValueError(f"image '{path}' {fault}")
+        image = decode_image(np.fromfile(path, np.uint8), flags)
+    except OSError as error:
+        raise ValueError(f"file '{path}' cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise ValueError(f"image '{path}' does not fit in memory") from error
     if image is None:
         raise ValueError(f"file '{path}' cannot be read as an image")
     return np.asarray(image, np.uint8)

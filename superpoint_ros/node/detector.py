@@ -118,11 +118,15 @@ class Detector:
 
     def submit_image(self, message: Any, camera: str = "") -> None:
         """Hand in a sensor_msgs/Image."""
-        self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8))
+        self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8, self._max_pixels))
 
     def submit_compressed(self, message: Any, camera: str = "") -> None:
         """Hand in a sensor_msgs/CompressedImage."""
-        self._submit(message, camera, lambda: grey_from_compressed(message))
+        self._submit(message, camera, lambda: grey_from_compressed(message, self._max_pixels))
+
+    @property
+    def _max_pixels(self) -> int:
+        return int(self.values["max_pixels"])  # type: ignore[arg-type]
 
     def _submit(self, message: Any, camera: str, decode: Callable[[], Grey]) -> None:
         self._take(Frame(stamp_to_ns(message.header.stamp), decode, camera, message.header))

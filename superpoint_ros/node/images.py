@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.extraction.superpoint import LEAST_SIDE, ImageError
+from superpoint_ros.extraction.superpoint import LEAST_SIDE, ImageError, check_size
+from superpoint_ros.io.headers import encoded_size
+from superpoint_ros.io.images import MAX_PIXELS, decode_image, size_fault
 
 Grey = NDArray[np.uint8]
 Pixels = NDArray[Any]
@@ -64,11 +67,19 @@ def _table() -> dict[str, Encoding]:
     return table
 
 
+_FROM_BGR = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
+_FROM_RGB = {3: cv2.COLOR_RGB2GRAY, 4: cv2.COLOR_RGBA2GRAY}
+
+_HEADER = 4096
+"""Bytes at the beginning of an encoded image that nearly always tell its size."""
+
 ENCODINGS = _table()
 """Every encoding of sensor_msgs/Image that is understood."""
 
 
-def grey_from_image(message: Any, cv_bridge_to_mono8: Callable[[Any], Grey] | None = None) -> Grey:
+def grey_from_image(
+    message: Any, cv_bridge_to_mono8: Callable[[Any], Grey] | None = None, max_pixels: int = MAX_PIXELS
+) -> Grey:
     """(H, W) uint8 from a sensor_msgs/Image.
 
     16-bit images are scaled by 255 / 65535. 32FC1 is taken as intensities from 0 to 1.
@@ -77,41 +88,64 @@ def grey_from_image(message: Any, cv_bridge_to_mono8: Callable[[Any], Grey] | No
         message: of rclpy, rosbags or anything with the same fields.
         cv_bridge_to_mono8: converts a message of native byte order whose encoding cv_bridge knows, in cv_bridge's
             stead the same conversions of OpenCV are called here.
+        max_pixels: most pixels of an image.
 
     Raises:
         ImageError: in one sentence, if the message's fields do not describe an image.
     """
     encoding, dtype = _checked(message)
+    check_size((message.height, message.width), max_pixels)
     native = dtype.itemsize == 1 or bool(message.is_bigendian) == (sys.byteorder == "big")
     if cv_bridge_to_mono8 is not None and encoding.in_cv_bridge and native:
         return cv_bridge_to_mono8(message)
     pixels = _pixels(message, encoding, dtype)
-    if not native:
-        pixels = pixels.byteswap()
-    if encoding.dtype == "f4":
-        return _from_float(pixels)
-    if encoding.code is not None:
-        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), encoding.code)
-    if encoding.dtype == "u2":
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
-    return np.ascontiguousarray(pixels)
+    return _to_grey(pixels if native else pixels.byteswap(), encoding.code)
 
 
-def grey_from_compressed(message: Any) -> Grey:
+def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> Grey:
     """(H, W) uint8 from a sensor_msgs/CompressedImage holding JPEG, PNG or what else OpenCV decodes.
 
+    The format is read as image_transport writes it: `bayer_rggb8; png compressed` holds the mosaic, and colours that
+    are not said to be `compressed bgr` have red and blue changed places. The orientation that a camera notes down for
+    people (Exif) turns nothing: calibration and geometry hold for the sensor's pixels.
+
     Raises:
-        ImageError: if the data cannot be decoded.
+        ImageError: if the data cannot be decoded, is cut short, or is an image of more than `max_pixels`.
     """
     data = np.frombuffer(message.data, np.uint8)
+    size = encoded_size(io.BytesIO(data[:_HEADER].tobytes())) or encoded_size(io.BytesIO(data.tobytes()))
+    what = f"the compressed image ({message.format or 'without a format'}, {data.size} bytes)"
+    if size is not None and (fault := size_fault(size, max_pixels)):
+        raise ImageError(f"{what} {fault}")
+    source, _, coding = message.format.partition(";")
+    encoding = ENCODINGS.get(source.strip())
+    mosaic = encoding is not None and encoding.channels == 1 and encoding.code is not None
+    swapped = encoding is not None and encoding.channels > 1 and bool(coding) and "compressed bgr" not in coding
+    # Of an ordinary JPEG only the brightness need be decoded.
+    ordinary = data[:2].tobytes() == b"\xff\xd8" and not mosaic and not swapped
+    flags = cv2.IMREAD_GRAYSCALE if ordinary else cv2.IMREAD_UNCHANGED
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    except cv2.error:  # a header that claims more pixels than OpenCV takes
-        image = None
+        image = decode_image(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except MemoryError as error:
+        raise ImageError(f"{what} takes more memory than there is") from error
     if image is None:
-        what = message.format or "without a format"
-        raise ImageError(f"the compressed image ({what}, {data.size} bytes) cannot be decoded")
-    return np.asarray(image, np.uint8)
+        raise ImageError(f"{what} cannot be decoded")
+    if image.dtype.kind + str(image.dtype.itemsize) not in ("u1", "u2", "f4"):
+        raise ImageError(f"{what} holds {image.dtype}, allowed is uint8, uint16 or float32")
+    if image.ndim == 2:
+        return _to_grey(image, encoding.code if mosaic and encoding else None)
+    return _to_grey(image, (_FROM_RGB if swapped else _FROM_BGR)[image.shape[2]])
+
+
+def _to_grey(pixels: Pixels, code: int | None) -> Grey:
+    """Pixels of 8, 16 or 32 bits in native byte order -> (H, W) uint8."""
+    if code is not None:
+        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), code)
+    if pixels.dtype == np.float32:
+        return _from_float(pixels)
+    if pixels.dtype == np.uint16:
+        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
+    return np.ascontiguousarray(pixels)
 
 
 def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:

@@ -104,7 +104,9 @@ class Parameter:
 
 
 def _short(number: float | None) -> str:
-    return f"{number:g}" if number is not None else ""
+    if number is None:
+        return ""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 SENSOR = Qos(reliable=False, depth=1)
@@ -196,6 +198,15 @@ PARAMETERS = (
         1,
         8,
     ),
+    Parameter(
+        "tile_pixels",
+        2_100_000,
+        "most pixels that the network is given at once (half as many in float32); larger images go through it in "
+        "overlapping tiles, with the same features in less memory",
+        250_000,
+        16_000_000,
+    ),
+    Parameter("max_pixels", 150_000_000, "most pixels of an image; a larger one is left out", 250_000, 1_000_000_000),
     Parameter(
         "image_transport",
         "raw",
