@@ -144,11 +144,24 @@ def _detector(options: argparse.Namespace) -> dict[str, Any] | None:
 def _joint(options: argparse.Namespace) -> dict[str, Any] | None:
     from superpoint_ros.training import stages
     from superpoint_ros.training.config import JointConfig
+    from superpoint_ros.training.data import held_out_of
 
     settings = _settings(JointConfig, options)
     if settings is None:
         return None
-    return {"step": stages.train_joint(options.folder, options.start_from, options.images, options.labels, settings)}
+    measure = _measure_on(held_out_of(options.images)) if settings.measure_every else None
+    step = stages.train_joint(
+        options.folder, options.start_from, options.images, options.labels, settings, measure=measure
+    )
+    return {"step": step}
+
+
+def _measure_on(held_out: list[Path]) -> Any:
+    from superpoint_ros.evaluation.development import measure_on
+
+    if not held_out:
+        raise ValueError("measure_every is above 0, and none of the images is held out to measure on")
+    return measure_on(held_out)
 
 
 def _adapt(options: argparse.Namespace) -> dict[str, Any] | None:
@@ -201,7 +214,7 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     from superpoint_ros.extraction import weights
     from superpoint_ros.training import config, recipe
 
-    target = recipe.run(recipe.read(options.recipe, config.overrides(options.overrides)))
+    target = recipe.run(recipe.read(options.recipe, config.overrides(options.overrides)), _measure_on)
     return {"weights": str(target), "sha256": weights.load(target).sha256}
 
 

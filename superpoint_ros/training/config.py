@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 
-from superpoint_ros.training.homographies import HomographyRange
+from superpoint_ros.training.homographies import Curriculum, HomographyRange
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.objectives import JointLoss
 from superpoint_ros.training.photometric import Photometric
@@ -52,10 +52,11 @@ class DetectorConfig(LoopConfig):
 
     Attributes:
         size: (height, width) of a view, multiples of 8.
-        longer_side: size that images are kept in memory at, in pixels.
+            longer_side: size that images are kept in memory at, in pixels.
         max_points: most labels of an image.
         crop_min: least share of an image's sides that its views are taken from; below 1 some views magnify.
         ranges: homographies from views to images.
+        curriculum: how these ranges, and those of close views, grow in the course of the run.
     """
 
     size: tuple[int, int] = (160, 160)
@@ -63,6 +64,7 @@ class DetectorConfig(LoopConfig):
     max_points: int = 300
     crop_min: float = 1.0
     ranges: HomographyRange = HomographyRange(rotation=25, scale_min=0.35)
+    curriculum: Curriculum = field(default_factory=Curriculum)
     photometric: Photometric = field(default_factory=Photometric)
 
 

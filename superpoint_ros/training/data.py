@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from superpoint_ros.extraction.network import CELL
 from superpoint_ros.io.images import list_images, read_grey, scale_to_longer_side
 from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
-from superpoint_ros.training.labels import label_path
+from superpoint_ros.training.labels import label_folders, label_path
 from superpoint_ros.training.shapes.classes import draw
 
 
@@ -26,6 +26,12 @@ def held_out(path: Path, one_in: int = 40) -> bool:
     """Whether an image is kept out of training, by a hash of its folder and name: the same on every machine."""
     digest = hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % one_in == 0
+
+
+def held_out_of(images: Path | Sequence[Path]) -> list[Path]:
+    """The pictures below one or several folders that are kept out of training."""
+    folders = [images] if isinstance(images, Path) else images
+    return [path for folder in folders for path in list_images(folder) if held_out(path)]
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,26 @@ class LabelledPictures:
     @classmethod
     def read(
         cls,
-        images: Path,
+        images: Path | Sequence[Path],
         labels: Path,
         longer_side: int,
         chosen: Callable[[Path], bool],
         max_points: int = 300,
         progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
     ) -> LabelledPictures:
-        """Read the labelled images below a folder that are chosen; each takes longer_side squared bytes.
+        """Read the labelled images below one or several folders (see `label_folders`) that are chosen; each takes
+        longer_side squared bytes.
 
         Raises:
             ValueError: if no image has labels.
         """
-        found = [p for p in list_images(images) if chosen(p) and label_path(p, images, labels).exists()]
+        label_of = {
+            path: label_path(path, folder, out)
+            for folder, out in label_folders(images, labels)
+            for path in list_images(folder)
+            if chosen(path)
+        }
+        found = [path for path, label in label_of.items() if label.exists()]
         if not found:
             raise ValueError(f"folder '{labels}' holds no labels for the images of '{images}'")
         squares = torch.zeros(len(found), 1, longer_side, longer_side, dtype=torch.uint8)
@@ -71,7 +84,7 @@ class LabelledPictures:
             small = scale_to_longer_side(original, longer_side)
             sizes[i] = height, width = small.shape
             squares[i, 0, :height, :width] = torch.from_numpy(small)
-            best = np.load(label_path(path, images, labels))[:max_points, :2]
+            best = np.load(label_of[path])[:max_points, :2]
             scale = np.array([width / original.shape[1], height / original.shape[0]])
             points[i, : len(best)] = torch.from_numpy(((best + 0.5) * scale - 0.5).astype(np.float32))
             labelled[i, : len(best)] = True
@@ -98,7 +111,7 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
         chosen = self._images(step)
         source = self.source
         crops, offsets = self._crops(rng, source.sizes[chosen])
-        maps = offsets[:, None] @ self._maps(rng, crops)
+        maps = offsets[:, None] @ self._maps(rng, crops, step)
         index = torch.from_numpy(chosen)
         order = torch.from_numpy(rng.permutation(source.points.shape[1]))
         return {
@@ -110,10 +123,11 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
             "step": torch.tensor(step),
         }
 
-    def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64], step: int) -> NDArray[np.float64]:
         """(B, V, 3, 3), from the views of parts of (B, 2) sizes to those parts."""
         sizes = np.repeat(crops, self.views, axis=0)
-        maps = random_homographies(rng, sizes, self.config.size, self.config.ranges)
+        ranges = self.config.curriculum.ranges(self.config.ranges, step)
+        maps = random_homographies(rng, sizes, self.config.size, ranges)
         return maps.reshape(len(crops), self.views, 3, 3)
 
     def _crops(
@@ -146,11 +160,11 @@ class PairsDataset(ViewsDataset):
         super().__init__(source, config, rank, world)
         self._close, self._close_ranges = config.close, config.close_ranges
 
-    def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64]) -> NDArray[np.float64]:
-        maps = super()._maps(rng, crops)
+    def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64], step: int) -> NDArray[np.float64]:
+        maps = super()._maps(rng, crops, step)
         if self._close:
-            size = self.config.size
-            nearby = maps[:, 0] @ random_homographies(rng, [size] * len(maps), size, self._close_ranges)
+            size, ranges = self.config.size, self.config.curriculum.ranges(self._close_ranges, step)
+            nearby = maps[:, 0] @ random_homographies(rng, [size] * len(maps), size, ranges)
             close = rng.uniform(size=len(maps)) < self._close
             maps[close, 1] = nearby[close]
         return maps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -31,6 +31,37 @@ class HomographyRange:
     outside: float = 0.0
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """How ranges grow in the course of a run; steps of 0 leave them as they are.
+
+    Attributes:
+        start: step at which they begin to grow.
+        steps: number of steps in which they grow.
+        rotation, scale_min: what they grow to, see `HomographyRange`; a rotation of 180 is any.
+    """
+
+    start: int = 0
+    steps: int = 0
+    rotation: float = 180.0
+    scale_min: float = 1 / 3
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    def ranges(self, first: HomographyRange, step: int) -> HomographyRange:
+        """The ranges at a step of a run that begins with `first`: rotation grows evenly, scale by equal factors."""
+        if not self.steps:
+            return first
+        share = min(max((step - self.start) / self.steps, 0.0), 1.0)
+        if share == 1:
+            return replace(first, rotation=self.rotation, scale_min=self.scale_min)
+        return replace(
+            first,
+            rotation=first.rotation + share * (self.rotation - first.rotation),
+            scale_min=first.scale_min * (self.scale_min / first.scale_min) ** share,
+        )
 
 
 def random_homographies(

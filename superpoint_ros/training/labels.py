@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -146,6 +146,21 @@ def label_folder(
             np.save(file, found)
         done += 1
     return done
+
+
+def label_folders(images: Path | Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
+    """Folders of pictures, each with the folder of its labels: `out` for one alone, else one of its name in `out`.
+
+    Raises:
+        ValueError: if two folders of pictures have the same name.
+    """
+    if isinstance(images, Path) or len(images) == 1:
+        return [(images if isinstance(images, Path) else images[0], out)]
+    names = [folder.resolve().name for folder in images]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"images name two folders '{name}', allowed are folders of different names")
+    return [(folder, out / name) for folder, name in zip(images, names, strict=True)]
 
 
 def label_path(picture: Path, images: Path, out: Path) -> Path:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
@@ -19,6 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from superpoint_ros.training import networks
+from superpoint_ros.training.average import Average
+from superpoint_ros.training.interruption import save, stoppable
 from superpoint_ros.training.objectives import Objective
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class Optimisation:
         decay: share of the run at its end in which the rate falls to zero along a cosine.
         weight_decay: of AdamW.
         clip: greatest gradient norm.
+        average: decay of the exponential moving average of the weights, which is then what the run gives (see
+            `average.Average`); 0 for none.
     """
 
     steps: int = 10_000
@@ -52,6 +54,7 @@ class Optimisation:
     decay: float = 0.5
     weight_decay: float = 1e-4
     clip: float = 5.0
+    average: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Execution:
 
     Attributes:
         seed: of weights and data.
-        precision: as Lightning names it: 32-true, bf16-mixed, 16-mixed ...
+        precision: as Lightning names it: 32-true, bf16-mixed, 16-mixed ... A processor without instructions for
+            bfloat16 computes bf16-mixed in float32, which takes it a tenth of the time.
         accelerator, devices, nodes, strategy: as Lightning names them; ddp with several devices.
         workers: processes that prepare batches, 0 for none.
     """
@@ -81,12 +85,14 @@ class LoopConfig(Execution, Optimisation):  # the last one's fields come first
     Attributes:
         checkpoint_seconds: longest time between checkpoints.
         log_every: steps between points of the curves.
-        picture_every: steps between images.
+            picture_every: steps between images.
+        measure_every: steps between measurements on development images, 0 for none.
     """
 
     checkpoint_seconds: float = 120.0
     log_every: int = 20
     picture_every: int = 500
+    measure_every: int = 0
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -99,20 +105,31 @@ class Monitor(Protocol):
     def picture(self, step: int, objective: Objective, batch: dict[str, Tensor]) -> None: ...
 
 
+Measure = Callable[[int, nn.Module], None]
+"""What is done with the module every `measure_every` steps, in the first process only."""
+
+
 def launch(config: Execution) -> Fabric:
     """The processes of a run: one, or several under torchrun or as `devices` says."""
     from lightning.fabric import Fabric  # takes seconds, which settings and previews need not wait for
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        num_nodes=config.nodes,
-        strategy=config.strategy,
-        precision=config.precision,  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
+
+    def fabric(precision: str) -> Fabric:
+        return Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=config.strategy,
+            precision=precision,  # type: ignore[arg-type]
+        )
+
+    result = fabric(config.precision)
+    if config.precision == "bf16-mixed" and not networks.native_bfloat16(result.device):
+        _log.warning("this processor has no instructions for bfloat16, so precision bf16-mixed is float32 here")
+        result = fabric("32-true")
+    result.launch()
+    return result
 
 
 def rate(step: int, config: LoopConfig) -> float:
@@ -131,6 +148,7 @@ def run(
     checkpoint: Path,
     monitor: Monitor | None = None,
     extras: dict[str, Any] | None = None,
+    measure: Measure | None = None,
 ) -> int:
     """Train until `config.steps`, going on from `checkpoint` where it exists.
 
@@ -141,6 +159,7 @@ def run(
         dataset: rank and number of processes -> batches by number of the step.
         checkpoint: file, replaced whole so that an interruption never leaves half of one.
         extras: plain values to keep in the checkpoint.
+        measure: called with the step and the module, or the average of its weights where there is one.
 
     Returns:
         The step reached.
@@ -154,6 +173,9 @@ def run(
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = fabric.setup(module, optimizer)
     state: dict[str, Any] = {"model": model, "optimizer": optimizer, "step": 0, "skipped": 0, "extras": extras or {}}
+    average = Average(module, config.average) if config.average else None
+    if average:
+        state["average"] = average.module
     if checkpoint.exists():
         fabric.load(checkpoint, state)
     step = int(state["step"])
@@ -173,7 +195,7 @@ def run(
     bar = tqdm(total=config.steps, initial=step, unit="step", mininterval=5, disable=not fabric.is_global_zero)
     saved, in_a_row = time.monotonic(), 0
     model.train()
-    with _stoppable() as stopped:
+    with stoppable() as stopped:
         try:
             for made in loader:
                 batch = _on_device(made, fabric.device)
@@ -189,6 +211,8 @@ def run(
                         )
                 else:
                     in_a_row = 0
+                    if average:
+                        average.follow(module, step)
                 step += 1
                 bar.update()
                 if losses and step % config.log_every == 0:
@@ -198,17 +222,29 @@ def run(
                         watch.curves(step, {**values, "learning_rate": rate(step - 1, config)})
                 if watch and step % config.picture_every == 0:
                     watch.picture(step, objective, batch)
+                if measure and config.measure_every and step % config.measure_every == 0:
+                    _measured(fabric, measure, step, average.module if average else module)
                 if time.monotonic() - saved > config.checkpoint_seconds and step < config.steps:
-                    _save(fabric, checkpoint, state, step, give_up=False)
+                    save(fabric, checkpoint, state, step, give_up=False)
                     saved = time.monotonic()
                 if _agreed(fabric, stopped, step, config):
                     _log.warning("stopped at step %d of %d", step, config.steps)
                     raise KeyboardInterrupt
         finally:
             bar.close()
-            _save(fabric, checkpoint, state, step, give_up=True)
+            save(fabric, checkpoint, state, step, give_up=True)
     fabric.barrier()  # nobody reads the checkpoint before it is there
     return step
+
+
+def _measured(fabric: Fabric, measure: Measure, step: int, module: nn.Module) -> None:
+    """Measure in the first process, with the module in the state that it is used in; the others wait."""
+    if fabric.is_global_zero:
+        training = module.training
+        module.eval()
+        measure(step, module)
+        module.train(training)
+    fabric.barrier()
 
 
 def _agreed(fabric: Fabric, stopped: threading.Event, step: int, config: LoopConfig) -> bool:
@@ -256,40 +292,3 @@ def _on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for name, value in batch.items()
     }
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, so that a step is never torn; a second signal acts at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        if stopped.is_set():
-            raise KeyboardInterrupt
-        stopped.set()
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def _save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int, give_up: bool) -> None:
-    """Replace the checkpoint; a full disk leaves the old one, and ends the run only where `give_up` says so."""
-    state["step"] = step
-    partial = checkpoint.with_suffix(".partial")
-    try:
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        fabric.save(partial, state)
-        if fabric.is_global_zero:
-            os.replace(partial, checkpoint)
-    except (OSError, RuntimeError) as error:
-        partial.unlink(missing_ok=True)
-        if give_up:
-            raise OSError(f"checkpoint '{checkpoint}' cannot be written: {error}") from error
-        _log.warning("checkpoint '%s' cannot be written, training goes on: %s", checkpoint, error)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from superpoint_ros.extraction import decoding, weights
+from superpoint_ros.extraction import decoding, runtimes, weights
 from superpoint_ros.extraction.network import ENCODER, HEADS, Architecture, SuperPointNet
 
 CHECKPOINT = "checkpoint.ckpt"
@@ -50,7 +50,8 @@ def read(source: str | Path) -> SuperPointNet:
         state = torch.load(path, map_location="cpu", weights_only=True)
         sizes = state.get("extras", {}).get("architecture", {"norm": "before_relu"})
         network = SuperPointNet(Architecture(**sizes))
-        network.load_state_dict({name.removeprefix("network."): value for name, value in state["model"].items()})
+        trained = state.get("average", state["model"])  # the average of the weights where the run kept one
+        network.load_state_dict({name.removeprefix("network."): value for name, value in trained.items()})
     except Exception as error:
         raise _no_checkpoint(path, error) from error
     return network.eval()
@@ -122,14 +123,19 @@ def _calibrate(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
 
 
 def detector(network: SuperPointNet, device: str = "cpu") -> Callable[[Tensor], Tensor]:
-    """Heat maps of a network in bfloat16: (B, 1, H, W) in 0..1 -> (B, H, W)."""
+    """Heat maps of a network: (B, 1, H, W) in 0..1 -> (B, H, W); in bfloat16 where the device computes it natively."""
     network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return partial(_heatmap, network, torch.device(device))
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16, without which it is emulated ten times slower than float32."""
+    return device.type != "cpu" or runtimes.choose_precision("auto", device) == "bfloat16"
 
 
 @torch.inference_mode()
 def _heatmap(network: SuperPointNet, device: torch.device, images: Tensor) -> Tensor:
     images = images.to(device, memory_format=torch.channels_last)
-    with torch.autocast(device.type, dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=native_bfloat16(device)):
         logits = network.detect(network.encode(images))
     return decoding.heatmap(logits)

@@ -40,6 +40,9 @@ class JointLoss:
         localisation: weight of the distance between keypoints found in both views.
         repetition: weight of the reward for keypoints found again.
         ramp: steps in which those two grow to their weight.
+        steerable: learn descriptors of which a quarter turn of the image is a permutation: those of the second views
+            are turned back (see `losses.descriptor.turned_back`) by the quarter turns that come nearest to the rotation
+            between the views. It needs the dual softmax.
     """
 
     detector_weight: float = 1.0
@@ -53,6 +56,7 @@ class JointLoss:
     localisation: float = 0.15
     repetition: float = 0.1
     ramp: int = 500
+    steerable: bool = False
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -142,6 +146,8 @@ class JointObjective(DetectorObjective):
         super().__init__(network, size, photometric)
         self.module = network
         self.weights = loss or JointLoss()
+        if self.weights.steerable and self.weights.descriptor != "dual_softmax":
+            raise ValueError("loss.steerable is true, allowed is that only with loss.descriptor dual_softmax")
 
     def losses(self, outputs: Any, truth: Batch) -> Losses:
         logits, descriptors = (output.float() for output in outputs)
@@ -172,6 +178,8 @@ class JointObjective(DetectorObjective):
             first, second, used = views.correspondences(points, valid, across, self.size, count, generator)
         sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
         one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
+        if self.weights.steerable:
+            other = descriptor_losses.turned_back(other, views.quarter_turns(across, self.size))
         return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
 
 

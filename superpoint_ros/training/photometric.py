@@ -73,7 +73,12 @@ def augment(images: Tensor, generator: torch.Generator, settings: Photometric | 
     sensor = changed + random.normal(changed) * random.uniform(1, 14) / 255
     changed = torch.where(random.chosen(how.noise), sensor, changed)
     changed = (changed.clamp(0, 1) * 255).round() / 255
-    return torch.where(random.chosen(how.jpeg), _jpeg(changed, random), changed)
+    chosen, quality = random.chosen(how.jpeg), random.uniform(20, 85)
+    if images.device.type != "cpu":  # which would have to be waited for
+        return torch.where(chosen, _jpeg(changed, quality), changed)
+    used = chosen.flatten()
+    changed[used] = _jpeg(changed[used], quality[used])
+    return changed
 
 
 def augment_picture(image: NDArray[np.uint8], seed: int, settings: Photometric | None = None) -> NDArray[np.uint8]:
@@ -119,8 +124,8 @@ def _dark(images: Tensor, random: _Random) -> Tensor:
     return dim + torch.sqrt(dim.clamp_min(0) / photons) * random.normal(images) + random.normal(images) * 0.008
 
 
-def _jpeg(images: Tensor, random: _Random) -> Tensor:
-    """The loss of JPEG compression of grey images, without the coding that loses nothing."""
+def _jpeg(images: Tensor, quality: Tensor) -> Tensor:
+    """The loss of JPEG compression of grey images without the coding that loses nothing; quality is (B, 1, 1, 1)."""
     height, width = images.shape[-2:]
     padded = F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate") * 255 - 128
     index = torch.arange(8, device=images.device, dtype=torch.float32)
@@ -128,7 +133,7 @@ def _jpeg(images: Tensor, random: _Random) -> Tensor:
     cosine[0] /= math.sqrt(2)
     blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
     # The standard library's mapping of quality to quantisation steps.
-    quality = random.uniform(20, 85)[..., None, None]
+    quality = quality[..., None, None]
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
     steps = (torch.tensor(_JPEG_STEPS, device=images.device) * scale).round().clamp(1, 255)
     kept = torch.round(cosine @ blocks @ cosine.T / steps) * steps

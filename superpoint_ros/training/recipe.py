@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from superpoint_ros.extraction import weights
 from superpoint_ros.training import config, frames, loop, networks, stages
+from superpoint_ros.training.best import Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig
+from superpoint_ros.training.data import held_out_of
 from superpoint_ros.training.labels import LabelConfig
+
+MeasureOn = Callable[[list[Path]], Measure]
 
 _FOLDER = Path(__file__).with_name("recipes")
 _KINDS: dict[str, type[Any]] = {
@@ -27,8 +31,8 @@ class _Contents:
     """What a recipe says for itself.
 
     Attributes:
-        images: folder of images, video or ROS bag.
-        out: folder for the run; every stage has one of its own name in it.
+            images: folder of images, video or ROS bag, or several folders of images.
+            out: folder for the run; every stage has one of its own name in it.
         stages: by name, in order: `kind` (shapes, label, detector or joint), for label, detector and joint `start_from`
             (an earlier stage, weights or a checkpoint; the last network where left out), for detector and joint
             `labels` (an earlier stage; the last labels where left out), and the settings of that kind.
@@ -38,7 +42,7 @@ class _Contents:
         every: seconds between two frames of a video or bag.
     """
 
-    images: str
+    images: str | tuple[str, ...]
     out: str
     stages: dict[str, dict[str, Any]]
     mean_of: tuple[str, ...] = ()
@@ -117,15 +121,28 @@ def plan(recipe: Recipe) -> list[Stage]:
     return result
 
 
-def run(recipe: Recipe) -> Path:
-    """Carry out a recipe, going on where it was interrupted. Returns the weights file written at its end."""
+def _images(recipe: Recipe, out: Path) -> Path | list[Path]:
+    if isinstance(recipe.images, str):
+        return frames.folder(Path(recipe.images), out / "frames", recipe.topic, recipe.every)
+    for folder in recipe.images:
+        if not Path(folder).is_dir():
+            raise ValueError(f"images '{folder}' is no folder, allowed among several is that only")
+    return [Path(folder) for folder in recipe.images]
+
+
+def run(recipe: Recipe, measure: MeasureOn | None = None) -> Path:
+    """Carry out a recipe, going on where it was interrupted. Returns the weights file written at its end.
+
+    Args:
+        measure: pictures held out -> what says how good weights are on them, for stages with `measure_every`.
+    """
     for key in ("images", "out"):
         if not getattr(recipe, key):
             raise ValueError(f"recipe: {key} is not given, as in {key}=FOLDER")
     out = Path(recipe.out)
     processes = loop.launch(recipe)
     with processes.rank_zero_first():
-        images = frames.folder(Path(recipe.images), out / "frames", recipe.topic, recipe.every)
+        images = _images(recipe, out)
     todo = plan(recipe)
     trained = {stage.name for stage in todo if stage.kind != "label"}
     last = ""
@@ -139,7 +156,8 @@ def run(recipe: Recipe) -> Path:
         elif stage.kind == "detector":
             stages.train_detector(folder, start, images, out / stage.labels, stage.settings)
         else:
-            stages.train_joint(folder, start, images, out / stage.labels, stage.settings)
+            measured = measure(held_out_of(images)) if measure and stage.settings.measure_every else None
+            stages.train_joint(folder, start, images, out / stage.labels, stage.settings, measure=measured)
         last = stage.name if stage.kind != "label" else last
     target = out / "weights.safetensors"
     if processes.is_global_zero:

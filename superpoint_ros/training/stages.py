@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -15,9 +15,10 @@ from tqdm import tqdm
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.io.files import write_text
 from superpoint_ros.training import loop, networks
+from superpoint_ros.training.best import Best, Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
 from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
-from superpoint_ros.training.labels import LabelConfig, label_folder
+from superpoint_ros.training.labels import LabelConfig, label_folder, label_folders
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
 from superpoint_ros.training.networks import CHECKPOINT
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 
 Data = Callable[[int, int], Dataset[Any]]
 Chosen = Callable[[Path], bool]
+Images = Path | Sequence[Path]
+"""A folder of pictures, or several."""
 SETTINGS = "config.yaml"
 """Name of the file that says how a folder was made."""
 # What may differ when an interrupted run goes on.
 _FREE = {"steps", "accelerator", "devices", "nodes", "strategy", "workers", "checkpoint_seconds", "log_every",
-         "picture_every"}  # fmt: skip
+         "picture_every", "measure_every"}  # fmt: skip
 
 
 def _is_training_image(path: Path) -> bool:
@@ -54,7 +57,7 @@ def train_shapes(run: Path, config: ShapesConfig) -> int:
 def train_detector(
     run: Path,
     start_from: str | Path,
-    images: Path,
+    images: Images,
     labels: Path,
     config: DetectorConfig,
     chosen: Chosen = _is_training_image,
@@ -68,26 +71,32 @@ def train_detector(
 def train_joint(
     run: Path,
     start_from: str | Path,
-    images: Path,
+    images: Images,
     labels: Path,
     config: JointConfig,
     chosen: Chosen = _is_training_image,
+    measure: Measure | None = None,
 ) -> int:
-    """Detector and descriptor on warped pairs of labelled images. Returns the step reached."""
+    """Detector and descriptor on warped pairs of labelled images. Returns the step reached.
+
+    Args:
+        measure: says every `config.measure_every` steps how good the network is; the best is kept, see `Best`.
+    """
     objective = partial(JointObjective, size=config.size, photometric=config.photometric, loss=config.loss)
     views = partial(PairsDataset, config=config)
-    return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views)
+    return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views, measure)
 
 
 def _train_on_labels(
     run: Path,
     start_from: str | Path,
-    images: Path,
+    images: Images,
     labels: Path,
     config: DetectorConfig,
     chosen: Chosen,
     objective: Callable[[SuperPointNet], Objective],
     views: Callable[..., Dataset[Any]],
+    measure: Measure | None = None,
 ) -> int:
     """A stage on labelled images, which are read only where there is something left to do."""
     _check_settings(run, config)
@@ -101,22 +110,24 @@ def _train_on_labels(
     def dataset(rank: int, world: int) -> Dataset[Any]:
         return views(pictures, rank=rank, world=world)
 
-    return _run(run, objective(network), network, dataset, config)
+    return _run(run, objective(network), network, dataset, config, measure)
 
 
 def label(
     source: str | Path,
-    images: Path,
+    images: Images,
     out: Path,
     config: LabelConfig,
     processes: Fabric,
     chosen: Chosen = lambda path: True,
 ) -> int:
-    """Label a folder of images with a trained detector, shared out among processes. Returns the number done here."""
+    """Label images with a trained detector, shared out among processes. Returns the number done here."""
     _keep_settings(out, config)
     heatmap = networks.detector(networks.read(source), str(processes.device))
     share = (processes.global_rank, processes.world_size)
-    done = label_folder(heatmap, images, out, config, str(processes.device), _bar("labelling"), chosen, share)
+    done = 0
+    for folder, target in label_folders(images, out):
+        done += label_folder(heatmap, folder, target, config, str(processes.device), _bar("labelling"), chosen, share)
     processes.barrier()
     return done
 
@@ -133,10 +144,18 @@ def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfi
     return networks.trainable(network, images).requires_grad_(True)
 
 
-def _run(run: Path, objective: Objective, network: SuperPointNet, dataset: Data, config: LoopConfig) -> int:
+def _run(
+    run: Path,
+    objective: Objective,
+    network: SuperPointNet,
+    dataset: Data,
+    config: LoopConfig,
+    measure: Measure | None = None,
+) -> int:
     _keep_settings(run, config)
     with closing(TensorBoard(run)) as monitor:
-        return loop.run(objective, dataset, config, run / CHECKPOINT, monitor, networks.extras(network))
+        best = Best(run, measure, monitor) if measure and config.measure_every else None
+        return loop.run(objective, dataset, config, run / CHECKPOINT, monitor, networks.extras(network), best)
 
 
 def _check_settings(folder: Path, config: Any) -> None:

@@ -15,6 +15,18 @@ def project(homographies: Tensor, points: Tensor) -> Tensor:
     return torch.where(depth > 1e-6, xyw[..., :2] / depth.clamp_min(1e-6), away)
 
 
+def quarter_turns(homographies: Tensor, size: tuple[int, int]) -> Tensor:
+    """How many quarter turns come nearest to what (B, 3, 3) homographies do in the middle of a view of (height, width)
+    `size`: (B,) int64, 0 to 3. One turns x to where y was, which on the screen is clockwise."""
+    middle = torch.tensor([size[1] - 1, size[0] - 1], device=homographies.device) / 2
+    step = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], device=homographies.device)
+    at = project(homographies, (middle + step).expand(len(homographies), -1, -1))
+    right, down = (at[:, 1] - at[:, 0]), (at[:, 2] - at[:, 0])
+    # The rotation nearest to the local map (its polar part).
+    angle = torch.atan2(right[:, 1] - down[:, 0], right[:, 0] + down[:, 1])
+    return torch.round(angle / (torch.pi / 2)).long() % 4
+
+
 def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
     """Which (..., 2) pixels lie in an image of (height, width) `size`."""
     x, y = points[..., 0], points[..., 1]
@@ -35,12 +47,20 @@ def warp(images: Tensor, to_image: Tensor, size: tuple[int, int], oversample: in
     """
     height, width = size
     x, y = (_samples(side, oversample, images) for side in (width, height))
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(1, -1, 2)
-    pixels = project(to_image, grid.expand(len(images), -1, -1))
-    # Float32 positions stay exact to a thousandth of a pixel in images of this size.
-    normal = (pixels + 0.5) / torch.tensor(images.shape[:1:-1], device=images.device) * 2 - 1
-    normal = normal.view(len(images), height * oversample, width * oversample, 2)
-    views = F.grid_sample(images, normal, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # The image's pixels as grid_sample counts them, -1 to 1 from edge to edge.
+    sides = torch.tensor(images.shape[:1:-1], device=images.device, dtype=torch.float64)
+    normal = torch.diag(torch.cat((2 / sides, torch.ones(1, device=images.device))))
+    normal[:2, 2] = 1 / sides - 1
+    rows = (normal.to(to_image.device) @ to_image.double()).float()
+    # Rows and columns apart: a pass over all samples costs as much as sampling does.
+    u, v, depth = (
+        (row[:, 0, None] * x)[:, None, :] + (row[:, 1, None] * y + row[:, 2, None])[:, :, None]
+        for row in rows.unbind(dim=1)
+    )
+    seen = depth > 1e-6
+    away = torch.full((), -1e6, device=images.device)
+    grid = torch.stack((torch.where(seen, u / depth, away), torch.where(seen, v / depth, away)), dim=-1)
+    views = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return F.avg_pool2d(views, oversample) if oversample > 1 else views
 
 

@@ -35,6 +35,18 @@ def dual_softmax(
     return (loss * used).sum() / used.sum().clamp_min(1.0)
 
 
+def turned_back(descriptors: Tensor, turns: Tensor) -> Tensor:
+    """Descriptors of turned views as they were upright, where a quarter turn shifts their four blocks by one.
+
+    Args:
+        descriptors: (B, P, D), D a multiple of 4.
+        turns: (B,) int64, quarter turns of each view, 0 to 3.
+    """
+    size = descriptors.shape[-1]
+    order = (torch.arange(size, device=descriptors.device) + turns[:, None] * (size // 4)) % size
+    return descriptors.gather(2, order[:, None, :].expand_as(descriptors))
+
+
 def hinge(
     first: Tensor,
     second: Tensor,

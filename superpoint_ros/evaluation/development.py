@@ -1,0 +1,63 @@
+"""What training measures a network by from time to time, on a few images that it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from superpoint_ros.evaluation import changes, planar, warps
+from superpoint_ros.evaluation.changes import Change, Protocol
+from superpoint_ros.evaluation.learned import SuperPointMethod
+from superpoint_ros.evaluation.methods import Image
+from superpoint_ros.io.images import read_grey
+
+_THRESHOLD = 0.005
+_TURNED = tuple(Change(angle=angle) for angle in (45.0, 90.0, 180.0))
+_SHRUNK = tuple(Change(factor=factor) for factor in (2.0, 3.0))
+
+
+def measure_on(held_out: Sequence[Path], most: int = 16) -> Callable[[Path], dict[str, float]]:
+    """What says how good weights are: on pairs of these images warped, turned and shrunk, the shares of right matches.
+
+    "score" is the mean of those of upright, turned (any rotation allowed) and shrunk images, so that none is learnt at
+    the cost of another.
+
+    Args:
+        most: images to use, spread evenly.
+    """
+    chosen = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(most, len(held_out))).round().astype(int)]
+
+    def measure(weights: Path) -> dict[str, float]:
+        method = SuperPointMethod(str(weights), detection_threshold=_THRESHOLD)
+
+        def extractor(image: Image) -> tuple[np.ndarray, np.ndarray]:
+            found = method.detect(image, 1000, 4)
+            assert found.descriptors is not None
+            return found.keypoints, found.descriptors
+
+        upright = planar.evaluate(extractor, warps.warped(chosen))
+        rows = [
+            row
+            for path in chosen
+            for wanted, rotation in ((_TURNED, "any"), (_SHRUNK, "upright"))
+            for row in changes.measure(
+                read_grey(path), path.name, str(path), method, wanted, Protocol(360, rotation=rotation)
+            )
+        ]
+        share = {
+            change: float(np.mean([row.accuracy for row in rows if row.change == change]))
+            for change in _TURNED + _SHRUNK
+        }
+        turned, shrunk = (float(np.mean([share[change] for change in group])) for group in (_TURNED, _SHRUNK))
+        return {
+            "score": (upright.matching_accuracy + turned + shrunk) / 3,
+            "upright": upright.matching_accuracy,
+            "repeatability": upright.repeatability,
+            "homography_3": upright.homography[1],
+            **{f"turned_{change.angle:g}": share[change] for change in _TURNED},
+            **{f"shrunk_{change.factor:g}": share[change] for change in _SHRUNK},
+        }
+
+    return measure

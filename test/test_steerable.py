@@ -1,0 +1,70 @@
+"""Descriptors of which a quarter turn of the image is a permutation: how training asks for them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+pytest.importorskip("lightning", reason="training needs the Python package lightning")
+
+from superpoint_ros.extraction.network import Architecture, SuperPointNet
+from superpoint_ros.training import views
+from superpoint_ros.training.losses.descriptor import turned_back
+from superpoint_ros.training.objectives import JointLoss, JointObjective
+
+
+def turning(degrees, size, scale=1.0):
+    """The homography that turns a view of (height, width) `size` about its middle, x towards y."""
+    angle = math.radians(degrees)
+    x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
+    c, s = scale * math.cos(angle), scale * math.sin(angle)
+    return torch.tensor([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("degrees", "turns"), [(0, 0), (40, 0), (50, 1), (90, 1), (-40, 0), (-50, 3), (180, 2), (-170, 2), (268, 3)]
+)
+def test_the_nearest_quarter_turn_is_found_whatever_the_scale_and_a_mild_perspective(degrees, turns):
+    tilt = torch.tensor([[1.0, 0.05, 0.0], [0.0, 1.0, 0.0], [2e-4, -1e-4, 1.0]])
+    maps = torch.stack([turning(degrees, (64, 96)), turning(degrees, (64, 96), 0.3), turning(degrees, (64, 96)) @ tilt])
+    assert views.quarter_turns(maps, (64, 96)).tolist() == [turns] * 3
+
+
+def test_turning_back_undoes_a_shift_of_the_four_blocks():
+    upright = torch.rand(4, 5, 24)
+    turned = torch.stack([upright[k].roll(6 * k, dims=1) for k in range(4)])
+    torch.testing.assert_close(turned_back(turned, torch.arange(4)), upright, rtol=0, atol=0)
+
+
+def ideal_pair(turns):
+    """Maps of a perfectly steerable network for an image and the same turned by quarter turns, and what is true."""
+    cells, channels = 10, 32
+    upright = torch.randn(channels, cells, cells, generator=torch.Generator().manual_seed(0))
+    turned = torch.rot90(upright, -turns, dims=(1, 2)).roll(turns * channels // 4, dims=0)  # clockwise
+    size = (8 * cells, 8 * cells)
+    to_picture = torch.stack((torch.eye(3), torch.linalg.inv(turning(90 * turns, size)))).double()[None]
+    points = torch.rand(2, 30, 2, generator=torch.Generator().manual_seed(1)) * 79
+    truth = {"points": points, "valid": torch.ones(2, 30, dtype=torch.bool), "to_picture": to_picture,
+             "seed": torch.tensor(3), "step": torch.tensor(0)}  # fmt: skip
+    return (torch.zeros(2, 65, cells, cells), torch.stack((upright, turned))), truth, size
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_the_loss_of_a_perfectly_steerable_network_is_small_for_every_quarter_turn(turns):
+    outputs, truth, size = ideal_pair(turns)
+    network = SuperPointNet(Architecture((8,) * 8, 8, 8, 32))
+
+    def descriptor_loss(steerable):
+        loss = JointLoss(localisation=0, repetition=0, correspondences=40, steerable=steerable)
+        return float(JointObjective(network, size, loss=loss).losses(outputs, truth)["descriptor"])
+
+    assert descriptor_loss(True) < 0.05
+    if turns:
+        assert descriptor_loss(False) > 1
+
+
+def test_steerable_descriptors_need_the_dual_softmax():
+    with pytest.raises(ValueError, match="steerable is true, allowed is that only with"):
+        JointObjective(SuperPointNet(), (64, 64), loss=JointLoss(descriptor="hinge", steerable=True))
