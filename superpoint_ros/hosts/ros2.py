@@ -28,6 +28,7 @@ from superpoint_ros.msg import Features, MatchedHomography
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, ns_to_stamp
 from superpoint_ros.node.images import Grey
+from superpoint_ros.node.parameters import names_set_for, of_every_node, unknown_names
 
 _TYPES = {
     "sensor_msgs/msg/Image": Image,
@@ -51,7 +52,9 @@ class SuperPointDetector(Node):
     def __init__(self, **node_options: Any) -> None:
         super().__init__(interface.NODE_NAME, **node_options)
         self._bridge = CvBridge()
-        self.detector = Detector(self._declare_parameters(), self, self._to_mono8 if self._bridge_works() else None)
+        arguments = [*sys.argv, *(node_options.get("cli_args") or ())]
+        values = self._declare_parameters(arguments)
+        self.detector = Detector(values, self, self._to_mono8 if self._bridge_works() else None)
         outputs = interface.outputs(self.detector.cameras)
         self._outputs = {place: self._create_publisher(topic) for place, topic in outputs.items()}
         self._inputs = {camera: self._create_inputs(camera) for camera in self.detector.cameras}
@@ -92,15 +95,20 @@ class SuperPointDetector(Node):
 
     # ROS 2 in
 
-    def _declare_parameters(self) -> dict[str, interface.Value]:
+    def _declare_parameters(self, arguments: Sequence[str]) -> dict[str, interface.Value]:
         values = {}
         for parameter in interface.PARAMETERS:
             declared = self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
             values[parameter.name] = declared.value
         # rclpy passes silently over parameters that nobody declares: a misspelt name must not.
-        for name in getattr(self, "_parameter_overrides", {}):
-            if not name.startswith("qos_overrides.") and not self.has_parameter(name):
+        overrides = getattr(self, "_parameter_overrides", {})
+        unknown = [name for name in overrides if not of_every_node(name) and not self.has_parameter(name)]
+        named = names_set_for(arguments, self.get_fully_qualified_name())
+        for name in unknown:
+            if name in named:
                 interface.parameter(name)
+        if unknown:
+            self.get_logger().warning(unknown_names(unknown))
         return values
 
     def _create_inputs(self, camera: str) -> Any:

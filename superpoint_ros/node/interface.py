@@ -270,6 +270,11 @@ def parameter(name: str) -> Parameter:
     return _BY_NAME[name]
 
 
+def is_known(name: str) -> bool:
+    """Tell whether there is a parameter with this name."""
+    return name in _BY_NAME
+
+
 def with_transport(topic: Topic, image: str) -> str:
     """Name of an image input whose base topic `image` resolves to this: the transport is a suffix of the remapped
     name, as image_transport has it."""

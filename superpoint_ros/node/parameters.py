@@ -2,75 +2,139 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from superpoint_ros.node.interface import ParameterError, Qos, checked
+from superpoint_ros.node import interface, parameter_yaml
+from superpoint_ros.node.interface import ParameterError, Qos
 
 _QOS = "qos_overrides."
 
 
-def load_file(path: str | Path, full_name: str) -> dict[str, Any]:
-    """Parameters of a node in a ROS 2 parameters file, by dotted name; later matching sections win.
+@dataclass(frozen=True)
+class Given:
+    """What a user gave a node.
+
+    Attributes:
+        values: of the node's own parameters, checked.
+        qos_overrides: by their full names.
+        warning: one sentence on unknown names under wildcards, or empty.
+    """
+
+    values: dict[str, Any]
+    qos_overrides: dict[str, Any]
+    warning: str
+
+
+def given(params_files: Iterable[str | Path], assignments: Iterable[str], full_name: str) -> Given:
+    """Read parameters of a node; later files win, and assignments win over files.
 
     Args:
-        full_name: namespace and name of the node, as in "/front/superpoint_detector"; sections are matched with the
-            wildcards of ROS 2: `*` for one part of the name, `/**` for any number.
+        params_files: ROS 2 parameters files.
+        assignments: texts such as "max_keypoints:=500", "/superpoint_detector:max_keypoints:=500".
+        full_name: namespace and name of the node, as in "/front/superpoint_detector"; sections and assignments are
+            matched with the wildcards of ROS 2: `*` for one part of the name, `/**` for any number.
+
+    Raises:
+        ParameterError: if a file cannot be read or is no parameters file, an assignment has another form, a value is
+            bad, or a name is unknown that is set for this node and not under a wildcard.
+    """
+    values: dict[str, Any] = {}
+    named: set[str] = set()
+    for path in params_files:
+        for pattern, found in load_file(path, full_name):
+            values.update(found)
+            named |= set() if "*" in pattern else set(found)
+    for pattern, name, value in parse_assignments(assignments, full_name):
+        values[name] = value
+        named |= set() if "*" in pattern else {name}
+    own = {name: value for name, value in values.items() if not of_every_node(name)}
+    strange = [name for name in own if not interface.is_known(name) and name not in named]
+    known = interface.checked({name: value for name, value in own.items() if name not in strange})
+    qos_overrides = {name: value for name, value in values.items() if name.startswith(_QOS)}
+    return Given(known, qos_overrides, unknown_names(strange))
+
+
+def of_every_node(name: str) -> bool:
+    """Tell whether a parameter is one that every ROS 2 node declares by itself, and `ros2 param dump` writes."""
+    return name.startswith(_QOS) or name in ("use_sim_time", "start_type_description_service")
+
+
+def unknown_names(names: Sequence[str]) -> str:
+    """Say in one sentence that parameters are unknown and ignored; empty if there are none."""
+    if not names:
+        return ""
+    known = [parameter.name for parameter in interface.PARAMETERS]
+    close = {name: difflib.get_close_matches(name, known, 1) for name in names}
+    listed = (f"'{name}'" + (f" (did you mean '{close[name][0]}'?)" if close[name] else "") for name in names)
+    return f"parameters that the node does not have are ignored: {', '.join(listed)}"
+
+
+def names_set_for(arguments: Sequence[str], full_name: str) -> set[str]:
+    """List the parameters that command-line arguments of ROS 2 set for this node by its name, not under a wildcard.
+
+    Without a node's name an assignment is for every node, which is how launch files set parameters of all of them.
+    """
+    names: set[str] = set()
+    for option, value in pairwise(arguments):
+        try:
+            if option == "--params-file":
+                sections = load_file(value, full_name)
+            elif option in ("-p", "--param") and ":" in value.partition(":=")[0]:
+                sections = [(pattern, {name: 0}) for pattern, name, _ in parse_assignments([value], full_name)]
+            else:
+                continue
+        except ParameterError:  # of another form than ROS 2 takes: an argument of somebody else
+            continue
+        names |= {name for pattern, found in sections if "*" not in pattern for name in found}
+    return names
+
+
+def load_file(path: str | Path, full_name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Read the sections of a ROS 2 parameters file that match a node: pattern, and values by dotted name.
 
     Raises:
         ParameterError: if the file cannot be read or is no parameters file.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        tree = parameter_yaml.load(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"parameters file '{path}' cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ParameterError(f"parameters file '{path}' is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ParameterError(f"parameters file '{path}' is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ParameterError(f"parameters file '{path}' holds no node section such as '/**:'")
-    values: dict[str, Any] = {}
-    for pattern, parameters in _sections(tree, "", path):
-        if _matches(pattern, full_name):
-            values.update(_flat(parameters, ""))
-    return values
+    found = _sections(tree, "", path)
+    return [(pattern, _flat(parameters, "")) for pattern, parameters in found if _matches(pattern, full_name)]
 
 
-def parse_assignments(assignments: Iterable[str], node_name: str) -> dict[str, Any]:
-    """Parameters from texts such as "max_keypoints:=500" or "superpoint_detector:max_keypoints:=500".
+def parse_assignments(assignments: Iterable[str], full_name: str) -> list[tuple[str, str, Any]]:
+    """Read those assignments that are for a node: pattern of its name (its own where there is none), name and value.
 
     Raises:
         ParameterError: if a text is of another form.
     """
-    values = {}
+    found = []
     for text in assignments:
         name, separator, value = text.partition(":=")
         node, colon, rest = name.rpartition(":")
-        if not separator or not rest:
+        if not separator or not rest or (colon and not node):
             raise ParameterError(f"parameter assignment '{text}' is not of the form name:=value")
-        if colon and node != node_name:
+        if colon and node != full_name.rpartition("/")[2] and not _matches(node, full_name):
             continue
         try:
-            values[rest] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            parsed = parameter_yaml.load(value)
+        except ValueError as error:
             raise ParameterError(f"value '{value}' of parameter '{rest}' is not YAML") from error
-    return values
-
-
-def split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The node's own parameters, checked, and the overrides of topics' quality of service.
-
-    Raises:
-        ParameterError: for an unknown name or a bad value.
-    """
-    own = {name: value for name, value in values.items() if not name.startswith(_QOS) and name != "use_sim_time"}
-    if values.get("use_sim_time", False) is not False:
-        raise ParameterError("parameter 'use_sim_time' is set, allowed without ROS 2 is false")
-    return checked(own), {name: value for name, value in values.items() if name.startswith(_QOS)}
+        if parsed is None:
+            raise ParameterError(f"parameter assignment '{text}' holds no value")
+        found.append((node or full_name, rest, parsed))
+    return found
 
 
 def overridden(qos: Qos, overrides: Mapping[str, Any], topic: str, kind: str) -> Qos:
@@ -104,7 +168,11 @@ def _sections(tree: Mapping[str, Any], prefix: str, path: str | Path) -> Iterato
         if not isinstance(node, dict):
             raise ParameterError(f"parameters file '{path}': section '{key}' holds no 'ros__parameters'")
         if "ros__parameters" in node:
-            yield name, node["ros__parameters"] or {}
+            if not isinstance(node["ros__parameters"], dict):
+                raise ParameterError(
+                    f"parameters file '{path}': 'ros__parameters' of '{key}' holds no names with values"
+                )
+            yield name, node["ros__parameters"]
         yield from _sections({k: v for k, v in node.items() if k != "ros__parameters"}, name, path)
 
 

@@ -116,7 +116,7 @@ def test_the_ros_node_serves_standalone_subscribers(context, start):
 
 def test_an_unknown_key_in_the_parameters_file_ends_the_node_with_one_sentence(start, tmp_path):
     file = tmp_path / "parameters.yaml"
-    file.write_text("/**:\n  ros__parameters:\n    max_keypoint: 500\n")
+    file.write_text("/superpoint_detector:\n  ros__parameters:\n    max_keypoint: 500\n")
     node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "--params-file", str(file))
     _, errors = node.communicate(timeout=60)
     assert node.returncode == 1

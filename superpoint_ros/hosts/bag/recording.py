@@ -18,7 +18,7 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, stamp_to_ns
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.names import NameRules, parse_remappings
-from superpoint_ros.node.parameters import load_file, parse_assignments, split
+from superpoint_ros.node.parameters import given
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Writer
@@ -58,12 +58,10 @@ class RecordingDetector:
         remappings: Sequence[str] = (),
     ) -> None:
         self._names = NameRules(interface.NODE_NAME, remappings=parse_remappings(remappings))
-        values: dict[str, Any] = {}
-        for path in params_files:
-            values.update(load_file(path, self._names.full_name))
-        values.update(parse_assignments(assignments, self._names.name))
-        own, _ = split(values)
-        self._detector = Detector(own, self, live=False)
+        parameters = given(params_files, assignments, self._names.full_name)
+        if parameters.warning:
+            self.warn(parameters.warning)
+        self._detector = Detector(parameters.values, self, live=False)
         if len(self._detector.cameras) > 1:
             names = ", ".join(self._detector.cameras)
             raise StandaloneError(f"parameter 'cameras' names {names}, allowed is one where a recording is processed")

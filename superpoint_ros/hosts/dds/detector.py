@@ -17,7 +17,7 @@ from superpoint_ros.hosts.wire import messages
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector
 from superpoint_ros.node.names import parse_remappings
-from superpoint_ros.node.parameters import load_file, overridden, parse_assignments, split
+from superpoint_ros.node.parameters import given, overridden
 
 _log = logging.getLogger(__name__)
 
@@ -44,14 +44,13 @@ class StandaloneDetector:
     ) -> None:
         self._node = Node(interface.NODE_NAME, environ=environ, remappings=parse_remappings(remappings))
         try:
-            values: dict[str, Any] = {}
-            for path in params_files:
-                values.update(load_file(path, self._node.full_name))
-            values.update(parse_assignments(assignments, self._node.name))
-            own, self._overrides = split(values)
+            parameters = given(params_files, assignments, self._node.full_name)
+            self._overrides = parameters.qos_overrides
+            if parameters.warning:
+                self.warn(parameters.warning)
             self._stop = threading.Event()
             self._publishers: dict[tuple[str, str], Any] = {}
-            self._detector = Detector(own, self)
+            self._detector = Detector(parameters.values, self)
             for place, topic in interface.outputs(self._detector.cameras).items():
                 qos = self._qos(topic, topic.name, "publisher")
                 self._publishers[place] = self._node.create_publisher(topic.name, topic.type, qos)
