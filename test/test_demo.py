@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from superpoint_ros.demo.sources import open_source
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.simulation.flight import Flight
 
@@ -78,3 +79,13 @@ def test_an_unknown_source_is_named_in_one_sentence(tmp_path):
     assert done.returncode == 1
     assert "source 'nowhere' is unknown" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_broken_image_in_a_folder_is_named_and_the_others_are_shown(tmp_path, caplog):
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 30, 3), index, np.uint8))
+    (tmp_path / "1.png").write_bytes(b"no image")
+    found = list(open_source(str(tmp_path), rate=10, frames=10))
+    assert [picture.image[0, 0, 0] for picture in found] == [0, 2]
+    assert [picture.time for picture in found] == [0, 0.2]
+    assert "1.png" in caplog.text and "cannot be read" in caplog.text

@@ -109,6 +109,33 @@ def test_a_missing_and_a_tiny_picture_are_named_with_the_reason(extract, album, 
     assert written(tmp_path / "out") == ["left/a.png.npz"]
 
 
+def test_a_folder_without_images_among_several_is_named_and_the_rest_is_done(extract, album, tmp_path):
+    (tmp_path / "empty").mkdir()
+    code, out, log = extract(tmp_path / "empty", album / "left")
+    assert code == 1 and "1 of 2 images" in out and "empty" in log and "contains no image" in log
+    assert written(tmp_path / "out") == ["a.png.npz"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("cannot allocate memory")]
+)
+def test_an_image_that_does_not_fit_in_memory_is_named_and_the_others_are_written(
+    extract, album, tmp_path, monkeypatch, error
+):
+    cv2.imwrite(str(album / "left" / "vast.png"), np.zeros((200, 300), np.uint8))
+    extract_in_memory = SuperPoint._extract_in_memory
+
+    def small_memory(self, images, clock):
+        if images[0].shape[1] == 300:
+            raise error
+        return extract_in_memory(self, images, clock)
+
+    monkeypatch.setattr(SuperPoint, "_extract_in_memory", small_memory)
+    code, out, log = extract(album)
+    assert code == 1 and "3 of 4 images" in out and "Traceback" not in log
+    assert "vast.png" in log and "300x200 pixels, which do not fit in memory" in log
+
+
 def test_overlays_are_pictures_of_the_size_of_the_original(extract, album, tmp_path):
     assert extract(album / "right", "--overlay")[0] == 0
     assert written(tmp_path / "out") == ["a.png.npz", "a.png.png", "b.jpg.npz", "b.jpg.png"]

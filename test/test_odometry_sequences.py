@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from superpoint_ros.evaluation import calibration
-from superpoint_ros.evaluation.pose_files import poses_at
+from superpoint_ros.evaluation.pose_files import distance_to_nearest, poses_at
 from superpoint_ros.evaluation.sequences import open_sequence
 
 SIZE = (48, 64)
@@ -252,3 +254,27 @@ def test_the_real_sequences_are_read_whole(shared_data):
         turns = sequence.poses[:, :3, :3]
         np.testing.assert_allclose(turns @ np.swapaxes(turns, 1, 2), np.tile(np.eye(3), (len(turns), 1, 1)), atol=1e-5)
         assert np.linalg.norm(np.diff(sequence.poses[:, :3, 3], axis=0), axis=1).max() < most
+
+
+def test_indented_comments_and_a_byte_order_mark_are_no_part_of_a_tum_list(tum):
+    whole = open_sequence(tum)
+    for name in ("rgb.txt", "groundtruth.txt"):
+        text = (tum / name).read_text()
+        (tum / name).write_text("\ufeff" + text + "  # a comment\n\t#another\n", encoding="utf-8")
+    found = open_sequence(tum)
+    np.testing.assert_array_equal(found.times, whole.times)
+    np.testing.assert_array_equal(found.poses, whole.poses)
+
+
+def test_times_are_associated_with_the_nearest_stamp_in_little_memory():
+    random = np.random.default_rng(0)
+    times, stamps = random.uniform(-1, 11, 500), np.sort(random.uniform(0, 10, 300))
+    expected = np.abs(times[:, None] - stamps).min(axis=1)
+    np.testing.assert_array_equal(distance_to_nearest(times, stamps), expected)
+    np.testing.assert_array_equal(distance_to_nearest(times, stamps[:1]), np.abs(times - stamps[0]))
+    assert np.isinf(distance_to_nearest(times, stamps[:0])).all()
+    # A table of all against all would take 32 GB.
+    tracemalloc.start()
+    distance_to_nearest(np.arange(20_000) / 20, np.arange(200_000) / 200)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()

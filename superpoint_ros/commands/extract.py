@@ -14,7 +14,7 @@ from superpoint_ros.commands.arguments import add_parameters
 _log = logging.getLogger(__name__)
 
 _OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-            "border", "resize", "levels")  # fmt: skip
+            "border", "resize", "levels", "tile_pixels", "max_pixels")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,22 +32,25 @@ def run(options: argparse.Namespace) -> int:
 
     from superpoint_ros import SuperPoint
     from superpoint_ros.io.files import atomic_write
-    from superpoint_ros.io.images import read_colour
+    from superpoint_ros.io.images import read_colour, to_grey
     from superpoint_ros.node import interface
     from superpoint_ros.node.overlay import draw_features
 
     superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in _OPTIONS}))  # type: ignore[arg-type]
     out = Path(options.out)
-    paths = _images(options.images)
-    targets = _targets(paths, out)
-    failed = 0
+    paths, failed = _images(options.images)
+    if not paths:
+        return 1
+    targets, total = _targets(paths, out), len(paths) + failed
     for path in track(paths, description="extracting", disable=options.json or not sys.stderr.isatty()):
         try:
-            image = read_colour(path)
+            image = read_colour(path, options.max_pixels)
+            if not options.overlay:
+                image = to_grey(image)  # of large images the memory counts
             features = superpoint.extract(image)
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             failed += 1
-            _log.warning("%s: %s", path, error)
+            _log.warning("%s: %s", path, error if str(error) else "it does not fit in memory")
             continue
         target = targets[path]
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -64,18 +67,24 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps({"image": str(path), "features": str(target), "keypoints": len(features)}), flush=True)
     if not options.json:
-        print(f"{len(paths) - failed} of {len(paths)} images, features in {out}")
+        print(f"{total - failed} of {total} images, features in {out}")
     return 1 if failed else 0
 
 
-def _images(arguments: list[str]) -> list[Path]:
+def _images(arguments: list[str]) -> tuple[list[Path], int]:
+    """List the images that the arguments name; count the folders without any, which are named in the log."""
     from superpoint_ros.io.images import list_images
 
     found: list[Path] = []
+    empty = 0
     for argument in arguments:
         path = Path(argument)
-        found += list_images(path) if path.is_dir() else [path]
-    return found
+        try:
+            found += list_images(path) if path.is_dir() else [path]
+        except ValueError as error:
+            empty += 1
+            _log.warning("%s", error)
+    return found, empty
 
 
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from superpoint_ros.io.images import list_images, read_colour
 from superpoint_ros.simulation.flight import Flight, Matrix, photograph
+
+_log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 
@@ -52,7 +55,7 @@ def open_source(name: str, rate: float, frames: int) -> Iterator[Picture]:
         source = _euroc(euroc)
     elif path.is_dir():
         paths = list_images(path)
-        source = (Picture(read_colour(picture), i / rate) for i, picture in enumerate(paths))
+        source = _files((path, index / rate) for index, path in enumerate(paths))
     elif path.is_file():
         source = _video(name, rate)
     else:
@@ -96,6 +99,16 @@ def _is_euroc(folder: Path) -> bool:
 def _euroc(folder: Path) -> Iterator[Picture]:
     with open(folder / "data.csv", encoding="utf-8", newline="") as file:
         rows = [(int(row[0]), row[1].strip()) for row in csv.reader(file) if row and not row[0].startswith("#")]
-    for stamp, name in rows:
-        if (folder / "data" / name).is_file():
-            yield Picture(read_colour(folder / "data" / name), (stamp - rows[0][0]) * 1e-9)
+    listed = ((folder / "data" / name, (stamp - rows[0][0]) * 1e-9) for stamp, name in rows)
+    yield from _files((path, time) for path, time in listed if path.is_file())
+
+
+def _files(timed: Iterable[tuple[Path, float]]) -> Iterator[Picture]:
+    """Images of files at their times; those that cannot be read are named in the log and left out."""
+    for path, time in timed:
+        try:
+            image = read_colour(path)
+        except ValueError as error:
+            _log.warning("%s", error)
+            continue
+        yield Picture(image, time)

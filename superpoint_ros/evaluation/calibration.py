@@ -135,6 +135,6 @@ def read_text(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"file '{path}' does not exist")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # editors of Windows put a byte order mark first
     except UnicodeDecodeError:
         raise ValueError(f"file '{path}' is no text file") from None

@@ -33,6 +33,15 @@ def poses_at(times: NDArray[np.float64], stamps: NDArray[np.float64], poses: Pos
     return result
 
 
+def distance_to_nearest(times: NDArray[np.float64], stamps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute how far each of (N,) times is from the nearest of (M,) ascending stamps; infinitely far if M is 0."""
+    if not len(stamps):
+        return np.full(len(times), np.inf)
+    after = np.searchsorted(stamps, times).clip(1, max(len(stamps) - 1, 1))
+    distances = [np.abs(times - stamps[place.clip(max=len(stamps) - 1)]) for place in (after - 1, after)]
+    return np.asarray(np.minimum(*distances))
+
+
 def stamped_names(path: Path, separator: str | None, unit: float) -> tuple[NDArray[np.float64], list[str]]:
     """Times in seconds and file names of a list, in order of time."""
     entries = []
@@ -85,4 +94,4 @@ def table(path: Path, separator: str | None, columns: int) -> NDArray[np.float64
 def _lines(path: Path) -> list[tuple[int, str]]:
     """Numbered lines that are neither empty nor comments."""
     numbered = enumerate(read_text(path).splitlines(), 1)
-    return [(number, line.strip()) for number, line in numbered if line.strip() and not line.startswith("#")]
+    return [(number, line.strip()) for number, line in numbered if line.strip() and not line.lstrip().startswith("#")]

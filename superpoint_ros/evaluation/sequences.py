@@ -211,9 +211,7 @@ def _associated(
 ) -> Sequence:  # fmt: skip
     """The frames that have both an image and a pose."""
     there = np.array([path.is_file() for path in images], bool)
-    near = (
-        np.abs(times[:, None] - stamps[None]).min(axis=1) <= MOST_APART if len(stamps) else np.zeros(len(times), bool)
-    )
+    near = pose_files.distance_to_nearest(times, stamps) <= MOST_APART
     left_out = []
     if not there.all():
         first = images[int(np.flatnonzero(~there)[0])].name

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -184,6 +186,16 @@ class SuperPoint:
         return min(max(self._most_pixels(self.settings) // (height * width), 1), _LARGEST_BATCH)
 
     def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
+        try:
+            return self._extract_in_memory(images, clock)
+        except (MemoryError, RuntimeError, cv2.error) as error:
+            # PyTorch, OpenVINO, ONNX Runtime and OpenCV each say it in their own words.
+            if isinstance(error, MemoryError) or re.search(r"alloc|\bmemory\b", str(error), re.IGNORECASE):
+                height, width = images[0].shape[:2]
+                raise ImageError(f"the image is {width}x{height} pixels, which do not fit in memory") from error
+            raise
+
+    def _extract_in_memory(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
         settings = self.settings
         with clock.stage("preprocess"):
             greys = [_grey(image, settings.max_pixels) for image in images]
