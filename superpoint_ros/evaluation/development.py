@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from superpoint_ros.evaluation import changes, planar, warps
-from superpoint_ros.evaluation.changes import Change, Protocol
+from superpoint_ros.evaluation import invariance, planar, warps
+from superpoint_ros.evaluation.invariance import Protocol, Transform
 from superpoint_ros.evaluation.learned import SuperPointMethod
 from superpoint_ros.evaluation.methods import Image
 from superpoint_ros.io.images import read_grey
 
 _THRESHOLD = 0.005
-_TURNED = tuple(Change(angle=angle) for angle in (45.0, 90.0, 180.0))
-_SHRUNK = tuple(Change(factor=factor) for factor in (2.0, 3.0))
+_TURNED = tuple(Transform(angle=angle) for angle in (45.0, 90.0, 180.0))
+_SHRUNK = tuple(Transform(factor=factor) for factor in (2.0, 3.0))
 
 
 def measure_on(held_out: Sequence[Path], most: int = 16) -> Callable[[Path], dict[str, float]]:
@@ -42,22 +42,22 @@ def measure_on(held_out: Sequence[Path], most: int = 16) -> Callable[[Path], dic
             row
             for path in chosen
             for wanted, rotation in ((_TURNED, "any"), (_SHRUNK, "upright"))
-            for row in changes.measure(
+            for row in invariance.measure(
                 read_grey(path), path.name, str(path), method, wanted, Protocol(360, rotation=rotation)
             )
         ]
         share = {
-            change: float(np.mean([row.accuracy for row in rows if row.change == change]))
-            for change in _TURNED + _SHRUNK
+            transform: float(np.mean([row.accuracy for row in rows if row.transform == transform]))
+            for transform in _TURNED + _SHRUNK
         }
-        turned, shrunk = (float(np.mean([share[change] for change in group])) for group in (_TURNED, _SHRUNK))
+        turned, shrunk = (float(np.mean([share[transform] for transform in group])) for group in (_TURNED, _SHRUNK))
         return {
             "score": (upright.matching_accuracy + turned + shrunk) / 3,
             "upright": upright.matching_accuracy,
             "repeatability": upright.repeatability,
             "homography_3": upright.homography[1],
-            **{f"turned_{change.angle:g}": share[change] for change in _TURNED},
-            **{f"shrunk_{change.factor:g}": share[change] for change in _SHRUNK},
+            **{f"turned_{transform.angle:g}": share[transform] for transform in _TURNED},
+            **{f"shrunk_{transform.factor:g}": share[transform] for transform in _SHRUNK},
         }
 
     return measure

@@ -12,6 +12,7 @@ VERBS = {
     "repeatability": (_PLANAR, "are the same places found again? repeatability and localisation error"),
     "homography": (_PLANAR, "is the homography between two images found? correctness and its area under the curve"),
     "matching": (_PLANAR, "do descriptors find their counterparts? mAP, matching score, matching accuracy"),
+    "invariance": ("superpoint_ros.commands.evaluate.invariance", "right matches by angle and by scale of images"),
     "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of images"),
     "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
 }

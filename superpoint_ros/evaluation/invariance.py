@@ -1,4 +1,4 @@
-"""Photographs turned and shrunk by known amounts: how matching bears each angle and each scale."""
+"""Matching accuracy by angle and by scale, on images that are turned and shrunk by known amounts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from superpoint_ros.evaluation.metrics import descriptor_distances, mutual_match
 from superpoint_ros.evaluation.pairs import LeftOut, Matrix
 from superpoint_ros.features import Features
 from superpoint_ros.io.images import list_images, read_grey, resize_image
+from superpoint_ros.training.data import held_out_of
 from superpoint_ros.two_view.geometry import project
 from superpoint_ros.two_view.matching import ROTATIONS, match
 
@@ -28,12 +29,12 @@ BOTH = ((30.0, 1.5), (45.0, 2.0), (90.0, 2.0), (135.0, 3.0), (180.0, 3.0))
 
 
 @dataclass(frozen=True)
-class Change:
-    """What makes the second picture of the first.
+class Transform:
+    """What the second image of a pair has undergone.
 
     Attributes:
-        angle: turn in degrees, clockwise on the screen.
-        factor: how many times smaller it is.
+        angle: rotation in degrees, clockwise on the screen.
+        factor: how many times smaller the image is.
     """
 
     angle: float = 0.0
@@ -43,21 +44,20 @@ class Change:
         return f"{self.angle:g} deg, 1/{self.factor:g}"
 
 
-CHANGES = tuple(dict.fromkeys(
-    [*(Change(angle=a) for a in ANGLES), *(Change(factor=f) for f in FACTORS), *(Change(a, f) for a, f in BOTH)]
-))  # fmt: skip
-"""Turned, shrunk, and both."""
+_ALONE = [*(Transform(angle=angle) for angle in ANGLES), *(Transform(factor=factor) for factor in FACTORS)]
+TRANSFORMS = tuple(dict.fromkeys([*_ALONE, *(Transform(angle, factor) for angle, factor in BOTH)]))
+"""Rotated, scaled, and both."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How changes are measured.
+    """How pairs are made and matched.
 
     Attributes:
-        size: side of the square in the middle of a photograph that is the first picture, in pixels; smaller photographs
+        size: side in pixels of the first image of a pair, a square from the middle of the original; smaller originals
             are magnified.
-        max_keypoints, nms_radius: of both pictures.
-        epsilon: most pixels by which a right match is off, in the second picture.
+        max_keypoints, nms_radius: of both images.
+        epsilon: greatest error of a right match, in pixels of the second image.
         rotation: of methods with float descriptors, see `two_view.matching.match`.
     """
 
@@ -74,11 +74,11 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one photograph with one change: matches in the common view, and those of them that are right."""
+    """One method on one image with one transform: matches in the common view, and those of them that are right."""
 
     method: str
-    picture: str
-    change: Change
+    image: str
+    transform: Transform
     matches: int
     right: int
 
@@ -90,39 +90,39 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Means over photographs: share of matches that are right, and their number."""
+    """Means over images: share of matches that are right, and their number."""
 
     method: str
-    change: Change
-    pictures: int
+    transform: Transform
+    images: int
     accuracy: float
     right: float
 
 
-def changed(photograph: Image, change: Change, size: int) -> tuple[Image, Image, Matrix]:
-    """The middle of a (H, W) photograph as it is and changed: two square pictures, and the map from the first's pixels
-    to the second's.
+def transformed(image: Image, transform: Transform, size: int) -> tuple[Image, Image, Matrix]:
+    """Cut the middle out of an (H, W) image, as it is and transformed: two square images, and the homography between
+    them.
 
-    Within the circle around the middle both show the same, whatever the angle; in the corners the second one shows what
-    the photograph has there, or its mirror image.
+    Both show the same within the inscribed circle, whatever the angle; in its corners the second one shows what the
+    original has there, or the original mirrored.
     """
-    shorter = min(photograph.shape)
+    shorter = min(image.shape)
     if shorter < size:
         scale = size / shorter
-        photograph = resize_image(photograph, (round(photograph.shape[0] * scale), round(photograph.shape[1] * scale)))
-    height, width = photograph.shape
+        image = resize_image(image, (round(image.shape[0] * scale), round(image.shape[1] * scale)))
+    height, width = image.shape
     top, left = (height - size) // 2, (width - size) // 2
-    first = np.ascontiguousarray(photograph[top : top + size, left : left + size])
-    middle, angle = (size - 1) / 2, math.radians(change.angle)
+    first = np.ascontiguousarray(image[top : top + size, left : left + size])
+    middle, angle = (size - 1) / 2, math.radians(transform.angle)
     cosine, sine = math.cos(angle), math.sin(angle)
     turn = np.array(
         [[cosine, -sine, middle * (1 - cosine + sine)], [sine, cosine, middle * (1 - sine - cosine)], [0, 0, 1]]
     )
     to_first = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], float)
     second = cv2.warpPerspective(
-        photograph, turn @ to_first, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+        image, turn @ to_first, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
-    side = max(round(size / change.factor), 1)
+    side = max(round(size / transform.factor), 1)
     ratio = side / size
     shrink = np.array([[ratio, 0, (ratio - 1) / 2], [0, ratio, (ratio - 1) / 2], [0, 0, 1]])
     return first, resize_image(np.asarray(second, np.uint8), (side, side)), shrink @ turn
@@ -158,21 +158,21 @@ def _in_circle(found: Detection, size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Task:
-    picture: Path
+    path: Path
     name: str
     method: str
-    changes: tuple[Change, ...]
+    transforms: tuple[Transform, ...]
     protocol: Protocol
 
 
 def evaluate(
-    photographs: Iterable[Path],
+    images: Iterable[Path],
     names: Sequence[str],
     protocol: Protocol | None = None,
-    changes: Sequence[Change] = CHANGES,
+    transforms: Sequence[Transform] = TRANSFORMS,
     engine: Engine | None = None,
 ) -> tuple[list[Row], list[LeftOut]]:
-    """Every change of every photograph with every method (see `methods.create`), and what could not be used.
+    """Every transform of every image with every method (see `methods.create`), and what could not be used.
 
     Raises:
         ValueError: if a method cannot be made, or nothing at all could be evaluated.
@@ -180,67 +180,71 @@ def evaluate(
     names = list(dict.fromkeys(names))
     for name in names:
         methods.create(name)
-    how, wanted = protocol or Protocol(), tuple(changes)
-    tasks = [
-        _Task(path, f"{path.parent.name}/{path.name}", name, wanted, how) for path in photographs for name in names
-    ]
+    how, wanted = protocol or Protocol(), tuple(transforms)
+    tasks = [_Task(path, f"{path.parent.name}/{path.name}", name, wanted, how) for path in images for name in names]
     results = list((engine or Engine()).run(_run, tasks, "evaluating"))
     left_out = sorted({item for item in results if isinstance(item, LeftOut)}, key=lambda item: item.name)
     rows = [row for item in results if not isinstance(item, LeftOut) for row in item]
     if not rows:
         why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-        raise ValueError(f"no photograph could be evaluated{why}")
+        raise ValueError(f"no image could be evaluated{why}")
     return rows, left_out
 
 
 def _run(task: _Task) -> list[Row] | LeftOut:
     try:
-        photograph, method = read_grey(task.picture), methods.create(task.method)
-        return measure(photograph, task.name, task.method, method, task.changes, task.protocol)
+        image, method = read_grey(task.path), methods.create(task.method)
+        return measure(image, task.name, task.method, method, task.transforms, task.protocol)
     except ValueError as error:
         return LeftOut(f"{task.name}, {task.method}", str(error))
 
 
 def measure(
-    photograph: Image,
+    image: Image,
     name: str,
     label: str,
     method: methods.Method,
-    changes: Sequence[Change],
+    transforms: Sequence[Transform],
     protocol: Protocol,
 ) -> list[Row]:
-    """One method, called `label`, on one photograph; the first picture is looked at once."""
+    """One method, called `label`, on one image; features of the first image are computed once."""
     rows, before = [], None
-    for change in changes:
-        first, second, homography = changed(photograph, change, protocol.size)
+    for transform in transforms:
+        first, second, homography = transformed(image, transform, protocol.size)
         if before is None:
             before = method.detect(first, protocol.max_keypoints, protocol.nms_radius)
         after = method.detect(second, protocol.max_keypoints, protocol.nms_radius)
         sizes = first.shape[0], second.shape[0]
-        rows.append(Row(label, name, change, *matched(before, after, homography, sizes, protocol)))
+        rows.append(Row(label, name, transform, *matched(before, after, homography, sizes, protocol)))
     return rows
 
 
 def summaries(rows: Sequence[Row]) -> list[Summary]:
-    """Means by method and change, in the order in which they appear."""
-    groups: dict[tuple[str, Change], list[Row]] = {}
+    """Means by method and transform, in the order in which they appear."""
+    groups: dict[tuple[str, Transform], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.method, row.change), []).append(row)
+        groups.setdefault((row.method, row.transform), []).append(row)
     return [
         Summary(
             method,
-            change,
+            transform,
             len(own),
             float(np.mean([row.accuracy for row in own])),
             float(np.mean([row.right for row in own])),
         )
-        for (method, change), own in groups.items()
+        for (method, transform), own in groups.items()
     ]
 
 
-def chosen(folder: Path, limit: int) -> list[Path]:
-    """At most `limit` pictures below a folder, spread evenly over their names; 0 for all."""
-    found = list_images(folder)
+def choose(folder: Path, limit: int, only_held_out: bool = False) -> list[Path]:
+    """At most `limit` images below a folder, spread evenly over their names; 0 for all.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = held_out_of(folder) if only_held_out else list_images(folder)
+    if not found:
+        raise ValueError(f"folder '{folder}' has no image that training keeps out")
     if not limit or len(found) <= limit:
         return found
     return [found[index] for index in np.linspace(0, len(found) - 1, limit).round().astype(int)]
@@ -249,18 +253,18 @@ def chosen(folder: Path, limit: int) -> list[Path]:
 def as_dict(rows: Sequence[Row], left_out: Sequence[LeftOut], protocol: Protocol, began: float) -> dict[str, Any]:
     """Everything, as JSON can hold it; `began` is that of `time.monotonic`."""
 
-    def said(change: Change) -> dict[str, float]:
-        return {"angle": change.angle, "factor": change.factor}
+    def said(transform: Transform) -> dict[str, float]:
+        return {"angle": transform.angle, "factor": transform.factor}
 
     return {
         "protocol": dict(vars(protocol)),
         "seconds": round(time.monotonic() - began, 1),
         "summaries": [
-            {"method": s.method, **said(s.change), "pictures": s.pictures, "accuracy": s.accuracy, "right": s.right}
+            {"method": s.method, **said(s.transform), "images": s.images, "accuracy": s.accuracy, "right": s.right}
             for s in summaries(rows)
         ],
         "rows": [
-            {"method": r.method, "picture": r.picture, **said(r.change), "matches": r.matches, "right": r.right}
+            {"method": r.method, "image": r.image, **said(r.transform), "matches": r.matches, "right": r.right}
             for r in rows
         ],
         "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
