@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.extraction.superpoint import ImageError
+from superpoint_ros.hosts.bag import mcap
 from superpoint_ros.node.images import grey_from_compressed, grey_from_image
 
 _log = logging.getLogger(__name__)
@@ -39,7 +40,12 @@ class Recording:
 
     def __init__(self, path: Path, reader: Any) -> None:
         self._path, self._reader = path, reader
-        self.types: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
+        self._connections = [c for c in reader.connections if _encoding(c) == "cdr"]
+        others = {c.topic: _encoding(c) for c in reader.connections if c not in self._connections}
+        if others:
+            listed = ", ".join(f"{topic} ({encoding or 'unknown'})" for topic, encoding in sorted(others.items()))
+            _log.warning("bag '%s': topics without ROS messages are left out: %s", path, listed)
+        self.types: dict[str, str] = {c.topic: c.msgtype for c in self._connections}
         self.broken: Counter[str] = Counter()
 
     def image_topic(self, name: str = "") -> str:
@@ -58,7 +64,7 @@ class Recording:
 
     def count(self, topic: str) -> int:
         """How many messages of a topic it holds."""
-        return sum(c.msgcount for c in self._reader.connections if c.topic == topic)
+        return sum(c.msgcount for c in self._connections if c.topic == topic)
 
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """Topic, time of recording in nanoseconds and message, in the recording's order; messages that cannot be read
@@ -67,7 +73,7 @@ class Recording:
         Raises:
             ValueError: in one sentence, if the recording is damaged.
         """
-        for connection, stamp, data in self._raw([c for c in self._reader.connections if c.topic in topics]):
+        for connection, stamp, data in self._raw([c for c in self._connections if c.topic in topics]):
             try:
                 message = self._reader.deserialize(data, connection.msgtype)
             except Exception as error:  # whatever a parser stumbles over
@@ -86,6 +92,11 @@ class Recording:
             except Exception as error:  # rosbags lets the errors of its parsers out
                 raise ValueError(f"bag '{self._path}' cannot be read further: {error}") from error
             yield one
+
+
+def _encoding(connection: Any) -> str:
+    """How a connection's messages are serialised; those of ROS 1 bags, which do not say so, count as CDR."""
+    return str(getattr(connection.ext, "serialization_format", "cdr"))
 
 
 def images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -120,10 +131,15 @@ def opened(path: str | Path) -> Iterator[Recording]:
     from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
+    written_for = mcap.profile(Path(path))
+    if written_for not in (None, "ros2"):
+        what = f"of profile '{written_for}'" if written_for else "without a profile"
+        raise ValueError(f"bag '{path}' is an MCAP file {what}, allowed is profile 'ros2'")
     # rosbags takes a ROS 2 recording as a folder or as its file, a ROS 1 bag as its file.
     try:
-        reader = AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
-        reader.open()
+        with mcap.any_channels():
+            reader = AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            reader.open()
     except Exception as error:  # its parsers' own as well
         raise ValueError(f"bag '{path}' cannot be read: {error}") from error
     try:
