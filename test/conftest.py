@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import struct
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
+import environment
 import numpy as np
 import pytest
 import torch
@@ -22,12 +27,65 @@ TINY = Architecture((8, 8, 8, 8, 16, 16, 16, 16), detector=32, descriptor=16, de
 """Sizes of a network that is quick on any machine; all that is promised holds for it too."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--phase",
+        choices=("parallel", "serial"),
+        help="run only the tests that may run side by side, or only those marked serial (default: all)",
+    )
+
+
+def pytest_configure(config):
+    environment.isolate()
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit it
+        config.add_cleanup(environment.share(parallel=bool(config.getoption("numprocesses", None))))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """As many as there are cores for this process; beyond eight, starting them takes longer than they save."""
+    return min(len(os.sched_getaffinity(0)), 8)
+
+
+def pytest_collection_modifyitems(config, items):
+    if phase := config.getoption("phase"):
+        kept = [item for item in items if ("serial" in item.keywords) == (phase == "serial")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+    if phase == "parallel":
+        items.sort(key=lambda item: "slow" not in item.keywords)  # a long one must not be the last
     if torch.cuda.is_available():
         return
     for item in items:
         if "cuda" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="PyTorch sees no CUDA device"))
+
+
+@pytest.fixture
+def command(capsys):
+    """Run `superpoint-ros` in this process, which spares importing everything; as subprocess.run gives it."""
+
+    def run(*words) -> SimpleNamespace:
+        from superpoint_ros import cli
+
+        root = logging.getLogger()
+        handlers, level = root.handlers[:], root.level
+        signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capsys.readouterr()
+        root.handlers.clear()  # the command's own takes their place, as in a process of its own
+        try:
+            code = cli.main([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            for number, handler in signals.items():
+                signal.signal(number, handler)
+        printed = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=printed.out, stderr=printed.err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,11 +31,15 @@ FRAMES = 5
 IMAGE, COMPRESSED, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
 
 
-def bag(*words, code=0):
-    done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+@pytest.fixture
+def bag(command):
+    def run(*words, code=0):
+        done = command("bag", *words)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,9 @@ def read(path):
     [(2, "mcap", IMAGE), (2, "sqlite3", COMPRESSED), (1, "mcap", IMAGE)],
     ids=["mcap", "sqlite3 and compressed images", "ROS 1"],
 )
-def test_every_frame_has_its_features_and_its_homography(record, tmp_path, frames, tiny_weights, ros, storage, kind):
+def test_every_frame_has_its_features_and_its_homography(
+    bag, record, tmp_path, frames, tiny_weights, ros, storage, kind
+):
     topic = "/camera/image_raw" + ("/compressed" if kind == COMPRESSED else "")
     source = record(ros, storage, {topic: kind})
     options = ["-p", f"weights:={tiny_weights}", "-p", "precision:=float32", "--storage", storage, "--json"]
@@ -133,7 +138,7 @@ def test_every_frame_has_its_features_and_its_homography(record, tmp_path, frame
         before = expected
 
 
-def test_with_the_default_weights_the_homographies_are_the_camera_s_motion(record, tmp_path):
+def test_with_the_default_weights_the_homographies_are_the_camera_s_motion(bag, record, tmp_path):
     bag(record(), tmp_path / "out")
     homographies = [message for _, message in read(tmp_path / "out")["/superpoint_detector/matched_homography"]]
     assert [message.status for message in homographies] == [1] + [0] * (FRAMES - 1)
@@ -142,7 +147,7 @@ def test_with_the_default_weights_the_homographies_are_the_camera_s_motion(recor
         np.testing.assert_allclose(moved[:2] / moved[2], [78, 60], atol=0.3)
 
 
-def test_cloud_and_annotated_images_are_written_where_asked_for(record, tmp_path, tiny_weights):
+def test_cloud_and_annotated_images_are_written_where_asked_for(bag, record, tmp_path, tiny_weights):
     topics = {"/camera/camera_info": INFO, "/camera/image_raw": IMAGE}
     bag(record(topics=topics), tmp_path / "out", "--cloud", "--annotated", "-p", f"weights:={tiny_weights}")
     found = read(tmp_path / "out")
@@ -156,14 +161,14 @@ def test_cloud_and_annotated_images_are_written_where_asked_for(record, tmp_path
     assert (points[:, 2] == 1).all()
 
 
-def test_a_calibration_that_ros_1_recorded_is_used(record, tmp_path, tiny_weights):
+def test_a_calibration_that_ros_1_recorded_is_used(bag, record, tmp_path, tiny_weights):
     topics = {"/camera/camera_info": INFO, "/camera/image_raw": IMAGE}
     bag(record(ros=1, topics=topics), tmp_path / "out", "--cloud", "-p", f"weights:={tiny_weights}")
     points = read(tmp_path / "out")["/superpoint_detector/keypoints_cloud"][0][1].data.view("<f4").reshape(-1, 4)
     assert len(points) and (points[:, 2] == 1).all()
 
 
-def test_parameters_and_names_are_those_of_a_ros_2_command_line(record, tmp_path, tiny_weights):
+def test_parameters_and_names_are_those_of_a_ros_2_command_line(bag, record, tmp_path, tiny_weights):
     (tmp_path / "settings.yaml").write_text(
         f"/**:\n  ros__parameters:\n    weights: {tiny_weights}\n    max_keypoints: 40\n    nms_radius: 3\n"
     )
@@ -175,7 +180,7 @@ def test_parameters_and_names_are_those_of_a_ros_2_command_line(record, tmp_path
     assert all(len(message.scores) == 15 for _, message in found["/points"])
 
 
-def test_a_broken_frame_is_named_and_the_others_are_written(record, tmp_path, tiny_weights):
+def test_a_broken_frame_is_named_and_the_others_are_written(bag, record, tmp_path, tiny_weights):
     done = bag(record(spoil=[2]), tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
     assert "encoding 'nonsense' is not supported" in done.stderr
     summary = json.loads(done.stdout)
@@ -184,14 +189,16 @@ def test_a_broken_frame_is_named_and_the_others_are_written(record, tmp_path, ti
 
 
 @pytest.mark.parametrize(("ros", "storage"), [(1, "mcap"), (2, "mcap"), (2, "sqlite3")])
-def test_a_message_that_ends_early_is_named_and_the_others_are_written(record, tmp_path, tiny_weights, ros, storage):
+def test_a_message_that_ends_early_is_named_and_the_others_are_written(
+    bag, record, tmp_path, tiny_weights, ros, storage
+):
     done = bag(record(ros, storage, cut=[2]), tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
     assert "message at 1100000000 ns of '/camera/image_raw' is left out" in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
 
 
-def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(record, tmp_path, tiny_weights):
+def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(bag, record, tmp_path, tiny_weights):
     source = record(topics={"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}, cut=[0])
     done = bag(source, tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
     assert "of '/camera/camera_info' is left out" in done.stderr
@@ -200,18 +207,20 @@ def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(reco
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_a_damaged_recording_is_answered_in_one_sentence(record, tmp_path, tiny_weights, storage):
+def test_a_damaged_recording_is_answered_in_one_sentence(command, record, tmp_path, tiny_weights, storage):
     source = record(storage=storage, count=100)
     file = next(path for path in source.iterdir() if path.suffix in (".mcap", ".db3"))
     whole, random = file.read_bytes(), np.random.default_rng(0)
     for i in range(4):
         file.write_bytes(whole[: int(len(whole) * random.uniform(0.2, 0.9))])
         words = [source, tmp_path / f"out{i}", "-p", f"weights:={tiny_weights}"]
-        done = subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, check=False)
+        done = command("bag", *words)
         assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
 
 
-def test_the_first_cloud_has_rays_though_the_image_was_recorded_before_the_calibration(record, tmp_path, tiny_weights):
+def test_the_first_cloud_has_rays_though_the_image_was_recorded_before_the_calibration(
+    bag, record, tmp_path, tiny_weights
+):
     topics = {"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}
     bag(record(topics=topics), tmp_path / "out", "--cloud", "-p", f"weights:={tiny_weights}")
     clouds = read(tmp_path / "out")["/superpoint_detector/keypoints_cloud"]
@@ -267,23 +276,22 @@ def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weight
     ids=["no bag", "out exists", "no such topic", "bad parameter", "bad remapping", "two outputs of a name",
          "a path that is no URI"],
 )  # fmt: skip
-def test_misuse_is_answered_in_one_sentence_and_writes_nothing(record, tmp_path, monkeypatch, words, expected):
+def test_misuse_is_answered_in_one_sentence_and_writes_nothing(bag, record, tmp_path, monkeypatch, words, expected):
     record()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
     done = bag(*words, code=1)
     assert expected in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_of_several_image_topics_one_must_be_named(record, tmp_path, tiny_weights):
+def test_of_several_image_topics_one_must_be_named(bag, record, tmp_path, tiny_weights):
     source = record(topics={"/left/image": IMAGE, "/right/image": IMAGE})
     assert "/left/image, /right/image" in bag(source, tmp_path / "out", code=1).stderr
     bag(source, tmp_path / "out", "--topic", "/right/image", "-p", f"weights:={tiny_weights}")
     assert len(list(images(source, "/left/image"))) == FRAMES
 
 
-def test_a_named_camera_names_the_outputs_and_two_are_refused_in_a_sentence(record, tmp_path):
+def test_a_named_camera_names_the_outputs_and_two_are_refused_in_a_sentence(bag, record, tmp_path):
     source, out = record(), tmp_path / "out"
     bag(source, out, "-p", "cameras:=[left]")
     with AnyReader([out]) as reader:

@@ -15,8 +15,7 @@ from superpoint_ros.benchmark.middleware import loopback, measure_middleware
 
 
 @pytest.fixture(autouse=True)
-def own_domain(monkeypatch, project):
-    monkeypatch.setenv("ROS_DOMAIN_ID", str(20 + os.getpid() % 8))
+def peers_elsewhere(monkeypatch, project):
     monkeypatch.setenv("ROS_STATIC_PEERS", "192.0.2.1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")]))
 
@@ -31,6 +30,7 @@ def test_the_detector_of_the_benchmark_is_started_without_static_peers(monkeypat
     assert environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST" and "ROS_STATIC_PEERS" not in environ
 
 
+@pytest.mark.serial
 def test_every_message_arrives_and_float16_descriptors_take_half_the_bytes():
     found = measure_middleware(keypoints=1000, descriptor_size=256, messages=10)
     for kind in ("float32", "float16"):
@@ -41,6 +41,7 @@ def test_every_message_arrives_and_float16_descriptors_take_half_the_bytes():
     assert found["float32"]["bytes"] - found["float16"]["bytes"] == 1000 * 256 * 2
 
 
+@pytest.mark.serial
 def test_the_live_node_is_fed_and_counted(tiny_weights):
     assignments = [f"weights:={tiny_weights}", "device:=cpu", "runtime:=pytorch", "precision:=float32"]
     found = measure_live(scene.frames((160, 120), 2), lambda: 0.05, assignments, threads=1, seconds=2.0)

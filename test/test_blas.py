@@ -74,6 +74,7 @@ def test_blocks_may_overlap_in_several_threads():
     assert threads() == before
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_after_a_frame_no_thread_waits_busily(runtime, photograph):
     """As OpenBLAS's and ONNX Runtime's threads do unless told otherwise; each takes a processor from the next frame."""

@@ -25,7 +25,7 @@ from superpoint_ros.node.interface import Qos
 
 STRING = "std_msgs/msg/String"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)
-ENVIRON = {"ROS_DOMAIN_ID": str(2 + os.getpid() % 8), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+ENVIRON = {name: os.environ[name] for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 
 
 def eventually(condition, seconds=20.0):

@@ -20,7 +20,7 @@ from superpoint_ros.node.interface import Qos
 
 IMAGE, FEATURES = "sensor_msgs/msg/Image", "superpoint_ros/msg/Features"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)
-ENVIRON = {"ROS_DOMAIN_ID": str(2 + os.getpid() % 8), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+ENVIRON = {name: os.environ[name] for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 RATE = 30.0
 
 
@@ -139,6 +139,7 @@ def test_a_best_effort_reader_hears_a_reliable_writer():
         assert set(found) <= set(range(1, 31))
 
 
+@pytest.mark.serial
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped on this system")
 def test_a_stopped_reader_holds_up_no_writer_and_gets_the_newest_message_when_it_continues():
     with reporter(IMAGE, RELIABLE) as (process, pipe), Node("camera", environ=ENVIRON) as node:

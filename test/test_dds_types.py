@@ -55,6 +55,7 @@ def test_the_bytes_are_little_endian_xcdr1_in_words_of_four():
     assert data == b"\x00\x01\x00\x00" + b"\x06\x00\x00\x00" + b"hello\x00" + b"\x00\x00"
 
 
+@pytest.mark.serial
 def test_a_message_of_one_megabyte_costs_no_more_than_two_milliseconds():
     message, durations = features(1000), []
     for _ in range(20):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -20,9 +19,8 @@ for package in ("cyclonedds", "rosbags", "skimage"):
 
 
 def demo(folder, *words):
-    environ = {**os.environ, "ROS_DOMAIN_ID": str(10 + (os.getpid() + 45) % 90)}
     command = [sys.executable, "-m", "superpoint_ros", "demo", "--output", str(folder), *words]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_the_flight_s_homographies_are_those_of_its_frames(photograph):
@@ -42,6 +40,7 @@ def test_the_corner_error_of_a_shift_is_its_length():
     assert corner_error(shift, np.eye(3), (480, 640)) == pytest.approx(5)
 
 
+@pytest.mark.serial
 @pytest.mark.slow
 def test_the_demo_flies_and_measures_itself(tmp_path):
     done = demo(tmp_path / "out", "--seconds", "10", "--rate", "4", "--json")
@@ -64,6 +63,7 @@ def test_the_demo_flies_and_measures_itself(tmp_path):
 
 
 @pytest.mark.data
+@pytest.mark.serial
 @pytest.mark.slow
 def test_the_demo_plays_a_sequence_in_euroc_layout(tmp_path, shared_data):
     source = shared_data / "sequences" / "euroc_v1_01"

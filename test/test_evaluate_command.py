@@ -36,11 +36,11 @@ def pairs_folder(tmp_path_factory, photograph):
     return root / "data"
 
 
-def test_one_command_gives_tables_files_and_a_page_of_everything(pairs_folder, tiny_weights, tmp_path):
+def test_one_command_gives_tables_files_and_a_page_of_everything(command, pairs_folder, tiny_weights, tmp_path):
     specs = (f"superpoint:{tiny_weights}", "harris", "sift", "orb")
     (pairs_folder / "v_broken").mkdir(exist_ok=True)
     arguments = ("all", pairs_folder, "-m", *specs, "--size", "native", "--cache", tmp_path / "cache")
-    done = run(*arguments, "--out", tmp_path / "out", cwd=tmp_path)
+    done = command("evaluate", *arguments, "--out", tmp_path / "out")
     (pairs_folder / "v_broken").rmdir()
     assert done.returncode == 0, done.stderr
     for heading in ("Repeatability", "Localisation error", "Homography estimation", "Nearest-neighbour mAP",
@@ -54,16 +54,16 @@ def test_one_command_gives_tables_files_and_a_page_of_everything(pairs_folder, t
     page = (tmp_path / "out" / "page.html").read_text()
     assert "Matching accuracy" in page and not re.search(r'(src|href)="(?!data:|#)', page)
 
-    again = run(*arguments, "--json", cwd=tmp_path)
+    again = command("evaluate", *arguments, "--json")
     assert again.returncode == 0, again.stderr
     repeated = json.loads(again.stdout)
     assert repeated["predictions"]["computed"] == 0
     assert repeated["pairs"] == known["pairs"]
 
 
-def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(pairs_folder, tmp_path):
+def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(command, pairs_folder, tmp_path):
     arguments = ("homography", pairs_folder, "-m", "sift", "--size", "native", "--cache", tmp_path / "cache", "--json")
-    plain, aligned = (json.loads(run(*arguments, *more, cwd=tmp_path).stdout) for more in ((), ("--align",)))
+    plain, aligned = (json.loads(command("evaluate", *arguments, *more).stdout) for more in ((), ("--align",)))
     for before, after in zip(plain["pairs"], aligned["pairs"], strict=True):
         assert after["values"]["corner_error"] < min(before["values"]["corner_error"], 0.5), before["pair"]
         assert after["values"]["matches"] == before["values"]["matches"]

@@ -76,6 +76,7 @@ def test_processes_find_what_one_process_finds(dataset, found, tmp_path):
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.serial
 def test_stopping_early_waits_for_no_task_that_has_not_begun():
     results = Engine(processes=2).run(time.sleep, [0.2] * 300, "sleeping")
     next(results)

@@ -23,6 +23,7 @@ from superpoint_ros.extraction.decoding import Decoding
 from superpoint_ros.node.messages import features_fields
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.serial
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -25,12 +24,6 @@ from superpoint_ros.simulation.flight import Flight
 
 DETECTOR = "/front/superpoint_detector"
 RELIABLE = interface.Qos(reliable=True, depth=50)
-
-
-@pytest.fixture
-def environ():
-    domain = str(10 + os.getpid() % 90)
-    return {**os.environ, "ROS_DOMAIN_ID": domain, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 class Inbox:
@@ -56,10 +49,10 @@ class Inbox:
 class Graph(Inbox):
     """A camera and a subscriber around a running detector."""
 
-    def __init__(self, environ, process):
+    def __init__(self, process):
         super().__init__(topic.key for topic in interface.OUTPUTS)
         self.process = process
-        self.node = Node("test", environ=environ)
+        self.node = Node("test")
         self.image = self.node.create_publisher("/camera/image", "sensor_msgs/msg/Image", RELIABLE)
         self.compressed = self.node.create_publisher(
             "/camera/image/compressed", "sensor_msgs/msg/CompressedImage", RELIABLE
@@ -102,18 +95,18 @@ class Graph(Inbox):
 
 
 @pytest.fixture
-def start(environ):
+def start():
     processes, graphs = [], []
 
     def start(*words):
         command = [sys.executable, "-m", "superpoint_ros", "detector", "-r", "image:=/camera/image"]
         command += ["-r", "__ns:=/front", "-p", "max_gap:=600.0", *words]
-        process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         processes.append(process)
         return process
 
     def graph(*words):
-        graphs.append(Graph(environ, start(*words)))
+        graphs.append(Graph(start(*words)))
         return graphs[-1].ready()
 
     yield SimpleNamespace(process=start, graph=graph)
@@ -186,7 +179,7 @@ def test_compressed_pictures_are_taken_where_the_parameter_says_so(start, flight
     assert (features.image_height, features.image_width) == (240, 320)
 
 
-def test_several_cameras_have_their_own_topics_frames_before_and_counters(start, environ, flight, photograph):
+def test_several_cameras_have_their_own_topics_frames_before_and_counters(start, flight, photograph):
     words = ("-p", "cameras:=[left, right]", "-r", "left/image:=/rig/left", "-r", "right/image:=/rig/right")
     start.process(*words)
     outputs = interface.outputs(("left", "right"))
@@ -198,7 +191,7 @@ def test_several_cameras_have_their_own_topics_frames_before_and_counters(start,
     def states():
         return {status.name: status for message in inbox.received["diagnostics", ""][-1:] for status in message.status}
 
-    with Node("test", environ=environ) as node:
+    with Node("test") as node:
         images = {
             camera: node.create_publisher(f"/rig/{camera}", "sensor_msgs/msg/Image", RELIABLE)
             for camera in ("left", "right")
@@ -256,12 +249,11 @@ def test_a_parameters_file_and_assignments_are_obeyed(start, flight, tmp_path):
         (("-p", "device:=cuda:99"), "device 'cuda:99' is not in this machine"),
     ],
 )
-def test_a_mistake_of_the_user_ends_the_program_with_one_sentence(start, words, sentence):
-    process = start.process(*words)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert len(errors.strip().splitlines()) == 1
-    assert sentence in errors
+def test_a_mistake_of_the_user_ends_the_program_with_one_sentence(command, words, sentence):
+    done = command("detector", *words)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert sentence in done.stderr
 
 
 def test_ctrl_c_ends_the_program_cleanly_within_seconds(start, flight):
@@ -271,6 +263,7 @@ def test_ctrl_c_ends_the_program_cleanly_within_seconds(start, flight):
     assert graph.process.wait(20) == 0
 
 
+@pytest.mark.serial
 def test_a_slow_detector_works_on_fresh_frames_and_counts_the_dropped_ones(start, flight):
     """A camera far faster than the network: ages stay under two processing times, nothing queues up."""
     graph = start.graph("-p", "precision:=float32", "-p", "resize:=960")

@@ -17,25 +17,40 @@ import yaml
 
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
+from environment import free_port
+
 from superpoint_ros import SuperPoint
 from superpoint_ros.evaluation import planar, warps
 from superpoint_ros.extraction import weights
 from superpoint_ros.training import networks, recipe
 
 COMMAND = [sys.executable, "-m", "superpoint_ros", "train"]
-# Small networks are quickest on one thread, and gloo must not look for other machines.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # small networks are quickest on one thread
 SHAPES = ["batch=2", "size=[48,64]", "accelerator=cpu", "precision=32-true", "network.encoder=[8,8,8,8,16,16,16,16]",
           "network.detector=32", "network.descriptor=32", "network.descriptor_size=24"]  # fmt: skip
-TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
-            "--master-port", "29517", "-m", "superpoint_ros", "train"]  # fmt: skip
 
 
-def train(*words, code=0, **options):
-    done = subprocess.run(
-        [*COMMAND, *map(str, words)], capture_output=True, text=True, check=False, env=ENVIRONMENT, **options
-    )
-    assert done.returncode == code, done.stderr
+@pytest.fixture
+def train(command):
+    """Run `superpoint-ros train` in this process, on one thread as the other processes."""
+    threads = torch.get_num_threads()
+
+    def run(*words, code=0):
+        done = command("train", *words)
+        assert done.returncode == code, done.stderr
+        return done
+
+    torch.set_num_threads(1)
+    yield run
+    torch.set_num_threads(threads)
+
+
+def together(*words):
+    """Run two processes that train together."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1",
+                "--master-port", str(free_port()), "-m", "superpoint_ros", "train"]  # fmt: skip
+    done = subprocess.run([*launcher, *map(str, words)], capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
     return done
 
 
@@ -54,7 +69,7 @@ def photographs(tmp_path_factory, grey):
 
 
 @pytest.mark.slow
-def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(tmp_path, photographs):
+def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(train, tmp_path, photographs):
     done = train("run", "miniature", f"images={photographs}", f"out={tmp_path / 'run'}")
     result = json.loads(done.stdout)
     assert result["sha256"] == weights.load(result["weights"]).sha256
@@ -109,11 +124,11 @@ def test_a_recipe_is_checked_whole_before_its_first_stage_begins(change, message
         recipe.read("miniature", change)
 
 
-def test_a_recipe_that_does_not_exist_is_told_which_ones_do():
+def test_a_recipe_that_does_not_exist_is_told_which_ones_do(train):
     assert "allowed is a YAML file or one of default, light, miniature" in train("run", "nothing", code=1).stderr
 
 
-def test_settings_come_from_a_file_and_the_command_line_goes_before_it(tmp_path):
+def test_settings_come_from_a_file_and_the_command_line_goes_before_it(train, tmp_path):
     (tmp_path / "my.yaml").write_text("steps: 77\nranges: {rotation: 12}\n")
     shown = train("joint", "r", "i", "l", "--config", tmp_path / "my.yaml", "ranges.rotation=13", "--settings").stdout
     settings = yaml.safe_load(shown)
@@ -137,7 +152,7 @@ def begun(run, *words):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path, number):
+def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(train, tmp_path, number):
     run = tmp_path / "run"
     process = begun(run)
     process.send_signal(number)
@@ -149,7 +164,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(tmp_path, number)
     assert f"{reached}/{reached + 3}" in done.stderr
 
 
-def test_labelling_that_is_killed_loses_no_label(tmp_path, photographs):
+def test_labelling_that_is_killed_loses_no_label(train, tmp_path, photographs):
     out = tmp_path / "labels"
     words = ["label", str(photographs), str(out), "warps=3", "longer_side=160", "--device", "cpu"]
     process = subprocess.Popen([*COMMAND, *words], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
@@ -166,7 +181,7 @@ def test_labelling_that_is_killed_loses_no_label(tmp_path, photographs):
     assert all(np.load(path).shape[1] == 3 for path in out.glob("*.npy"))
 
 
-def test_a_disk_that_is_full_is_named_and_leaves_the_last_checkpoint(tmp_path):
+def test_a_disk_that_is_full_is_named_and_leaves_the_last_checkpoint(train, tmp_path):
     run = tmp_path / "run"
     train("shapes", run, "steps=2", *SHAPES)
     before = (run / "checkpoint.ckpt").read_bytes()
@@ -187,12 +202,11 @@ def test_a_disk_that_is_full_is_named_and_leaves_the_last_checkpoint(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photographs):
+def test_two_processes_train_one_network_and_share_the_labelling(train, tmp_path, photographs):
     words = ["run", "miniature", f"images={photographs}", f"out={tmp_path / 'run'}", "devices=2", "strategy=ddp",
              "stages.shapes.steps=4", "stages.detector.steps=3", "stages.joint.steps=3",
              "mean_of=[detector,joint]"]  # fmt: skip
-    done = subprocess.run([*TOGETHER, *words], capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    done = together(*words)
     assert json.loads(done.stdout)["weights"] == str(tmp_path / "run" / "weights.safetensors")
     for stage, steps in (("shapes", 4), ("detector", 3), ("joint", 3)):
         assert step_of(tmp_path / "run" / stage) == steps
@@ -212,7 +226,7 @@ def test_two_processes_train_one_network_and_share_the_labelling(tmp_path, photo
 
 
 @pytest.mark.slow
-def test_adaptation_shows_before_and_after_on_the_part_held_out(tmp_path, photographs, tiny_weights):
+def test_adaptation_shows_before_and_after_on_the_part_held_out(train, tmp_path, photographs, tiny_weights):
     words = ["adapt", photographs, tmp_path / "run", f"weights={tiny_weights}", "held_out=0.25", "label.warps=3",
              "label.longer_side=160", "label.threshold=0.0", "joint.steps=3", "joint.batch=2", "joint.size=[64,64]",
              "joint.longer_side=160", "joint.precision=32-true", "joint.accelerator=cpu"]  # fmt: skip
@@ -233,14 +247,13 @@ def test_two_processes_adapt_together_and_one_of_them_measures(tmp_path, photogr
              "label.longer_side=160", "label.threshold=0.0", "joint.steps=3", "joint.batch=2", "joint.size=[64,64]",
              "joint.longer_side=160", "joint.precision=32-true", "joint.accelerator=cpu", "joint.devices=2",
              "joint.strategy=ddp"]  # fmt: skip
-    done = subprocess.run([*TOGETHER, *map(str, words)], capture_output=True, text=True, check=False, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
+    done = together(*words)
     assert json.loads(done.stdout)["held_out"] == 3
     assert done.stderr.count("frames held out") == 1
     assert len(list((tmp_path / "run" / "labels").glob("*.npy"))) == 9
 
 
-def test_shapes_can_be_looked_at_without_training(tmp_path):
+def test_shapes_can_be_looked_at_without_training(train, tmp_path):
     train("shapes", "--preview", tmp_path / "shapes.png")
     assert cv2.imread(str(tmp_path / "shapes.png")) is not None
     assert "RUN" in train("shapes", code=1).stderr
