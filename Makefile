@@ -8,7 +8,7 @@ ROS_WS := .ros_ws
 # Whatever runs here talks to this machine alone.
 export ROS_AUTOMATIC_DISCOVERY_RANGE = LOCALHOST
 
-.PHONY: help venv demo test test-ros bench lint format clean
+.PHONY: help venv demo test test-ros bench lint format dist-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -24,7 +24,10 @@ demo: venv ## run the whole front end live on the embedded camera; results in de
 	$(BIN)/superpoint-ros demo $(ARGS)
 
 test: venv ## run the tests that need no ROS 2 install
-	$(BIN)/python -m pytest -m "not ros" $(ARGS)
+	@# Those that measure time come last, with nothing beside them. Code 5: none of the tests asked for is among these.
+	@codes=; for phase in "parallel -n auto --dist worksteal" serial; do \
+	  $(BIN)/python -m pytest -m "not ros" --phase $$phase $(ARGS); codes=$$codes$$?; done; \
+	  [[ $$codes =~ ^(00|05|50)$$ ]]
 
 test-ros: venv ## build with colcon and run the tests on a real ROS 2, where one is installed
 ifeq ($(ROS_SETUP),)
@@ -47,6 +50,9 @@ lint: venv ## check format, lint and types
 format: venv ## format the code
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lint]'
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+dist-check: venv ## build wheel and sdist, and try each in an environment of its own (downloads what they need)
+	$(BIN)/python scripts/check_distributions.py $(ARGS)
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) $(ROS_WS) demo_output bench_output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -13,6 +13,11 @@ SHARE = "share/superpoint_ros"
 BAGS = ["rosbags>=0.10.9"]
 DDS = ["cyclonedds>=0.10.5", *BAGS]
 OPENVINO = ["openvino>=2024.4"]
+# There are wheels for these processors and Python 3.10 to 3.14; elsewhere the network runs in PyTorch.
+HAS_OPENVINO = (
+    "(platform_machine == 'x86_64' or platform_machine == 'AMD64' or platform_machine == 'aarch64' "
+    "or platform_machine == 'arm64') and python_version < '3.15'"
+)
 ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]
 
 
@@ -38,6 +43,7 @@ setup(
     install_requires=[
         "numpy>=1.23",
         "opencv-python-headless>=4.8",
+        *[f"{requirement}; {HAS_OPENVINO}" for requirement in OPENVINO],
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4",
@@ -47,7 +53,7 @@ setup(
     extras_require={
         "standalone": DDS,
         "bag": BAGS,
-        "bench": [*DDS, *ONNX, *OPENVINO, "matplotlib>=3.8", "transformers>=4.50"],
+        "bench": [*DDS, *ONNX, "matplotlib>=3.8", "transformers>=4.50"],
         "demo": [*DDS, "scikit-image>=0.22"],
         "openvino": OPENVINO,
         "onnxruntime": ONNX,
@@ -59,13 +65,13 @@ setup(
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
         "test": [
             *ONNX,
-            *OPENVINO,
             "lark",
             "matplotlib>=3.8",
             "packaging",
             "pooch>=1.6",
             "psutil",
             "pytest>=7,<9",
+            "pytest-xdist>=3.5",
             "transformers>=4.50",
         ],
         "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],

@@ -25,6 +25,7 @@ from superpoint_ros import SuperPoint, match
 from superpoint_ros.hosts.bag.reading import images
 from superpoint_ros.node.messages import features_from_message
 
+PATIENCE = 300  # seconds for what takes a few on an idle machine
 COMMAND = [sys.executable, "-m", "superpoint_ros", "bag"]
 SIZE = (120, 160)
 FRAMES = 5
@@ -232,12 +233,12 @@ def test_what_was_done_before_an_interruption_can_be_read(record, tmp_path, tiny
     source, out = record(count=2000), tmp_path / "out"
     words = [*COMMAND, source, out, "-p", f"weights:={tiny_weights}"]
     with subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while not any(path.stat().st_size > 100_000 for path in out.glob("*.mcap")):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "Traceback" not in errors
     features, homographies = read(out).values()
     assert 0 < len(features) == len(homographies) < 2000

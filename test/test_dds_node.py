@@ -28,7 +28,10 @@ RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1
 ENVIRON = {name: os.environ[name] for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 
 
-def eventually(condition, seconds=20.0):
+PATIENCE = 120.0  # seconds for what takes one or two on an idle machine
+
+
+def eventually(condition, seconds=PATIENCE):
     """Wait until `condition` holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -49,7 +52,7 @@ def test_a_node_goes_on_announcing_itself_where_nobody_has_answered():
     metatraffic_port_of_index_20 = 7400 + 250 * int(ENVIRON["ROS_DOMAIN_ID"]) + 10 + 2 * 20  # RTPS 2.5, 9.6.2.3
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", metatraffic_port_of_index_20))
-        other.settimeout(10)
+        other.settimeout(PATIENCE)
         with Node("one", environ=ENVIRON):
             announcements = [other.recv(65536) for _ in range(3)]
     assert all(datagram.startswith(b"RTPS") for datagram in announcements)
@@ -70,7 +73,7 @@ def test_an_exception_in_a_callback_is_logged_and_the_next_message_still_comes(c
         eventually(lambda: publisher.subscription_count)
         publisher.publish(message_class(STRING)(data="bad"))
         publisher.publish(message_class(STRING)(data="good"))
-        assert received.wait(5)
+        assert received.wait(PATIENCE)
     assert "cannot work with this" in caplog.text
 
 
@@ -160,7 +163,7 @@ def test_a_process_that_ends_without_close_ends_at_once():
         f"node.create_publisher('topic', {STRING!r}, Qos(True, 5))\n"
         "raise SystemExit(7)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=20, check=False).returncode == 7
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False).returncode == 7
 
 
 @pytest.mark.parametrize("package", ["cyclonedds", "rosbags"])
@@ -170,7 +173,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(package):
         "from superpoint_ros.hosts.dds.node import Node\n"
         f"Node('one', environ={ENVIRON!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert f"StandaloneError: package '{package}' is not installed" in done.stderr
     assert f"pip install {package}" in done.stderr
 

@@ -22,9 +22,10 @@ IMAGE, FEATURES = "sensor_msgs/msg/Image", "superpoint_ros/msg/Features"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)
 ENVIRON = {name: os.environ[name] for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 RATE = 30.0
+PATIENCE = 120.0  # seconds for what takes one or two on an idle machine
 
 
-def eventually(condition, seconds=20.0):
+def eventually(condition, seconds=PATIENCE):
     """Wait until `condition` holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -80,7 +81,7 @@ def report(pipe, type_name, qos, environ):
 
         subscription = node.create_subscription("topic", type_name, qos, note)
         pipe.send("ready")
-        eventually(lambda: subscription.publisher_count, 30)
+        eventually(lambda: subscription.publisher_count)
         while subscription.publisher_count and not pipe.poll():
             time.sleep(0.02)
         pipe.send(numbers)
@@ -94,7 +95,7 @@ def reporter(type_name, qos, environ=ENVIRON):
     process = context.Process(target=report, args=(theirs, type_name, qos, dict(environ)))
     process.start()
     try:
-        assert ours.poll(30) and ours.recv() == "ready"
+        assert ours.poll(PATIENCE) and ours.recv() == "ready"
         yield process, ours
     finally:
         process.kill()
@@ -111,7 +112,7 @@ def publish_all(messages, qos, pipe, environ=ENVIRON):
             assert publisher.publish(message)
             time.sleep(1 / RATE)
         time.sleep(0.5)
-    assert pipe.poll(20)
+    assert pipe.poll(PATIENCE)
     return pipe.recv()
 
 
@@ -154,6 +155,6 @@ def test_a_stopped_reader_holds_up_no_writer_and_gets_the_newest_message_when_it
         os.kill(process.pid, signal.SIGCONT)
         time.sleep(1)
         pipe.send("stop")
-        assert pipe.poll(20) and pipe.recv()[-1] == 60
+        assert pipe.poll(PATIENCE) and pipe.recv()[-1] == 60
     assert np.median(durations) < 0.05
     assert max(durations) < 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 
 import numpy as np
@@ -56,13 +55,20 @@ def test_the_bytes_are_little_endian_xcdr1_in_words_of_four():
 
 
 @pytest.mark.serial
-def test_a_message_of_one_megabyte_costs_no_more_than_two_milliseconds():
-    message, durations = features(1000), []
+def test_a_message_of_one_megabyte_costs_no_more_than_copying_it_some_times():
+    """One to two milliseconds where a copy takes 0.1; number by number, in Python, it would be some hundred copies."""
+    message, data = features(1000), np.ones(1_000_000, np.uint8)
+    work = {
+        "both ways": lambda: typesystem.deserialize(typesystem.serialize(message, FEATURES), FEATURES),
+        "copies": lambda: [data.copy() for _ in range(20)],
+    }
+    least = dict.fromkeys(work, float("inf"))
     for _ in range(20):
-        start = time.perf_counter()
-        typesystem.deserialize(typesystem.serialize(message, FEATURES), FEATURES)
-        durations.append(time.perf_counter() - start)
-    assert statistics.median(durations) < 2e-3
+        for name, run in work.items():
+            start = time.thread_time()
+            run()
+            least[name] = min(least[name], time.thread_time() - start)
+    assert least["both ways"] < least["copies"]
 
 
 def test_names_in_dds_are_those_of_ros():

@@ -33,9 +33,9 @@ OTHERS = [
 needs_openvino = OTHERS[0].marks[0]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    """Compiled models of a test are the test's own."""
+    """An empty folder for the compiled models of one test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "superpoint_ros"
 
@@ -225,6 +225,16 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, tiny_net
     assert runtimes.create(tiny_network, "cpu", "auto").name == "pytorch"
 
 
+def test_without_openvino_the_first_start_says_once_what_that_costs(tiny_network, monkeypatch, caplog):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    runtimes.advise_openvino.cache_clear()
+    for runtime in ("pytorch", "auto", "auto"):
+        runtimes.create(tiny_network, "cpu", runtime)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "pip install openvino" in record.message
+    assert "twice as long" in record.message and "\n" not in record.message
+
+
 @pytest.mark.parametrize(
     ("name", "precision", "words"),
     [
@@ -236,6 +246,37 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, tiny_net
 def test_a_precision_that_a_runtime_lacks_is_refused_in_a_sentence(name, precision, words, tiny_network):
     with pytest.raises(ValueError, match=words):
         runtimes.create(tiny_network, "cpu", name, precision)
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    ("abilities", "offered"), [(["FP32", "INT8"], False), (["FP32", "BF16", "INT8"], False), (["FP32", "FP16"], True)]
+)
+def test_float16_is_offered_on_processors_that_compute_in_it(abilities, offered):
+    from superpoint_ros.extraction.runtimes.openvino import choose_openvino_precision
+
+    cpu = torch.device("cpu")
+    for name in ("float32", "bfloat16", "int8"):
+        assert choose_openvino_precision(name, cpu, abilities) == name
+    if offered:
+        assert choose_openvino_precision("float16", cpu, abilities) == "float16"
+    else:
+        with pytest.raises(ValueError, match="precision 'float16' needs a CUDA device"):
+            choose_openvino_precision("float16", cpu, abilities)
+
+
+@needs_openvino
+def test_float16_finds_float32s_keypoints_where_this_processor_offers_it_and_is_refused_elsewhere(tiny_weights, grey):
+    import openvino
+
+    options = {"weights": tiny_weights, "device": "cpu", "runtime": "openvino"}
+    if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        exact, rough = (SuperPoint(**options, precision=name) for name in ("float32", "float16"))
+        assert rough.runtime.precision == "float16"
+        assert share_found(exact.extract(grey[:240, :320]), rough.extract(grey[:240, :320]), 1.0) > 0.95
+    else:
+        with pytest.raises(ValueError, match="precision 'float16' needs a CUDA device"):
+            SuperPoint(**options, precision="float16")
 
 
 @pytest.mark.parametrize("allowed", ["AVX2", "SSE41", "AVX512_CORE", "avx512_core_vnni"])

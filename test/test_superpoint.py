@@ -269,7 +269,7 @@ def test_a_bad_setting_is_refused_by_name_and_changes_nothing(superpoint, tiny_w
         ({"device": "cuda:99"}, "device 'cuda:99' is not in this machine"),
         ({"runtime": "abacus"}, "runtime 'abacus' is unknown"),
         ({"precision": "int3"}, "precision 'int3' is unknown"),
-        ({"device": "cpu", "precision": "float16"}, "float16"),
+        ({"device": "cpu", "runtime": "pytorch", "precision": "float16"}, "precision 'float16' needs a CUDA device"),
     ],
 )
 def test_a_device_runtime_or_precision_that_cannot_be_had_is_refused(tiny_weights, choice, words):

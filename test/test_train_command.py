@@ -24,6 +24,7 @@ from superpoint_ros.evaluation import planar, warps
 from superpoint_ros.extraction import weights
 from superpoint_ros.training import networks, recipe
 
+PATIENCE = 300  # seconds for what takes a few on an idle machine
 COMMAND = [sys.executable, "-m", "superpoint_ros", "train"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # small networks are quickest on one thread
 SHAPES = ["batch=2", "size=[48,64]", "accelerator=cpu", "precision=32-true", "network.encoder=[8,8,8,8,16,16,16,16]",
@@ -143,7 +144,7 @@ def begun(run, *words):
         [*COMMAND, "shapes", str(run), "steps=100000", "checkpoint_seconds=0.5", *SHAPES, *words],
         env=ENVIRONMENT, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not (run / "checkpoint.ckpt").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -156,7 +157,7 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(train, tmp_path, 
     run = tmp_path / "run"
     process = begun(run)
     process.send_signal(number)
-    assert process.wait(30) == (-9 if number == signal.SIGKILL else 130)
+    assert process.wait(PATIENCE) == (-9 if number == signal.SIGKILL else 130)
     reached = step_of(run)
     assert reached > 0
     done = train("shapes", run, f"steps={reached + 3}", *SHAPES)
@@ -168,7 +169,7 @@ def test_labelling_that_is_killed_loses_no_label(train, tmp_path, photographs):
     out = tmp_path / "labels"
     words = ["label", str(photographs), str(out), "warps=3", "longer_side=160", "--device", "cpu"]
     process = subprocess.Popen([*COMMAND, *words], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not list(out.glob("*.npy")):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from torch import Tensor
 from superpoint_ros.extraction.decoding import Decoding
 from superpoint_ros.extraction.network import SuperPointNet
 from superpoint_ros.features import Link
+
+_log = logging.getLogger(__name__)
 
 RUNTIMES = ("openvino", "onnxruntime", "pytorch", "cuda_graph", "cuda_graph_compiled")
 """Known runtimes. `auto` takes openvino on the processor where it is installed, and else pytorch."""
@@ -147,10 +151,24 @@ def choose_runtime(name: str, device: torch.device) -> str:
         RuntimeChoiceError: if it is none of these.
     """
     if name == "auto":
-        return "openvino" if device.type == "cpu" and _installed("openvino") else "pytorch"
+        if device.type != "cpu":
+            return "pytorch"
+        if _installed("openvino"):
+            return "openvino"
+        advise_openvino()
+        return "pytorch"
     if name not in RUNTIMES:
         raise RuntimeChoiceError(f"runtime '{name}' is unknown, allowed is one of auto, {', '.join(RUNTIMES)}")
     return name
+
+
+@functools.cache
+def advise_openvino() -> None:
+    """Log what the missing OpenVINO costs (see docs/performance.md), once in a process."""
+    _log.warning(
+        "OpenVINO is not installed: on this processor the network takes about twice as long without it, "
+        "install it with: pip install openvino"
+    )
 
 
 def choose_precision(name: str, device: torch.device) -> str:

@@ -41,14 +41,14 @@ class OpenVINORuntime:
         core = openvino.Core()
         abilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self.device = device
-        self.precision = _precision(precision, device, abilities)
+        self.precision = choose_openvino_precision(precision, device, abilities)
         if self.precision == "int8" and not ranges:
             raise RuntimeChoiceError(
                 "precision 'int8' needs weights that hold activation ranges, write such ones with: "
                 "superpoint-ros weights calibrate"
             )
         # What int8 leaves over is computed in the machine's next best.
-        rest = _precision("auto", device, abilities) if self.precision == "int8" else self.precision
+        rest = choose_openvino_precision("auto", device, abilities) if self.precision == "int8" else self.precision
         settings = openvino_models.settings(_HINTS[rest], torch.get_num_threads())
         compiled = _compiled(core, layers(network), settings, (ranges or {}) if self.precision == "int8" else {})
         self._run = openvino_models.Requests(compiled)
@@ -59,8 +59,14 @@ class OpenVINORuntime:
         return heat.squeeze(1), descriptors.unflatten(1, (rows, -1)).permute(0, 3, 1, 2)
 
 
-def _precision(name: str, device: torch.device, abilities: list[str]) -> str:
-    native_half = "FP16" in abilities  # Arm's vector units
+def choose_openvino_precision(name: str, device: torch.device, abilities: list[str]) -> str:
+    """Return the precision called auto, float32, bfloat16, float16 or int8 on a processor that OpenVINO says computes
+    natively in `abilities` (its OPTIMIZATION_CAPABILITIES).
+
+    Raises:
+        RuntimeChoiceError: if the precision is unknown or not to be had there.
+    """
+    native_half = "FP16" in abilities  # as vector units of Arm and AVX-512 FP16 do
     if name == "auto":
         chosen = choose_precision(name, device)
         return "float16" if chosen == "float32" and native_half else chosen
