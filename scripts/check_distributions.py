@@ -51,6 +51,8 @@ def environment(folder: Path, reuse: bool) -> Path:
     venv.create(folder, with_pip=True, symlinks=True)
     if reuse:
         (site,) = folder.glob("lib/python*/site-packages")
+        # The venv's own, of whatever age, would hide the one that was installed for the packages reused.
+        run(folder / "bin" / "python", "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools")
         (site / "reused.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return folder / "bin"
 
