@@ -172,6 +172,7 @@ def test_a_calibration_that_ros_1_recorded_is_used(bag, record, tmp_path, tiny_w
 def test_parameters_and_names_are_those_of_a_ros_2_command_line(bag, record, tmp_path, tiny_weights):
     (tmp_path / "settings.yaml").write_text(
         f"/**:\n  ros__parameters:\n    weights: {tiny_weights}\n    max_keypoints: 40\n    nms_radius: 3\n"
+        "    use_sim_time: true\n"
     )
     words = ["--params-file", tmp_path / "settings.yaml", "-p", "max_keypoints:=15", "-r", "__ns:=/front",
              "-r", "~/features:=/points"]  # fmt: skip

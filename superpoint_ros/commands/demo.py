@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
         counters = {name: str(summary[name]) for name in ("received", "processed", "dropped", "failed")}
         Console().print(table(summary, f"{summary['frames']} frames of {options.source}", counters))
         print(f"annotated video, contact sheet and summary.json are in {options.output}")
-    return 0
+    for sentence in summary["left_out"]:
+        _log.warning("%s", sentence)
+    return 1 if summary["left_out"] else 0
 
 
 def _camera(options: argparse.Namespace) -> int:
@@ -49,8 +54,9 @@ def _camera(options: argparse.Namespace) -> int:
     from superpoint_ros.demo.sources import open_source
 
     frames = max(1, round(options.rate * options.seconds))
-    count = publish(open_source(options.source, options.rate, frames))
-    json.dump({"frames": count}, sys.stdout)
+    left_out: list[str] = []
+    count = publish(open_source(options.source, options.rate, frames, left_out))
+    json.dump({"frames": count, "left_out": left_out}, sys.stdout)
     return 0
 
 

@@ -76,14 +76,15 @@ def run(options: DemoOptions) -> dict[str, Any]:
             words += ["--seconds", str(options.seconds)]
             processes.append(camera := _start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
             _watch(camera, detector, monitor, options.quiet)
-            published = _published(camera)
+            published, left_out = _published(camera)
             _await_rest(monitor, published)
     finally:
         for process in reversed(processes):
             _stop(process)
         monitor.close()
         recorder.close()
-    summary = {"source": options.source, "frames": published, **_losses(monitor, published), **monitor.summary()}
+    summary = {"source": options.source, "frames": published, "left_out": left_out}
+    summary |= {**_losses(monitor, published), **monitor.summary()}
     path = options.output / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _check(summary)
@@ -128,11 +129,13 @@ def _watch(camera: subprocess.Popen[str], detector: subprocess.Popen[str], monit
         raise DemoError(f"the detector stopped with exit code {detector.returncode}")
 
 
-def _published(camera: subprocess.Popen[str]) -> int:
+def _published(camera: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """How many frames the camera published, and a sentence for each file that it left out."""
     out, errors = camera.communicate(timeout=10)
     if camera.returncode != 0:
         raise DemoError(f"the camera stopped: {_last_line(errors)}")
-    return int(json.loads(out)["frames"])
+    result = json.loads(out)
+    return int(result["frames"]), list(result["left_out"])
 
 
 def _await_rest(monitor: Monitor, published: int, timeout: float = 10.0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,8 +14,6 @@ from numpy.typing import NDArray
 
 from superpoint_ros.io.images import list_images, read_colour
 from superpoint_ros.simulation.flight import Flight, Matrix, photograph
-
-_log = logging.getLogger(__name__)
 
 Image = NDArray[np.uint8]
 
@@ -36,26 +33,27 @@ class Picture:
     truth: Matrix | None = None
 
 
-def open_source(name: str, rate: float, frames: int) -> Iterator[Picture]:
+def open_source(name: str, rate: float, frames: int, left_out: list[str] | None = None) -> Iterator[Picture]:
     """Images of a source: "flight", a folder, a video file, the number of a camera device, or a EuRoC sequence.
 
     Args:
         rate: images per second, for sources that state none.
         frames: most images.
+        left_out: is given a sentence for each file that cannot be read; the others are yielded.
 
     Raises:
         ValueError: in one sentence, if there is no such source.
     """
-    path = Path(name)
+    path, left_out = Path(name), [] if left_out is None else left_out
     if name == "flight":
         source = _flight(rate)
     elif name.isdigit():
         source = _video(int(name), rate)
     elif euroc := next((folder for folder in (path, path / "cam0", path / "mav0" / "cam0") if _is_euroc(folder)), None):
-        source = _euroc(euroc)
+        source = _euroc(euroc, left_out)
     elif path.is_dir():
         paths = list_images(path)
-        source = _files((path, index / rate) for index, path in enumerate(paths))
+        source = _files(((path, index / rate) for index, path in enumerate(paths)), left_out)
     elif path.is_file():
         source = _video(name, rate)
     else:
@@ -96,19 +94,19 @@ def _is_euroc(folder: Path) -> bool:
     return (folder / "data.csv").is_file() and (folder / "data").is_dir()
 
 
-def _euroc(folder: Path) -> Iterator[Picture]:
+def _euroc(folder: Path, left_out: list[str]) -> Iterator[Picture]:
     with open(folder / "data.csv", encoding="utf-8", newline="") as file:
         rows = [(int(row[0]), row[1].strip()) for row in csv.reader(file) if row and not row[0].startswith("#")]
     listed = ((folder / "data" / name, (stamp - rows[0][0]) * 1e-9) for stamp, name in rows)
-    yield from _files((path, time) for path, time in listed if path.is_file())
+    yield from _files(((path, time) for path, time in listed if path.is_file()), left_out)
 
 
-def _files(timed: Iterable[tuple[Path, float]]) -> Iterator[Picture]:
-    """Images of files at their times; those that cannot be read are named in the log and left out."""
+def _files(timed: Iterable[tuple[Path, float]], left_out: list[str]) -> Iterator[Picture]:
+    """Yield the images of files at their times; those that cannot be read are left out."""
     for path, time in timed:
         try:
             image = read_colour(path)
         except ValueError as error:
-            _log.warning("%s", error)
+            left_out.append(str(error))
             continue
         yield Picture(image, time)

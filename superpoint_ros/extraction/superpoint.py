@@ -238,7 +238,9 @@ class SuperPoint:
     def _tiled(
         self, batch: Tensor, size: tuple[int, int], settings: Extraction, clock: Clock, again: bool
     ) -> Iterable[runtimes.Extracted]:
-        best = tiling.Tiling(self._most_pixels(settings), self.descriptor_size, self._buffers)
+        # A tile has the whole image beside it in memory, which a small image has not.
+        most_pixels = self._most_pixels(settings) * 9 // 10
+        best = tiling.Tiling(most_pixels, self.descriptor_size, self._buffers)
         for index, image in enumerate(batch.split(1)):
             yield best.extract(self.runtime, image, size, settings, clock, again or index > 0)
 
