@@ -124,6 +124,23 @@ def test_an_unknown_key_in_the_parameters_file_ends_the_node_with_one_sentence(s
     assert "Traceback" not in errors
 
 
+def test_parameters_of_other_nodes_under_a_wildcard_are_one_warning(context, start, tmp_path):
+    file = tmp_path / "parameters.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    max_keypoint: 500\n    robot_description: none\n")
+    words = ("--ros-args", "--params-file", str(file), "-p", "of_a_launch_file:=1", "-r", f"image:={IMAGE}")
+    node = start("ros2", "run", "superpoint_ros", "detector", *words)
+    listener = Listener(context, IMAGE, "/superpoint_detector")
+    try:
+        listener.connect()
+        listener.exchange()
+    finally:
+        listener.close()
+    os.killpg(node.pid, signal.SIGINT)
+    _, errors = node.communicate(timeout=30)
+    assert errors.count("are ignored") == 1
+    assert "did you mean 'max_keypoints'" in errors and "of_a_launch_file" in errors
+
+
 def test_missing_weights_end_the_node_with_one_sentence(start):
     node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-p", "weights:=/nowhere.pth")
     _, errors = node.communicate(timeout=60)
