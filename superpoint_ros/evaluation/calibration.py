@@ -8,19 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.camera import Camera, check_focal_lengths, checked_distortion
 
 Size = tuple[int, int]
-
-_MODELS = {
-    "plumb_bob": False,
-    "rational_polynomial": False,
-    "radial-tangential": False,
-    "radtan": False,
-    "equidistant": True,
-    "fisheye": True,
-}
-"""Names of distortion models, ROS's, EuRoC's and Kalibr's, and whether they are the fisheye model."""
 
 _FREIBURG = {
     "freiburg1": (517.3, 516.5, 318.6, 255.3, 0.2624, -0.9531, -0.0054, 0.0026, 1.1633),
@@ -31,13 +21,16 @@ _FREIBURG = {
 
 
 def pinhole(
-    size: Size, fx: float, fy: float, cx: float, cy: float, distortion: Any = (), fisheye: bool = False
+    size: Size, fx: float, fy: float, cx: float, cy: float, distortion: Any = (), model: str = "plumb_bob"
 ) -> Camera:
-    """A camera from its numbers; `size` is (height, width) of its images."""
-    coefficients = np.asarray(distortion, np.float64).reshape(-1)
-    if not np.any(coefficients):
-        coefficients, fisheye = np.zeros(4), False
-    return Camera(size, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]), coefficients, fisheye)
+    """A camera from its numbers; `size` is (height, width) of its images.
+
+    Raises:
+        ValueError: in one sentence, if no camera has such numbers.
+    """
+    matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
+    check_focal_lengths(matrix, "the camera matrix")
+    return Camera(size, matrix, *checked_distortion(model, distortion))
 
 
 def freiburg(folder: Path, size: Size) -> Camera:
@@ -101,11 +94,10 @@ def read_camera(path: str | Path) -> Camera:
             f"file '{path}' states no camera: needed are image_width, image_height and camera_matrix (ROS), or "
             f"resolution, intrinsics, distortion_model and distortion_coefficients (EuRoC)"
         ) from None
-    if model not in _MODELS:
-        raise ValueError(f"distortion model '{model}' in '{path}' is unknown, allowed is one of {', '.join(_MODELS)}")
-    if fx <= 0 or fy <= 0:
-        raise ValueError(f"focal lengths in '{path}' are {fx:g} and {fy:g} pixels, allowed is more than 0")
-    return pinhole(size, fx, fy, cx, cy, distortion, _MODELS[model])
+    try:
+        return pinhole(size, fx, fy, cx, cy, distortion, str(model))
+    except ValueError as error:
+        raise ValueError(f"file '{path}' states a camera that cannot be used: {error}") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -202,7 +202,7 @@ class FrontEnd:
     def _reason(self, frame: Frame, error: Exception) -> str:
         if isinstance(error, ValueError):
             return str(error)
-        _log.error("%s: a frame could not be processed", frame.camera, exc_info=error)
+        _log.debug("%s: a frame could not be processed", frame.camera, exc_info=error)
         return f"{type(error).__name__}: {error}"
 
     def _skip(self, frame: Frame, reason: str, **counts: int) -> None:

@@ -14,11 +14,12 @@ from cv_bridge import CvBridge, CvBridgeError
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from sensor_msgs_py import point_cloud2
@@ -56,7 +57,7 @@ class SuperPointDetector(Node):
         values = self._declare_parameters(arguments)
         self.detector = Detector(values, self, self._to_mono8 if self._bridge_works() else None)
         outputs = interface.outputs(self.detector.cameras)
-        self._outputs = {place: self._create_publisher(topic) for place, topic in outputs.items()}
+        self._outputs = {place: self._create_publisher(topic, place[1]) for place, topic in outputs.items()}
         self._inputs = {camera: self._create_inputs(camera) for camera in self.detector.cameras}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_timer(1.0, self._publish_diagnostics)
@@ -114,18 +115,32 @@ class SuperPointDetector(Node):
     def _create_inputs(self, camera: str) -> Any:
         topic, submit = self.detector.image_input
         info = interface.topic("camera_info").for_camera(camera)
-        self._create_subscription(info, info.name, partial(self.detector.set_camera_info, camera=camera))
+        self._create_subscription(info, info.name, self.detector.set_camera_info, camera)
         image = self.resolve_topic_name(interface.topic("image").for_camera(camera).name)
         name = interface.with_transport(topic, image)
-        return self._create_subscription(topic, name, partial(submit, camera=camera))
+        return self._create_subscription(topic, name, submit, camera)
 
-    def _create_subscription(self, topic: interface.Topic, name: str, callback: Any) -> Any:
-        options = QoSOverridingOptions.with_default_policies()
-        return self.create_subscription(_TYPES[topic.type], name, callback, _qos(topic), qos_overriding_options=options)
+    def _create_subscription(self, topic: interface.Topic, name: str, take: Any, camera: str) -> Any:
+        callback = partial(self._take, take, name, camera)
+        arguments = (_TYPES[topic.type], name, callback, _qos(topic))
+        events = SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic.key, name, camera))
+        return _with_events(self.create_subscription, arguments, events)
 
-    def _create_publisher(self, topic: interface.Topic) -> Any:
-        options = QoSOverridingOptions.with_default_policies()
-        return self.create_publisher(_TYPES[topic.type], topic.name, _qos(topic), qos_overriding_options=options)
+    def _create_publisher(self, topic: interface.Topic, camera: str) -> Any:
+        arguments = (_TYPES[topic.type], topic.name, _qos(topic))
+        events = PublisherEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic.key, topic.name, camera))
+        return _with_events(self.create_publisher, arguments, events)
+
+    def _take(self, take: Any, name: str, camera: str, message: Any) -> None:
+        try:
+            take(message, camera=camera)
+        except Exception as error:
+            # One message must not end the node.
+            self.detector.unreadable(self.resolve_topic_name(name), error, camera)
+
+    def _on_incompatible(self, key: str, name: str, camera: str, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
+        self.detector.incompatible_qos(key, self.resolve_topic_name(name), policy, camera)
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         ours = {parameter.name for parameter in interface.PARAMETERS}
@@ -170,6 +185,15 @@ class SuperPointDetector(Node):
         super().destroy_node()
 
 
+def _with_events(create: Any, arguments: tuple[Any, ...], events: Any) -> Any:
+    """A publisher or subscription with overrides and these event callbacks, where the middleware knows such events."""
+    options = QoSOverridingOptions.with_default_policies()
+    try:
+        return create(*arguments, event_callbacks=events, qos_overriding_options=options)
+    except UnsupportedEventTypeError:
+        return create(*arguments, qos_overriding_options=options)
+
+
 def _qos(topic: interface.Topic) -> QoSProfile:
     policy = QoSReliabilityPolicy
     reliability = policy.RELIABLE if topic.qos.reliable else policy.BEST_EFFORT
@@ -178,7 +202,11 @@ def _qos(topic: interface.Topic) -> QoSProfile:
 
 def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
     allowed = f" ({parameter.allowed})" if parameter.choices else ""
-    descriptor = ParameterDescriptor(description=parameter.description + allowed, read_only=parameter.read_only)
+    # YAML makes truth values of "true" and "false".
+    untyped = {"true", "false"} <= set(parameter.choices)
+    descriptor = ParameterDescriptor(
+        description=parameter.description + allowed, read_only=parameter.read_only, dynamic_typing=untyped
+    )
     if parameter.minimum is not None and parameter.maximum is not None:
         if parameter.type is int:
             limits = IntegerRange(from_value=int(parameter.minimum), to_value=int(parameter.maximum))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_BROWN = ("plumb_bob", "rational_polynomial")
-_FISHEYE = ("equidistant", "fisheye")
+_BROWN, _FISHEYE, _NONE = (4, 5, 8, 12, 14), (4,), (0,)
+MODELS = {
+    "plumb_bob": _BROWN,
+    "rational_polynomial": _BROWN,
+    "thin_prism": _BROWN,
+    "radtan": _BROWN,
+    "radial_tangential": _BROWN,
+    "brown_conrady": _BROWN,
+    "equidistant": _FISHEYE,
+    "fisheye": _FISHEYE,
+    "kannala_brandt": _FISHEYE,
+    "none": _NONE,
+    "pinhole": _NONE,
+}
+"""Distortion models by the names that ROS, Kalibr, EuRoC and makers of cameras give them, and how many coefficients
+OpenCV takes."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Calibration of the raw image (OpenCV's models, REP 104).
+    """Calibration of an image, raw or rectified (OpenCV's models, REP 104).
 
     Attributes:
         image_size: (height, width) that the calibration holds for.
@@ -30,27 +45,35 @@ class Camera:
     fisheye: bool
 
     @staticmethod
-    def from_message(message: Any) -> Camera | None:
+    def from_message(message: Any, rectified: bool = False) -> Camera | None:
         """The calibration in a sensor_msgs/CameraInfo, or None where the camera is not calibrated.
 
+        Args:
+            rectified: the image is rectified, so P holds, without distortion; otherwise K and D do.
+
         Raises:
-            ValueError: if the distortion model is unknown.
+            ValueError: in one sentence, if the calibration cannot be used.
         """
         matrix = np.array(message.k, np.float64).reshape(3, 3)  # a copy: the message's own may be read-only
-        if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        projection = np.array(message.p, np.float64).reshape(3, 4)[:, :3] if rectified else matrix
+        if not matrix[0, 0] and not projection[0, 0]:
             return None
-        model = message.distortion_model
-        distortion = np.asarray(message.d, np.float64)
-        if model and model not in _BROWN + _FISHEYE:
-            raise ValueError(f"distortion model '{model}' is unknown, allowed is one of {', '.join(_BROWN + _FISHEYE)}")
-        if not np.any(distortion):
-            distortion = np.zeros(4)
+        distortion, fisheye = checked_distortion(message.distortion_model, message.d)
+        if rectified:
+            # Simulators leave P empty where there is nothing to rectify.
+            if projection[0, 0] or np.any(distortion):
+                matrix = projection
+            distortion, fisheye = np.zeros(4), False
+        check_focal_lengths(matrix, "P, which holds for the rectified image" if rectified else "K")
         # A sub-sampled or cropped image has its own principal point and focal length.
         binning = np.maximum([message.binning_x, message.binning_y], 1)
+        height, width = message.roi.height or message.height, message.roi.width or message.width
+        size = (int(height // binning[1]), int(width // binning[0]))
+        if min(size) < 1:
+            raise ValueError(f"the calibration is for images of {size[1]}x{size[0]} pixels, allowed is at least 1x1")
         matrix[:2, 2] -= [message.roi.x_offset, message.roi.y_offset]
         matrix[:2] /= binning[:, None]
-        height, width = message.roi.height or message.height, message.roi.width or message.width
-        return Camera((height // binning[1], width // binning[0]), matrix, distortion, model in _FISHEYE)
+        return Camera(size, matrix, distortion, fisheye)
 
     def rays(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
         """(N, 2) pixels -> (N, 3) viewing rays at unit depth in the optical frame (z forward, x right, y down)."""
@@ -63,6 +86,56 @@ class Camera:
                 rays = _undistorted(pixels, self.matrix, self.distortion)
             points[:, :2] = rays.reshape(-1, 2)
         return points
+
+
+def checked_distortion(model: str, coefficients: Any) -> tuple[NDArray[np.float64], bool]:
+    """Coefficients as OpenCV takes them, and whether they are of the equidistant (fisheye) model.
+
+    Zeros at the end that are too many are left out, and none at all are four zeros.
+
+    Raises:
+        ValueError: in one sentence, for an unknown model, numbers that are not finite or a count that OpenCV refuses.
+    """
+    lengths = MODELS.get(re.sub(r"[- ]", "_", model.lower()) or "plumb_bob")
+    values = np.array(coefficients, np.float64).reshape(-1)
+    if not np.isfinite(values).all():
+        raise ValueError(f"the distortion coefficients are {_listed(values)}, allowed are finite numbers")
+    if not np.any(values):
+        # Whatever its name, a model of zeros distorts nothing; the equidistant one is no pinhole for all that.
+        return np.zeros(4), lengths is _FISHEYE
+    if lengths is None:
+        raise ValueError(f"distortion model '{model}' is unknown, allowed is one of {', '.join(MODELS)}")
+    if len(values) not in lengths:
+        shorter = max((length for length in lengths if length < len(values)), default=0)
+        if np.any(values[shorter:]):
+            allowed = " or ".join(map(str, lengths))
+            raise ValueError(f"distortion model '{model}' has {len(values)} coefficients, allowed are {allowed}")
+        values = values[:shorter]
+    return values, lengths is _FISHEYE
+
+
+def check_focal_lengths(matrix: NDArray[np.float64], name: str) -> None:
+    """Refuse a camera matrix that no image can have.
+
+    Raises:
+        ValueError: in one sentence, if a number is not finite or a focal length is not positive.
+    """
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} is {_listed(matrix.reshape(-1))}, allowed are finite numbers")
+    if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
+        lengths = f"{matrix[0, 0]:g} and {matrix[1, 1]:g} pixels"
+        raise ValueError(f"the focal lengths in {name} are {lengths}, allowed is more than 0")
+
+
+def is_rectified(choice: str, topic: str) -> bool:
+    """Whether images of a topic are rectified: the parameter `rectified` says so or, by `auto`, image_proc's name."""
+    if choice != "auto":
+        return choice == "true"
+    return topic.removesuffix("/compressed").rpartition("/")[2].startswith("image_rect")
+
+
+def _listed(values: NDArray[np.float64]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _undistorted(pixels: NDArray[np.float64], matrix: NDArray[np.float64], distortion: NDArray[np.float64]) -> Any:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import statistics
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
-import numpy as np
-
 from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.frontend.frames import Counters, Frame, FrameResult
+from superpoint_ros.frontend.frames import Frame, FrameResult
 from superpoint_ros.frontend.frontend import FrontEnd
 from superpoint_ros.node import interface
-from superpoint_ros.node.camera import Camera, flat_cloud
+from superpoint_ros.node.camera import Camera, is_rectified
+from superpoint_ros.node.diagnostics import FRAMES, CameraHealth, Diagnostics
 from superpoint_ros.node.images import Grey, grey_from_compressed, grey_from_image
 from superpoint_ros.node.messages import features_fields, homography_fields
-from superpoint_ros.node.overlay import annotate
+from superpoint_ros.node.pictures import annotated_fields, cloud_fields
+from superpoint_ros.node.qos import incompatible
 from superpoint_ros.node.settings import settings_from_parameters
-
-_log = logging.getLogger(__name__)
-
-_WARNING_INTERVAL = 5.0
+from superpoint_ros.node.warnings import Warnings, sentence
 
 
 class Host(Protocol):
@@ -46,24 +39,12 @@ class Host(Protocol):
         """The full name of a camera's image topic."""
 
 
-@dataclass(frozen=True)
-class Diagnostics:
-    """State of a camera for /diagnostics: whose, level 0 (OK) or 1 (warning), one line, and named values."""
-
-    name: str
-    level: int
-    message: str
-    hardware_id: str
-    values: Mapping[str, str]
-
-
 class _Camera:
     """What is known of a camera beside its frames."""
 
     def __init__(self) -> None:
         self.calibration: Camera | None = None
-        self.ages: deque[float] = deque(maxlen=101)
-        self.before = (time.monotonic(), Counters())
+        self.health = CameraHealth()
 
 
 class Detector:
@@ -95,8 +76,7 @@ class Detector:
         self.label = superpoint.weights.label
         self.front_end = FrontEnd(superpoint, settings_from_parameters(self.values), self._publish, self._on_problem)
         self._cameras = {name: _Camera() for name in self.cameras}
-        self._warned: dict[str, tuple[float, int]] = {}
-        self._live = live
+        self._warn = Warnings(host.warn) if live else Warnings(host.warn, clock=None)
         self._take: Callable[[Frame], Any] = self.front_end.process
         if live:
             self.front_end.start()
@@ -132,12 +112,36 @@ class Detector:
         self._take(Frame(stamp_to_ns(message.header.stamp), decode, camera, message.header))
 
     def set_camera_info(self, message: Any, camera: str = "") -> None:
-        """Use a sensor_msgs/CameraInfo for the keypoint cloud from now on."""
+        """Use a sensor_msgs/CameraInfo for the keypoint cloud from now on; one that cannot be used is warned about."""
+        known, image = self._cameras[camera], self._host.input_name(camera)
         try:
-            self._cameras[camera].calibration = Camera.from_message(message)
-        except ValueError as error:
-            self._cameras[camera].calibration = None
-            self._warn_throttled(f"{self._host.input_name(camera)}: calibration left out", str(error))
+            rectified = is_rectified(str(self.values["rectified"]), image)
+            known.calibration, reason = Camera.from_message(message, rectified), None
+        except Exception as error:
+            known.calibration, reason = None, sentence(error)
+            self._warn(f"{image}: calibration left out", reason, _unexpected(error))
+        known.health.holds("calibration left out", reason)
+
+    def unreadable(self, topic: str, error: Exception, camera: str = "") -> None:
+        """Count and warn about a message of an input topic that the host cannot read, or what went wrong with it."""
+        self._cameras[camera].health.happened("messages that cannot be read", f"{topic}: {sentence(error)}")
+        self._warn(f"{topic}: message left out", sentence(error), _unexpected(error))
+
+    def incompatible_qos(self, key: str, topic: str, policy: str, camera: str = "") -> None:
+        """Warn that another node's end of a topic does not match this node's.
+
+        Args:
+            key: of the topic in the table.
+            topic: its full name.
+            policy: see `qos.incompatible`.
+        """
+        published = any(key == entry.key for entry in interface.OUTPUTS)
+        reason = incompatible(topic, "publisher" if published else "subscription", policy)
+        self._warn(f"{topic}: a node's quality of service does not match", reason)
+        if key == self.image_input[0].key:
+            self._cameras[camera].health.holds("image publisher", reason)
+        else:
+            self._cameras[camera or self.cameras[0]].health.notes(f"quality of service of {topic}", reason)
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
         """Change parameters, all or none of them.
@@ -167,65 +171,55 @@ class Detector:
         host.publish("features", camera, header, features_fields(result, self.label, descriptor_type))
         reference = {"reference_stamp": result.reference_stamp}
         host.publish("matched_homography", camera, header, {**homography_fields(result), **reference})
-        known.ages.append((host.now() - result.frame.stamp) * 1e-9)
+        known.health.answered((host.now() - result.frame.stamp) * 1e-9)
         if host.listeners("image_annotated", camera):
-            image = annotate(result)
-            height, width = image.shape[:2]
-            fields = {"height": height, "width": width, "encoding": "bgr8", "is_bigendian": 0, "step": width * 3}
-            host.publish("image_annotated", camera, header, {**fields, "data": image.reshape(-1)})
+            self._publish_optional("image_annotated", result, lambda: annotated_fields(result))
         if host.listeners("keypoints_cloud", camera):
-            calibration, keypoints = known.calibration, result.features.keypoints
-            if calibration is not None and calibration.image_size == result.features.image_size:
-                points = calibration.rays(keypoints)
-            else:
-                points = flat_cloud(keypoints)
-            cloud = {"points": np.column_stack((points, result.features.scores))}
-            host.publish("keypoints_cloud", camera, header, cloud)
+            self._check_size(known, result)
+            self._publish_optional("keypoints_cloud", result, lambda: cloud_fields(result, known.calibration))
+
+    def _publish_optional(self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any]]) -> None:
+        """Publish what a frame can do without: its failure must not cost the frame its features, which are out."""
+        camera = result.frame.camera
+        try:
+            self._host.publish(key, camera, result.frame.context, fields())
+        except Exception as error:
+            self._cameras[camera].health.happened(f"{key} left out", sentence(error))
+            self._warn(f"{self._host.input_name(camera)}: {key} left out", sentence(error), _unexpected(error))
+
+    def _check_size(self, known: _Camera, result: FrameResult) -> None:
+        reason, calibration = None, known.calibration
+        if calibration is not None and calibration.image_size != result.features.image_size:
+            (height, width), (rows, columns) = calibration.image_size, result.features.image_size
+            reason = (
+                f"it is for images of {width}x{height} pixels and this one has {columns}x{rows}, so the cloud holds "
+                f"pixels at z = 0"
+            )
+            self._warn(f"{self._host.input_name(result.frame.camera)}: calibration of another size", reason)
+        known.health.holds("calibration of another size", reason)
 
     def _on_problem(self, camera: str, reason: str) -> None:
-        self._warn_throttled(f"{self._host.input_name(camera)}: frame left out", reason)
-
-    def _warn_throttled(self, what: str, reason: str) -> None:
-        """Warn of what happened; live, repetitions within five seconds are only counted."""
-        if not self._live:
-            self._host.warn(f"{what}: {reason}")
-            return
-        now = time.monotonic()
-        last, count = self._warned.get(what, (-_WARNING_INTERVAL, 0))
-        if now - last < _WARNING_INTERVAL:
-            self._warned[what] = (last, count + 1)
-            return
-        more = f" ({count} more since the last warning)" if count else ""
-        self._warned[what] = (now, 0)
-        self._host.warn(f"{what}: {reason}{more}")
+        self._cameras[camera].health.happened(FRAMES, reason)
+        self._warn(f"{self._host.input_name(camera)}: frame left out", reason)
 
     def diagnostics(self) -> list[Diagnostics]:
         """State of each camera since the last call; call it about once a second."""
         return [self._state(camera) for camera in self.cameras]
 
     def _state(self, camera: str) -> Diagnostics:
-        known, runtime = self._cameras[camera], self.front_end.superpoint.runtime
-        now, counters = time.monotonic(), self.front_end.counters_of(camera)
-        then, before = known.before
-        known.before = (now, counters)
-        rate = (counters.processed - before.processed) / max(now - then, 1e-9)
-        level, message = 0, f"{rate:.1f} frames per second"
-        if counters.failed > before.failed:
-            level, message = 1, f"{counters.failed - before.failed} frames failed"
-        elif counters.received == before.received:
-            message = f"no image on {self._host.input_name(camera)}"
-        values = {name: str(count) for name, count in asdict(counters).items()}
-        values |= {
-            "rate (Hz)": f"{rate:.2f}",
-            "device": str(runtime.device),
-            "runtime": runtime.name,
-            "precision": runtime.precision,
-        }
-        if known.ages:
-            values["age of results, median (ms)"] = f"{statistics.median(list(known.ages)) * 1e3:.1f}"
+        runtime, counters = self.front_end.superpoint.runtime, self.front_end.counters_of(camera)
+        topic, timeout = self._host.input_name(camera), float(str(self.values["image_timeout"]))
+        level, message, found = self._cameras[camera].health.state(counters, topic, timeout)
+        values = {name: str(count) for name, count in asdict(counters).items()} | found
+        values |= {"device": str(runtime.device), "runtime": runtime.name, "precision": runtime.precision}
         for stage, seconds in self.front_end.stopwatch.medians().items():
             values[f"{stage}, median (ms)"] = f"{seconds * 1e3:.2f}"
         return Diagnostics(f"front end {camera}".rstrip(), level, message, self.label, values)
+
+
+def _unexpected(error: Exception) -> Exception | None:
+    """The error where its traceback may be of use: a ValueError says it all."""
+    return None if isinstance(error, ValueError) else error
 
 
 def stamp_to_ns(stamp: Any) -> int:

@@ -82,6 +82,8 @@ class Parameter:
             ParameterError: if the type is wrong or the value is out of range.
         """
         good: bool
+        if isinstance(value, bool) and {"true", "false"} <= set(self.choices):
+            value = str(value).lower()  # YAML makes it one
         if self.type is bool:
             good = isinstance(value, bool)
         elif self.type is int:
@@ -239,6 +241,20 @@ PARAMETERS = (
     Parameter("homography.threshold", 3.0, "greatest reprojection error of an inlier, in pixels", 0.1, 100.0),
     Parameter("homography.min_inliers", 12, "fewest inliers of a valid homography", 4, 10000),
     Parameter("homography.align", True, "refine the homography to where the two images agree best around the inliers"),
+    Parameter(
+        "rectified",
+        "auto",
+        "images are rectified: P of camera_info holds, not K and D; auto: where the topic is called image_rect*",
+        choices=("auto", "true", "false"),
+        read_only=True,
+    ),
+    Parameter(
+        "image_timeout",
+        5.0,
+        "longest time without an image that is no error in /diagnostics, in seconds; 0 for any",
+        0.0,
+        86400.0,
+    ),
     Parameter("max_gap", 1.0, "longest time between two frames that are matched, in seconds", 0.001, 3600.0),
 )
 

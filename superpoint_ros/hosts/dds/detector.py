@@ -50,6 +50,7 @@ class StandaloneDetector:
                 self.warn(parameters.warning)
             self._stop = threading.Event()
             self._publishers: dict[tuple[str, str], Any] = {}
+            self._subscriptions: dict[tuple[str, str], Any] = {}
             self._detector = Detector(parameters.values, self)
             for place, topic in interface.outputs(self._detector.cameras).items():
                 qos = self._qos(topic, topic.name, "publisher")
@@ -98,6 +99,7 @@ class StandaloneDetector:
     def spin(self) -> None:
         """Publish diagnostics once a second until `stop`."""
         while not self._stop.wait(1.0):
+            self._check_policies()
             message = messages.diagnostics_message(self._node.full_name, self._detector.diagnostics())
             self._publishers["diagnostics", ""].publish(message)
 
@@ -119,12 +121,21 @@ class StandaloneDetector:
     ) -> None:
         self.close()
 
+    def _check_policies(self) -> None:
+        for (key, camera), endpoint in {**self._publishers, **self._subscriptions}.items():
+            policy = endpoint.incompatible_policy()
+            if policy:
+                self._detector.incompatible_qos(key, endpoint.topic, policy, camera)
+
     def _subscribe(self, camera: str) -> None:
         (topic, submit), info = self._detector.image_input, interface.topic("camera_info").for_camera(camera)
         names = {info: (info.name, self._detector.set_camera_info), topic: (self.input_name(camera), submit)}
         for entry, (name, take) in names.items():
             qos = self._qos(entry, name, "subscription")
-            self._node.create_subscription(name, entry.type, qos, partial(take, camera=camera))
+            unreadable = partial(self._detector.unreadable, self._node.resolve(name), camera=camera)
+            self._subscriptions[entry.key, camera] = self._node.create_subscription(
+                name, entry.type, qos, partial(take, camera=camera), unreadable
+            )
 
     def _qos(self, topic: interface.Topic, name: str, kind: str) -> interface.Qos:
         return overridden(topic.qos, self._overrides, self._node.resolve(name), kind)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # 7400 + 250 * domain + 11 must be a UDP port.
 _LARGEST_DOMAIN = 232
+_LARGEST_INDEX = 32  # of a participant, as of Jazzy's rmw_cyclonedds
 _LOCAL_PEER = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?", re.IGNORECASE)
 _PEER = re.compile(r"[A-Za-z0-9_.:%\[\]-]+")
 
@@ -88,6 +90,18 @@ class Discovery:
         domain = f"{self._general()}{self._discovery()}<Internal>{_RECOVERY}</Internal>"
         return f"<CycloneDDS><Domain>{domain}</Domain></CycloneDDS>,{self.cyclonedds_uri}"
 
+    def is_full(self) -> bool:
+        """Whether another participant on this machine has each of the ports that one could have in this domain."""
+        return all(_taken(_metatraffic_port(self.domain_id, index)) for index in range(_LARGEST_INDEX + 1))
+
+    def full(self) -> str:
+        """What to tell the user then, in one sentence."""
+        return (
+            f"all {_LARGEST_INDEX + 1} participants that Cyclone DDS allows on one machine in domain {self.domain_id} "
+            f"are running, so there is no port for another: end some of these nodes, set ROS_DOMAIN_ID to another "
+            f"domain, or raise Discovery/MaxAutoParticipantIndex by CYCLONEDDS_URI for all nodes"
+        )
+
     def _general(self) -> str:
         open_to_others = self.range in (Range.SUBNET, Range.SYSTEM_DEFAULT)
         message, fragment = _NETWORK_SIZES if open_to_others else _LOCAL_SIZES
@@ -117,9 +131,23 @@ class Discovery:
         # The highest index decides how many ports are probed on each peer, so it must be that of the other nodes.
         return (
             f"<Discovery>{_ANNOUNCEMENTS}<ParticipantIndex>auto</ParticipantIndex>"
-            "<MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
+            f"<MaxAutoParticipantIndex>{_LARGEST_INDEX}</MaxAutoParticipantIndex>"
             f"{f'<Peers>{elements}</Peers>' if elements else ''}</Discovery>"
         )
+
+
+def _metatraffic_port(domain_id: int, index: int) -> int:
+    """Where a participant is found (RTPS 2.5, 9.6.2.3)."""
+    return 7400 + 250 * domain_id + 10 + 2 * index
+
+
+def _taken(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return True
+    return False
 
 
 def _selects_interfaces(uri: str) -> bool:

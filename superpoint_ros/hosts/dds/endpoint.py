@@ -20,9 +20,11 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Sample, Topic
 
 from superpoint_ros.hosts.dds.participant import Participant, delete, gid
+from superpoint_ros.hosts.dds.untyped import by_name_only
 from superpoint_ros.hosts.wire import typesystem
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.interface import Qos
+from superpoint_ros.node.warnings import Warnings, sentence
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ _LONGEST_WAIT = 100_000_000  # nanoseconds for which a full history may hold up 
 # A reader that lost part of a message asks for it again, perhaps when newer ones are out. If it is gone by then, the
 # writer says so, which Fast DDS (seen with 2.14.4) does not survive for a message it has in part: take() never ends.
 _LEAST_RELIABLE_HISTORY = 16
+_POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability", 24: "type", 25: "representation"}
+"""Names of policies by their numbers in dds_public_qosdefs.h."""
 _ANY_STATE = SampleState.Any | ViewState.Any | InstanceState.Any
 
 
@@ -56,8 +60,7 @@ class _Encoded(IdlStruct):
 def _carrier(type_name: str) -> type[IdlStruct]:
     """The DDS type of a ROS message type.
 
-    Cyclone DDS checks incoming bytes against the fields declared here, so there is one byte only. ROS 2 announces no
-    type descriptions in DDS and matches by name.
+    Cyclone DDS checks incoming bytes against the fields declared here, so there is one byte only; see `untyped`.
     """
     name = typesystem.dds_type_name(type_name)
     return make_idl_struct(type_name.split("/")[-1], name, {"first_byte": uint8}, bases=(_Encoded,), dataclassify=False)
@@ -72,11 +75,32 @@ class Endpoint:
         self._dds_topic = dds_topic
         self._topic = Topic(participant.entity, dds_topic, _carrier(type_name))
         self._entity: DataWriter[Any] | DataReader[Any]
+        self._closed = False
+        self._mismatches = 0
 
     @property
     def gid(self) -> bytes:
         """The 16 bytes by which the ROS graph knows this endpoint."""
         return gid(self._entity)
+
+    @property
+    def topic(self) -> str:
+        """The topic's absolute name in ROS."""
+        return self._dds_topic.removeprefix("rt")
+
+    def incompatible_policy(self) -> str:
+        """The policy for which an end of the topic, found since the last call, does not match this one, or nothing.
+
+        `type` stands for messages of another type.
+        """
+        if self._closed:
+            return ""
+        if isinstance(self._entity, DataWriter):
+            status = self._entity.get_offered_incompatible_qos_status()
+        else:
+            status = self._entity.get_requested_incompatible_qos_status()
+        new, self._mismatches = status.total_count > self._mismatches, int(status.total_count)
+        return _POLICIES.get(int(status.last_policy_id), f"number {status.last_policy_id}") if new else ""
 
 
 def _policies(qos: Qos, type_name: str) -> list[BasePolicy]:
@@ -119,12 +143,12 @@ class Publisher(Endpoint):
             policies.append(
                 Policy.History.KeepLast(max(qos.depth, _LEAST_RELIABLE_HISTORY) if qos.reliable else qos.depth)
             )
-        self._entity: DataWriter[Any] = DataWriter(participant.entity, self._topic, DdsQos(*policies))
+        with by_name_only(self._topic):
+            self._entity: DataWriter[Any] = DataWriter(participant.entity, self._topic, DdsQos(*policies))
         # The package's own write() keeps the interpreter lock, so one that has to wait would stop all threads.
         write = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
         self._write = write(("dds_write", DataWriter._dll_handle))
         self._on_close = on_close
-        self._closed = False
         self.timeouts = 0
 
     def publish(self, message: Any) -> bool:
@@ -168,7 +192,8 @@ class Publisher(Endpoint):
 class Subscription(Endpoint):
     """Calls `callback(message)` for every message, on a thread of its own.
 
-    An exception in the callback is logged, and the next message is waited for. Arrays in the message are read-only.
+    Arrays in the message are read-only. A message that cannot be read and an exception in the callback are handed to
+    `on_problem`, or else logged, at most one of a kind in five seconds; and the next message is waited for.
     """
 
     def __init__(
@@ -179,19 +204,24 @@ class Subscription(Endpoint):
         qos: Qos,
         callback: Callable[[Any], None],
         *,
+        on_problem: Callable[[Exception], None] | None = None,
         on_close: Callable[[Subscription], None] | None = None,
     ) -> None:
         _check(qos)
         super().__init__(participant, dds_topic, type_name)
         self._callback = callback
+        warn = Warnings(logger.error)
+        self._on_problem = on_problem or (
+            lambda error: warn(f"{dds_topic}: message was not handled", sentence(error), error)
+        )
         policies = [*_policies(qos, type_name), Policy.History.KeepLast(qos.depth)]
-        self._entity: DataReader[Any] = DataReader(participant.entity, self._topic, DdsQos(*policies))
+        with by_name_only(self._topic):
+            self._entity: DataReader[Any] = DataReader(participant.entity, self._topic, DdsQos(*policies))
         self._stop = GuardCondition(participant.entity)
         self._waitset = WaitSet(participant.entity)
         self._waitset.attach(ReadCondition(self._entity, _ANY_STATE))
         self._waitset.attach(self._stop)
         self._on_close = on_close
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name=f"reader of {dds_topic}", daemon=True)
         self._thread.start()
 
@@ -226,5 +256,5 @@ class Subscription(Endpoint):
                 if not self._closed:
                     logger.exception("%s: reading failed", self._dds_topic)
                 return
-            except Exception:
-                logger.exception("%s: message was not handled", self._dds_topic)
+            except Exception as error:
+                self._on_problem(error)

@@ -89,11 +89,17 @@ class Node:
         return publisher
 
     def create_subscription(
-        self, topic: str, type_name: str, qos: Qos, callback: Callable[[Any], None]
+        self,
+        topic: str,
+        type_name: str,
+        qos: Qos,
+        callback: Callable[[Any], None],
+        on_problem: Callable[[Exception], None] | None = None,
     ) -> Subscription:
         """Call `callback(message)` for every message on `topic`, on a thread of the subscription.
 
-        Exceptions of the callback are logged. Arrays in the message are read-only views of the received bytes.
+        Exceptions of the callback, and of messages that cannot be read, are handed to `on_problem` or else logged.
+        Arrays in the message are read-only views of the received bytes.
 
         Raises:
             StandaloneError: for an invalid topic, an unknown type, or a node that is closed.
@@ -101,7 +107,9 @@ class Node:
         from superpoint_ros.hosts.dds.endpoint import Subscription
 
         dds_topic = typesystem.dds_topic_name(self.resolve(topic))
-        subscription = Subscription(self._open(), dds_topic, type_name, qos, callback, on_close=self._forget)
+        subscription = Subscription(
+            self._open(), dds_topic, type_name, qos, callback, on_problem=on_problem, on_close=self._forget
+        )
         self._remember(subscription)
         return subscription
 

@@ -47,6 +47,8 @@ class Participant:
             self.entity = DomainParticipant(self._domain_id, Qos(Policy.Userdata(b"enclave=/;")))
         except DDSException as error:
             _release(self._domain_id)
+            if discovery.is_full():
+                raise StandaloneError(discovery.full()) from error
             raise StandaloneError(
                 f"no DDS participant could be created in domain {self._domain_id}: {error}"
             ) from error
@@ -77,6 +79,8 @@ def _acquire(discovery: Discovery) -> None:
             try:
                 domain = Domain(discovery.domain_id, discovery.configuration())
             except DDSException as error:
+                if discovery.is_full():
+                    raise StandaloneError(discovery.full()) from error
                 raise StandaloneError(
                     f"Cyclone DDS refuses its configuration for domain {discovery.domain_id} (CYCLONEDDS_URI is "
                     f"{discovery.cyclonedds_uri!r}, ROS_STATIC_PEERS {';'.join(discovery.static_peers)!r}): {error}"

@@ -6,6 +6,7 @@ import functools
 import re
 from typing import TYPE_CHECKING, Any
 
+from superpoint_ros.hosts.wire.text import read_leniently
 from superpoint_ros.io.resources import share_directory
 from superpoint_ros.node.errors import StandaloneError
 
@@ -86,13 +87,13 @@ def serialize(message: Any, type_name: str) -> bytes:
 
 
 def deserialize(data: bytes, type_name: str) -> Any:
-    """The message in `data`; its arrays are read-only views of `data`.
+    """The message in `data`; its arrays are read-only views of `data`. Text that is not UTF-8 is no error.
 
     Raises:
         StandaloneError: if `data` is not a message of this type.
     """
     try:
-        return typestore().deserialize_cdr(memoryview(data), type_name)
+        return read_leniently(lambda view: typestore().deserialize_cdr(view, type_name), data)
     except Exception as error:
         raise StandaloneError(f"{len(data)} bytes received are not a message of type {type_name}: {error}") from error
 

@@ -1,0 +1,29 @@
+"""What the node publishes for people to look at: the annotated image and the cloud of keypoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from superpoint_ros.frontend.frames import FrameResult
+from superpoint_ros.node.camera import Camera, flat_cloud
+from superpoint_ros.node.overlay import annotate
+
+
+def annotated_fields(result: FrameResult) -> dict[str, Any]:
+    """Fields of sensor_msgs/Image, but for the header: the image with what was found in it."""
+    image = annotate(result)
+    height, width = image.shape[:2]
+    layout = {"height": height, "width": width, "encoding": "bgr8", "is_bigendian": 0, "step": width * 3}
+    return {**layout, "data": image.reshape(-1)}
+
+
+def cloud_fields(result: FrameResult, calibration: Camera | None) -> dict[str, Any]:
+    """The (N, 4) float32 points x, y, z, score: viewing rays where the calibration is for this size, else pixels."""
+    features = result.features
+    if calibration is not None and calibration.image_size == features.image_size:
+        points = calibration.rays(features.keypoints)
+    else:
+        points = flat_cloud(features.keypoints)
+    return {"points": np.column_stack((points, features.scores))}

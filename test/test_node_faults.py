@@ -1,0 +1,294 @@
+"""What goes wrong around a camera: features and homographies go on, one warning says why, and diagnostics carry it."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from superpoint_ros.node import detector as module
+from superpoint_ros.node.detector import Detector
+from superpoint_ros.node.diagnostics import CameraHealth
+from superpoint_ros.node.warnings import Warnings, sentence
+
+EUROC = {"k": [458.654, 0, 367.215, 0, 457.296, 248.375, 0, 0, 1], "d": [-0.28, 0.07, 2e-4, 2e-5]}
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Host:
+    """Keeps what the detector hands out; somebody listens to everything."""
+
+    def __init__(self, broken=()):
+        self.published, self.warnings, self.broken = [], [], broken
+
+    def listeners(self, key, camera):
+        return 1
+
+    def publish(self, key, camera, header, fields):
+        if key in self.broken:
+            raise RuntimeError("no room")
+        self.published.append((key, fields))
+
+    def now(self):
+        return 0
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def input_name(self, camera):
+        return "/camera/image"
+
+    def of(self, key):
+        return [fields for name, fields in self.published if name == key]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of warnings and diagnostics."""
+    clock = Clock()
+    monkeypatch.setattr(module, "Warnings", lambda warn, **more: Warnings(warn, clock))
+    monkeypatch.setattr(module, "CameraHealth", lambda: CameraHealth(clock))
+    return clock
+
+
+@pytest.fixture
+def run(tiny_weights, clock):
+    """A detector that processes each frame before `submit_image` returns."""
+
+    def run(host, **values):
+        return Detector({"weights": str(tiny_weights), "device": "cpu", **values}, host, live=False)
+
+    return run
+
+
+@pytest.fixture
+def picture(grey):
+    def picture(number, **fields):
+        image = np.ascontiguousarray(grey[number : number + 240, :320])
+        header = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=number * 1000), frame_id="camera")
+        return SimpleNamespace(
+            **{"header": header, "height": 240, "width": 320, "encoding": "mono8", "is_bigendian": 0, "step": 320,
+               "data": image.reshape(-1), **fields}
+        )  # fmt: skip
+
+    return picture
+
+
+def info(**fields):
+    roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    base = {"height": 240, "width": 320, "distortion_model": "plumb_bob", "binning_x": 0, "binning_y": 0, "roi": roi}
+    return SimpleNamespace(**{**base, "p": [0.0] * 12, **EUROC, **fields})
+
+
+def state(detector):
+    (found,) = detector.diagnostics()
+    return found
+
+
+BROKEN = {
+    "six coefficients": {"distortion_model": "rational_polynomial", "d": [0.1] * 6},
+    "two coefficients": {"distortion_model": "equidistant", "d": [0.1] * 2},
+    "not finite": {"d": [0.1, float("nan"), 0.0, 0.0]},
+    "negative focal length": {"k": [-1.0, 0, 160, 0, 100, 120, 0, 0, 1]},
+    "unknown model": {"distortion_model": "kannala"},
+    "no numbers": {"d": "abc"},
+}
+
+
+@pytest.mark.parametrize("fields", BROKEN.values(), ids=BROKEN)
+def test_a_calibration_that_cannot_be_used_costs_no_frame_and_is_warned_about_once(run, picture, clock, fields):
+    host = Host()
+    detector = run(host)
+    for number in range(4):
+        detector.set_camera_info(info(**fields))
+        detector.submit_image(picture(number))
+        clock.now += 1
+    assert detector.front_end.counters.processed == 4 and detector.front_end.counters.failed == 0
+    statuses = [each["status"] for each in host.of("matched_homography")]
+    assert statuses[0] == 1 and 1 not in statuses[1:]
+    assert all((cloud["points"][:, 2] == 0).all() for cloud in host.of("keypoints_cloud"))
+    assert len(host.warnings) == 1
+    assert host.warnings[0].startswith("/camera/image: calibration left out: ")
+    found = state(detector)
+    assert found.level == 1 and "calibration left out" in found.message
+    detector.set_camera_info(info())
+    detector.submit_image(picture(9))
+    assert (host.of("keypoints_cloud")[-1]["points"][:, 2] == 1).all() and state(detector).level == 0
+
+
+@pytest.mark.parametrize("key", ["keypoints_cloud", "image_annotated"])
+def test_an_optional_output_that_fails_costs_the_frame_nothing(run, picture, clock, key, caplog):
+    host = Host(broken=(key,))
+    detector = run(host)
+    for number in range(3):
+        detector.submit_image(picture(number))
+    assert len(host.of("features")) == len(host.of("matched_homography")) == 3
+    assert [each["status"] == 1 for each in host.of("matched_homography")] == [True, False, False]
+    assert detector.front_end.counters.processed == 3 and detector.front_end.counters.failed == 0
+    assert host.warnings == [f"/camera/image: {key} left out: RuntimeError: no room"]
+    found = state(detector)
+    assert found.level == 1 and f"3 {key} left out" in found.message
+    assert found.values[f"{key} left out, in all"] == "3"
+    assert "Traceback" not in caplog.text
+
+
+def test_a_calibration_of_another_size_is_warned_about_with_both_sizes(run, picture, clock):
+    host = Host()
+    detector = run(host)
+    detector.set_camera_info(info(width=640, height=480))
+    for number in range(3):
+        detector.submit_image(picture(number))
+    assert len(host.warnings) == 1
+    assert "640x480" in host.warnings[0] and "320x240" in host.warnings[0]
+    assert (host.of("keypoints_cloud")[-1]["points"][:, 2] == 0).all()
+    assert state(detector).level == 1
+
+
+def test_the_cloud_of_a_rectified_image_comes_from_the_projection_matrix(run, picture, clock):
+    host = Host()
+    detector = run(host, rectified="true")
+    detector.set_camera_info(info(p=[200.0, 0, 150, 0, 0, 210.0, 110, 0, 0, 0, 1, 0]))
+    detector.submit_image(picture(0))
+    keypoints = host.of("features")[0]["keypoints"].reshape(-1, 2)
+    points = host.of("keypoints_cloud")[0]["points"]
+    np.testing.assert_allclose(points[:, :2], (keypoints - [150, 110]) / [200, 210], atol=1e-4)
+
+
+def test_frames_whose_stamps_all_repeat_make_a_warning_with_the_reason(run, picture, clock):
+    host = Host()
+    detector = run(host)
+    detector.submit_image(picture(0))
+    assert state(detector).level == 0
+    for _ in range(3):
+        clock.now += 0.3
+        detector.submit_image(picture(0))
+    found = state(detector)
+    assert found.level == 1
+    assert "3 frames left out: the stamp repeats that of the frame before" in found.message
+    # One among others is no reason to worry.
+    for number in (1, 1, 2):
+        detector.submit_image(picture(number))
+    assert state(detector).level == 0
+
+
+def test_no_image_is_a_warning_at_once_and_an_error_after_the_timeout(run, picture, clock):
+    host = Host()
+    detector = run(host, image_timeout=3.0)
+    clock.now += 1
+    found = state(detector)
+    assert found.level == 1 and "no image on /camera/image yet" in found.message
+    clock.now += 2
+    assert state(detector).level == 2
+    detector.submit_image(picture(0))
+    assert state(detector).level == 0
+    for seconds, level in ((1, 1), (1, 1), (1, 2), (100, 2)):
+        clock.now += seconds
+        assert state(detector).level == level
+    endless = run(Host(), image_timeout=0.0)
+    clock.now += 1000
+    assert state(endless).level == 1
+
+
+def test_a_frame_that_cannot_be_used_is_a_warning_with_the_reason(run, picture, clock):
+    host = Host()
+    detector = run(host)
+    detector.submit_image(picture(0))
+    detector.submit_image(picture(1, encoding="unheard_of"))
+    found = state(detector)
+    assert found.level == 1 and "'unheard_of' is not supported" in found.message
+
+
+def test_errors_that_nobody_foresaw_are_one_sentence_in_five_seconds_without_a_traceback(run, picture, clock, caplog):
+    host = Host()
+    detector = run(host)
+    for number in range(20):
+        message = picture(number)
+        del message.encoding
+        detector.submit_image(message)
+        clock.now += 0.5
+    assert len(host.warnings) == 2
+    assert host.warnings[0].startswith("/camera/image: frame left out: AttributeError")
+    assert host.warnings[1].endswith("(9 more since the last warning)")
+    assert not caplog.records
+
+
+def test_the_traceback_is_there_for_those_who_debug(run, picture, clock, caplog):
+    detector = run(Host())
+    message = picture(0)
+    del message.encoding
+    with caplog.at_level(logging.DEBUG):
+        detector.submit_image(message)
+    assert "Traceback" in caplog.text
+
+
+def test_messages_that_cannot_be_read_are_counted_and_warned_about(run, clock):
+    host = Host()
+    detector = run(host)
+    for _ in range(3):
+        detector.unreadable("/camera/image", ValueError("12 bytes received are no image"))
+    assert host.warnings == ["/camera/image: message left out: 12 bytes received are no image"]
+    found = state(detector)
+    assert found.level == 1 and "3 messages that cannot be read" in found.message
+    assert found.values["messages that cannot be read, in all"] == "3"
+
+
+def test_a_publisher_that_offers_too_little_is_named_with_what_to_set(run, picture, clock):
+    host = Host()
+    detector = run(host)
+    detector.incompatible_qos("image", "/camera/image", "reliability")
+    (warning,) = host.warnings
+    for part in ("/camera/image", "best effort", "reliable", "qos_overrides./camera/image.subscription.reliability"):
+        assert part in warning
+    clock.now += 1
+    found = state(detector)
+    assert found.level == 1 and "best effort" in found.message
+    # Another publisher serves it.
+    detector.submit_image(picture(0))
+    found = state(detector)
+    assert found.level == 0 and "best effort" in found.values["image publisher"]
+
+
+def test_a_subscriber_that_asks_for_too_much_is_named_with_what_to_set(run, clock):
+    host = Host()
+    detector = run(host)
+    detector.incompatible_qos("features", "/detector/features", "reliability")
+    detector.incompatible_qos("matched_homography", "/detector/matched_homography", "durability")
+    assert "qos_overrides./detector/features.publisher.reliability" in host.warnings[0]
+    assert "transient local" in host.warnings[1]
+    assert any("transient local" in value for value in state(detector).values.values())
+
+
+def test_warnings_of_different_kinds_do_not_wait_for_each_other():
+    told, clock = [], Clock()
+    warn = Warnings(told.append, clock)
+    for _ in range(3):
+        warn("one", "a")
+        warn("two", "b")
+    clock.now += 5
+    warn("one", "c")
+    assert told == ["one: a", "two: b", "one: c (2 more since the last warning)"]
+
+
+def test_on_a_recording_a_warning_comes_where_its_reason_changes():
+    told = []
+    warn = Warnings(told.append, clock=None)
+    for reason in ("a", "a", "b", "a"):
+        warn("one", reason)
+    assert told == ["one: a", "one: b", "one: a"]
+
+
+def test_an_exception_becomes_one_line():
+    assert sentence(ValueError("a\n b")) == "a b"
+    assert sentence(RuntimeError("no room")) == "RuntimeError: no room"
+    assert sentence(KeyError()) == "KeyError"
