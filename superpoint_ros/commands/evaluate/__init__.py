@@ -15,6 +15,7 @@ VERBS = {
     "invariance": ("superpoint_ros.commands.evaluate.invariance", "right matches by angle and by scale of images"),
     "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of images"),
     "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
+    "tracks": ("superpoint_ros.commands.evaluate.tracks", "length, survival, drift and noise of tracks"),
 }
 """Verbs with their module and what they do."""
 

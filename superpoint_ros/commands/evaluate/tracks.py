@@ -1,0 +1,91 @@
+"""superpoint-ros evaluate tracks"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.commands.arguments import at_least_two, not_negative, positive
+
+if TYPE_CHECKING:
+    from superpoint_ros.evaluation.track_sources import Source
+
+METHODS = ("superpoint", "klt", "orb")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        help="flight (simulated, with truth), a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or one of "
+        "images of a plane with homographies (HPatches)",
+    )
+    parser.add_argument(
+        "-m",
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        default=METHODS,
+        help="superpoint[:WEIGHTS,NAME=VALUE] (the front end, with other parameters), klt, or matches in a chain of "
+        f"orb, sift, akaze or package.module:Class of your own (default: {' '.join(METHODS)})",
+    )
+    parser.add_argument("--weights", help="of superpoint: known name or path (default: those of the node)")
+    parser.add_argument(
+        "-p",
+        "--param",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="set a parameter of the node for every superpoint (repeatable)",
+    )
+    frames = parser.add_argument_group("frames")
+    frames.add_argument("--start", type=not_negative, default=0, help="first frame (default: %(default)s)")
+    frames.add_argument("--frames", type=at_least_two, help="most frames (default: all, 100 of a simulation)")
+    frames.add_argument(
+        "--rate", type=positive, default=10.0, help="frames per second of a simulation (default: %(default)s)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="DIR", help="write JSON, CSV, Markdown and a plot")
+    output.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
+
+
+def run(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from superpoint_ros.evaluation import track_plots, track_report, track_summary, trackers
+    from superpoint_ros.evaluation.track_sources import open_source
+    from superpoint_ros.node import interface, parameters
+
+    values = parameters.parse_assignments(options.param, interface.NODE_NAME)
+    if options.weights:
+        values["weights"] = options.weights
+    source = open_source(options.source, options.frames, options.rate, options.start)
+    chosen = [trackers.create(spec, values) for spec in options.methods]
+    runs = track_summary.evaluate(source, chosen, _progress)
+    if options.json:
+        print(json.dumps(track_report.as_dict(source, runs), allow_nan=False))
+    else:
+        print(f"{source.name} ({source.kind}), {len(source)} frames")
+        track_report.show(source, runs, Console())
+    if options.out:
+        written = track_report.write(source, runs, options.out)
+        plots = track_plots.write(source, runs, options.out)
+        if not plots:
+            print("no plot: Python package 'matplotlib' is missing", file=sys.stderr)
+        if not options.json:
+            print(f"written: {', '.join(str(path) for path in written + plots)}")
+    return 0
+
+
+def _progress(source: Source) -> Iterator[NDArray[np.uint8]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(source, description="tracks", total=len(source), console=console, disable=not sys.stderr.isatty())

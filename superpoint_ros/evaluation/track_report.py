@@ -1,0 +1,167 @@
+"""Tracks as tables, JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from superpoint_ros.evaluation.results import versions
+from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
+from superpoint_ros.evaluation.track_sources import Source
+from superpoint_ros.evaluation.track_summary import AFTER, NMSE_AFTER, Run
+from superpoint_ros.evaluation.tracks import WRONG
+from superpoint_ros.io.files import write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_MATCHES = [
+    Column("a frame", "matches", 0),
+    Column("median", "match_median", less=True),
+    Column("rms", "match_rms", less=True),
+    Column("wrong", "wrong", 4, less=True),
+    Column("NMSE", "match_nmse", 2, ranked=False),
+]
+_TRACKS = [
+    Column("length", "length", 1),
+    Column("alive", "alive", 0),
+    *(Column(f"off@{step}", f"off_{step}", less=True) for step in AFTER),
+    Column("scatter", "scatter", less=True),
+    Column("NMSE", "nmse", 2, ranked=False),
+    Column("coasted", "coasted", 3, ranked=False),
+]
+_SURVIVAL = [Column(f"after {step}", f"survival_{step}") for step in AFTER]
+
+
+def tables(source: Source, runs: Sequence[Run]) -> list[Table]:
+    """Matches, tracks, and their survival; columns that no method fills are left out."""
+    truth = source.truth
+    against = {"points": "the truth", "lines": "the true epipolar line"}[truth.kind]
+    still = "; the camera stands, and scatter is that of tracks of 10 frames or more" if truth.still else ""
+    matches = (
+        f"pixels from {against}, over all matches with the frame before that are at most {WRONG:g} px from it; wrong "
+        f"is the share of the others"
+    )
+    found = (
+        f"length in frames, weighted by points; alive: points a frame whose track was there before; off: pixels from "
+        f"{against} so many frames after the first, median; NMSE of points {NMSE_AFTER} frames apart{still}"
+    )
+    seen = " and whose point can be seen then" if truth.kind == "points" else ""
+    survived = f"share of tracks still published after so many frames, of those that begin early enough{seen}"
+    return [
+        _table("Matches", matches, _MATCHES, runs),
+        _table("Tracks", found, _TRACKS, runs),
+        _table("Survival", survived, _SURVIVAL, runs),
+    ]
+
+
+def _table(heading: str, note: str, columns: list[Column], runs: Sequence[Run]) -> Table:
+    columns = [column for column in columns if any(not math.isnan(run.values[column.metric]) for run in runs)]
+    rows = tuple((run.method, *(_number(run.values[column.metric], column) for column in columns)) for run in runs)
+    best = {
+        (r, c)
+        for c, column in enumerate(columns, 1)
+        for r in best_of([run.values[column.metric] for run in runs], column)
+    }
+    return Table(heading, note, ("method", *(column.title for column in columns)), rows, frozenset(best))
+
+
+def _number(value: float, column: Column) -> str:
+    return "-" if math.isnan(value) else f"{value:.{column.digits}f}"
+
+
+def show(source: Source, runs: Sequence[Run], console: Console) -> None:
+    """Print the tables, best figures bold, and what was left out."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    for table in tables(source, runs):
+        drawn = RichTable(
+            title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
+        )
+        for c, title in enumerate(table.header):
+            # A long method may take two lines, a figure must be whole.
+            widest = max(len(row[c]) for row in table.rows)
+            drawn.add_column(
+                title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
+            )
+        fill(drawn, table)
+        console.print(drawn)
+    for reason in source.left_out:
+        console.print(f"left out: {escape(reason)}", highlight=False)
+
+
+def markdown(source: Source, runs: Sequence[Run]) -> str:
+    """The tables, best figures bold, and what was left out."""
+    lines = [f"`{source.name}` ({source.kind}), {len(source)} frames."]
+    for table in tables(source, runs):
+        lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
+        lines += markdown_lines(table)
+    if source.left_out:
+        lines += ["", "### Left out", "", *(f"* {reason}" for reason in source.left_out)]
+    return "\n".join(lines) + "\n"
+
+
+def as_dict(source: Source, runs: Sequence[Run]) -> dict[str, Any]:
+    """Everything, as JSON can hold it: what is not defined is null."""
+    return {
+        "source": source.name,
+        "kind": source.kind,
+        "frames": len(source),
+        "truth": source.truth.kind,
+        "still": source.truth.still,
+        "wrong_beyond": WRONG,
+        "versions": versions(),
+        "left_out": list(source.left_out),
+        "methods": [
+            {
+                "method": run.method,
+                "settings": run.settings,
+                "seconds": round(run.seconds, 3),
+                "summary": {name: _finite(value) for name, value in run.values.items()},
+                "alive": run.alive.tolist(),
+                "after": [
+                    {"frames": step, "off": _finite(median), "tracks": count, "survival": _finite(run.survival[step])}
+                    for step, median, count in run.drift()
+                ],
+            }
+            for run in runs
+        ],
+    }
+
+
+def as_csv(runs: Sequence[Run]) -> str:
+    """A line for each figure of each method; those after a number of frames are off, tracks and survival."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("method", "metric", "frames", "value"))
+    for run in runs:
+        plain = {name: value for name, value in run.values.items() if not name.startswith(("off_", "survival_"))}
+        writer.writerows((run.method, name, "", value) for name, value in plain.items())
+        for step, median, count in run.drift():
+            parts = {"off": median, "tracks": count, "survival": run.survival[step]}
+            writer.writerows((run.method, name, step, value) for name, value in parts.items())
+    return text.getvalue()
+
+
+def write(source: Source, runs: Sequence[Run], folder: Path) -> list[Path]:
+    """tracks.json, tracks.csv and tracks.md in a folder, each written whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        "tracks.json": json.dumps(as_dict(source, runs), indent=1, allow_nan=False) + "\n",
+        "tracks.csv": as_csv(runs),
+        "tracks.md": markdown(source, runs),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

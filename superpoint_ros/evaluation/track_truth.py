@@ -1,0 +1,147 @@
+"""Where a point of one frame lies in another: what tracks are measured against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.evaluation.pose_files import Poses
+from superpoint_ros.node.camera import Camera
+
+Points = NDArray[np.float64]
+Transfer = Callable[[Points, int, int], tuple[Points, NDArray[np.bool_]]]
+
+LEAST_BASELINE = 0.01
+"""Metres between two frames below which the epipolar lines are not worth the name."""
+
+
+class Truth(Protocol):
+    """What is known of a sequence."""
+
+    @property
+    def kind(self) -> str:
+        """points, where the place of a point in any frame is known; lines, where its epipolar line is."""
+
+    @property
+    def still(self) -> bool:
+        """Whether the camera stands."""
+
+    def residuals(self, first: Points, second: Points, i: int, j: int) -> Points:
+        """How far points of frame j are from where the points of frame i should be there.
+
+        Args:
+            first, second: (N, 2) pixels.
+
+        Returns:
+            (N, 2) pixels for kind points, (N, 1) distances in pixels for kind lines; NaN where nothing is known.
+        """
+
+    def transfer(self, points: Points, i: int, j: int) -> tuple[Points, NDArray[np.bool_]] | None:
+        """Where points of frame i lie in frame j, and which of them can be seen there; None for other kinds."""
+
+
+@dataclass(frozen=True)
+class PointTruth:
+    """The place of every point in every frame is known.
+
+    Attributes:
+        function: (points, i, j) -> places in frame j of points in frame i, and which of them can be seen there.
+    """
+
+    function: Transfer
+    still: bool = False
+    kind: str = "points"
+
+    def residuals(self, first: Points, second: Points, i: int, j: int) -> Points:
+        """See `Truth`."""
+        return np.asarray(second - self.function(first, i, j)[0])
+
+    def transfer(self, points: Points, i: int, j: int) -> tuple[Points, NDArray[np.bool_]] | None:
+        """See `Truth`."""
+        return self.function(points, i, j)
+
+
+def planar(homographies: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> PointTruth:
+    """Truth of views of a plane.
+
+    Args:
+        homographies: of each frame, from the plane to its pixels.
+        size: (height, width) of the frames.
+    """
+
+    def transfer(points: Points, i: int, j: int) -> tuple[Points, NDArray[np.bool_]]:
+        found = project(homographies[j] @ np.linalg.inv(homographies[i]), points)
+        return found, inside(found, size)
+
+    return PointTruth(transfer)
+
+
+def standing(size: tuple[int, int]) -> PointTruth:
+    """Truth of a camera that stands before a scene that does: every point stays in its place."""
+    return PointTruth(lambda points, i, j: (points, inside(points, size)), still=True)
+
+
+@dataclass(frozen=True)
+class LineTruth:
+    """The motion of the camera is known, the depth of its points is not.
+
+    Distances are those from the epipolar line in an image without distortion of the same focal length. Where the camera
+    has not moved by `LEAST_BASELINE` there is no line, and nothing is known.
+
+    Attributes:
+        poses: (N, 4, 4) camera to world.
+    """
+
+    poses: Poses
+    camera: Camera
+    kind: str = "lines"
+    still: bool = False
+
+    def residuals(self, first: Points, second: Points, i: int, j: int) -> Points:
+        """See `Truth`."""
+        motion = np.linalg.inv(self.poses[j]) @ self.poses[i]
+        x, y, z = motion[:3, 3]
+        if np.linalg.norm(motion[:3, 3]) < LEAST_BASELINE:
+            return np.full((len(second), 1), np.nan)
+        essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ motion[:3, :3]
+        lines = self.camera.rays(first.astype(np.float32)).astype(float) @ essential.T
+        rays = self.camera.rays(second.astype(np.float32)).astype(float)
+        focal = self.camera.matrix.diagonal()[:2].mean()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            distance = np.abs((lines * rays).sum(axis=1)) / np.linalg.norm(lines[:, :2], axis=1)
+        return np.asarray(focal * distance)[:, None]
+
+    def transfer(self, points: Points, i: int, j: int) -> tuple[Points, NDArray[np.bool_]] | None:
+        """See `Truth`."""
+        return None
+
+
+def jacobians(truth: Truth, points: Points, i: int, j: int, step: float = 0.5) -> NDArray[np.float64]:
+    """(N, 2, 2) derivatives of places in frame j by places in frame i, from central differences of `step` pixels.
+
+    Raises:
+        ValueError: if the truth is not of kind points.
+    """
+    columns = []
+    for shift in np.eye(2) * step:
+        after, before = truth.transfer(points + shift, i, j), truth.transfer(points - shift, i, j)
+        if after is None or before is None:
+            raise ValueError(f"truth of kind '{truth.kind}' has no derivatives, allowed is kind points")
+        columns.append((after[0] - before[0]) / (2 * step))
+    return np.stack(columns, axis=-1)
+
+
+def project(homography: NDArray[np.float64], points: Points) -> Points:
+    """(N, 2) points under a homography."""
+    mapped = np.column_stack((points, np.ones(len(points)))) @ homography.T
+    return np.asarray(mapped[:, :2] / mapped[:, 2:])
+
+
+def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which points lie in an image of (height, width)."""
+    height, width = size
+    return np.asarray(((points >= 0) & (points <= [width - 1, height - 1])).all(axis=1))

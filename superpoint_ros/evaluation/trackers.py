@@ -1,0 +1,252 @@
+"""What follows points from frame to frame: the front end, optical flow, and matches of descriptors in a chain."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.evaluation import methods
+from superpoint_ros.evaluation.metrics import descriptor_distances, mutual_matches
+from superpoint_ros.evaluation.tracks import Observation
+from superpoint_ros.features import Matches
+from superpoint_ros.frontend.tracking import Tracks
+from superpoint_ros.io.images import to_grey
+from superpoint_ros.node import interface, parameters
+
+Image = NDArray[np.uint8]
+
+
+class Tracker(Protocol):
+    """Follows points through the frames of one sequence.
+
+    Attributes:
+        name: what it is called in tables.
+    """
+
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the tracks beside the images, as JSON can hold it."""
+
+    def process(self, image: Image, time: float) -> Observation:
+        """Take the next frame, a (H, W) or (H, W, 3) BGR uint8 image at a time in seconds."""
+
+
+class FrontEndTracker:
+    """The package's own front end, as its node runs it, but with every frame.
+
+    Args:
+        name: in tables.
+        values: parameters of the node by name; those not given have their defaults.
+
+    Raises:
+        ValueError: in one sentence, if a parameter is unknown or has a value that is not allowed.
+    """
+
+    def __init__(self, name: str = "superpoint", values: Mapping[str, Any] | None = None) -> None:
+        from superpoint_ros.extraction.superpoint import SuperPoint
+        from superpoint_ros.frontend.frontend import FrontEnd
+        from superpoint_ros.node.settings import settings_from_parameters
+
+        self.name = name
+        self._values = interface.checked(values or {})
+        used = {**interface.defaults(), **self._values}
+        if not used["tracking"]:
+            raise ValueError("parameter 'tracking' is false, allowed for tracks is true")
+        choices = {key: str(used[key]) for key in ("weights", "device", "runtime", "precision")}
+        superpoint = SuperPoint(**choices)  # type: ignore[arg-type]
+        self._sha256 = superpoint.weights.sha256
+        self._runtime = superpoint.runtime
+        self._front_end = FrontEnd(superpoint, settings_from_parameters(self._values), on_problem=_warn)
+        self._frames: dict[int, int] = {}
+
+    def settings(self) -> dict[str, Any]:
+        """See `Tracker`."""
+        return {
+            "parameters": dict(self._values),
+            "weights_sha256": self._sha256,
+            "runtime": self._runtime.name,
+            "precision": self._runtime.precision,
+        }
+
+    def process(self, image: Image, time: float) -> Observation:
+        """See `Tracker`."""
+        from superpoint_ros.frontend.frames import Frame
+
+        stamp = round(time * 1e9) + 1  # 0 stands for no frame
+        self._frames[stamp] = len(self._frames)
+        result = self._front_end.process(Frame(stamp, lambda: image))
+        if result is None:
+            return Observation.empty()
+        features, matches, reference = result.features, result.matches, result.reference
+        none = np.zeros((0, 2))
+        return Observation(
+            features.keypoints.astype(float),
+            result.track_ids,
+            _float(getattr(features, "covariance", None)),
+            getattr(result, "coasted", None),
+            -1 if reference is None else self._frames[result.reference_stamp],
+            none if reference is None else reference.keypoints[matches.indices[:, 0]].astype(float),
+            features.keypoints[matches.indices[:, 1]].astype(float),
+            _float(getattr(matches, "covariance", None)),
+        )
+
+
+class Klt:
+    """Shi-Tomasi corners followed by pyramidal Lucas-Kanade from frame to frame, refilled in every frame.
+
+    A point is lost where flow forward and back again does not return to it. This is the common front end of
+    visual-inertial odometry (VINS, OpenVINS).
+
+    Args:
+        most: points that it refills to.
+        distance: least distance of a new point from all others, in pixels.
+        window: side of the flow's window in pixels.
+        back: greatest distance of flow forward and back from its start, in pixels.
+    """
+
+    name = "klt"
+
+    def __init__(self, most: int = 1000, distance: int = 8, window: int = 21, back: float = 0.5) -> None:
+        self._numbers = {"most": most, "distance": distance, "window": window, "back": back, "levels": 3}
+        self._before: Image | None = None
+        self._points = np.zeros((0, 2), np.float32)
+        self._ids = np.zeros(0, np.int64)
+        self._next = 0
+        self._frame = -1
+
+    def settings(self) -> dict[str, Any]:
+        """See `Tracker`."""
+        return {**self._numbers, "opencv": cv2.__version__}
+
+    def process(self, image: Image, time: float) -> Observation:
+        """See `Tracker`."""
+        grey = to_grey(image)
+        start, followed = self._points, self._points
+        if self._before is not None and self._before.shape == grey.shape and len(start):
+            followed, good = self._flow(self._before, grey, start)
+            start, followed, self._ids = start[good], followed[good], self._ids[good]
+        else:
+            start = followed = np.zeros((0, 2), np.float32)
+            self._ids = self._ids[:0]
+        fresh = self._corners(grey, followed)
+        self._points = np.concatenate((followed, fresh))
+        self._ids = np.concatenate((self._ids, np.arange(self._next, self._next + len(fresh))))
+        self._next += len(fresh)
+        self._before = grey
+        self._frame += 1
+        return Observation(
+            self._points.astype(float),
+            self._ids,
+            None,
+            None,
+            self._frame - 1,
+            start.astype(float),
+            followed.astype(float),
+            None,
+        )
+
+    def _flow(self, first: Image, second: Image, points: NDArray[np.float32]) -> tuple[Any, NDArray[np.bool_]]:
+        size = self._numbers["window"], self._numbers["window"]
+        options: dict[str, Any] = {
+            "winSize": size,
+            "maxLevel": self._numbers["levels"],
+            "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 30, 0.01),
+        }
+        there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, points, None, **options)
+        back, returned, _ = cv2.calcOpticalFlowPyrLK(second, first, there, None, **options)
+        height, width = second.shape
+        good = (found.ravel() > 0) & (returned.ravel() > 0)
+        good &= np.linalg.norm(back - points, axis=1) <= self._numbers["back"]
+        return there, good & ((there >= 0) & (there <= [width - 1, height - 1])).all(axis=1)
+
+    def _corners(self, grey: Image, taken: NDArray[np.float32]) -> NDArray[np.float32]:
+        """New corners where no point is."""
+        wanted = int(self._numbers["most"]) - len(taken)
+        if wanted <= 0:
+            return np.zeros((0, 2), np.float32)
+        mask = np.full(grey.shape, 255, np.uint8)
+        for x, y in np.rint(taken).astype(int).tolist():
+            cv2.circle(mask, (x, y), int(self._numbers["distance"]), 0, -1)
+        found = cv2.goodFeaturesToTrack(grey, wanted, 0.01, self._numbers["distance"], mask=mask)
+        return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2).astype(np.float32)
+
+
+class Chained:
+    """Keypoints of a method with descriptors, mutual nearest neighbours from frame to frame, chained to tracks.
+
+    Args:
+        spec: as `superpoint_ros.evaluation.methods.create` takes it, such as orb or sift.
+        most: keypoints of a frame.
+        nms_radius: of their suppression, in pixels.
+
+    Raises:
+        ValueError: in one sentence, if there is no such method.
+    """
+
+    def __init__(self, spec: str, most: int = 1000, nms_radius: int = 4) -> None:
+        self._method = methods.create(spec)
+        self.name = spec
+        self._most, self._radius = most, nms_radius
+        self._before: methods.Detection | None = None
+        self._tracks = Tracks()
+        self._frame = -1
+
+    def settings(self) -> dict[str, Any]:
+        """See `Tracker`."""
+        return {**self._method.settings(), "most": self._most, "nms_radius": self._radius}
+
+    def process(self, image: Image, time: float) -> Observation:
+        """See `Tracker`."""
+        found = self._method.detect(to_grey(image), self._most, self._radius)
+        if found.descriptors is None:
+            raise ValueError(f"method '{self.name}' has no descriptors, allowed for tracks is one that has")
+        before, self._before = self._before, found
+        self._frame += 1
+        pairs = np.zeros((0, 2), np.int64)
+        if before is not None and before.descriptors is not None and len(before) and len(found):
+            pairs = mutual_matches(descriptor_distances(before.descriptors, found.descriptors))
+        ids = self._tracks.update(Matches(pairs, np.ones(len(pairs), np.float32)), len(found))
+        start = np.zeros((0, 2)) if before is None else before.keypoints[pairs[:, 0]].astype(float)
+        here = found.keypoints.astype(float)
+        return Observation(here, ids, None, None, self._frame - 1, start, here[pairs[:, 1]], None)
+
+
+def create(spec: str, values: Mapping[str, Any] | None = None) -> Tracker:
+    """The tracker that a text names.
+
+    Args:
+        spec: klt; superpoint, which may go on with `:` and weights or parameters of the node, separated by commas
+            (`superpoint:light,homography.align=false`); or any method with descriptors.
+        values: parameters of the node, for superpoint; those in the text come first.
+
+    Raises:
+        ValueError: in one sentence, if there is no such tracker or it does not take these options.
+    """
+    name, _, rest = spec.partition(":")
+    if name == "superpoint":
+        return FrontEndTracker(spec, {**(values or {}), **_named(rest.split(",") if rest else [])})
+    if spec == "klt":
+        return Klt()
+    if name in ("klt", "magicpoint", "fast", "harris", "shi"):
+        allowed = "klt, superpoint[:WEIGHTS,NAME=VALUE], sift, orb, akaze, or package.module:Class with descriptors"
+        raise ValueError(f"method '{spec}' makes no tracks, allowed is {allowed}")
+    return Chained(spec)
+
+
+def _named(items: Sequence[str]) -> dict[str, Any]:
+    texts = [":=".join(item.split("=", 1)) if "=" in item else f"weights:={item}" for item in items]
+    return parameters.parse_assignments(texts, interface.NODE_NAME)
+
+
+def _float(values: Any) -> NDArray[np.float64] | None:
+    return None if values is None else np.asarray(values, float)
+
+
+def _warn(camera: str, reason: str) -> None:
+    warnings.warn(f"a frame was left out: {reason}", stacklevel=2)
