@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from superpoint_ros.training import networks
+from superpoint_ros.training import convolution, networks
 from superpoint_ros.training.average import Average
 from superpoint_ros.training.interruption import save, stoppable
 from superpoint_ros.training.objectives import Objective
@@ -169,6 +169,8 @@ def run(
     """
     fabric = launch(config)
     module = objective.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if fabric.device.type == "cpu" and convolution.worthwhile():
+        convolution.quicken(module)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
     model, optimizer = fabric.setup(module, optimizer)
