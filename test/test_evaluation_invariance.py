@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -89,13 +90,19 @@ def test_summaries_are_means_over_images_and_no_match_counts_as_none_right():
     assert found == {Transform(0): (0.5, 5, 2), Transform(90): (0.75, 4.5, 2), Transform(0, 2): (0.5, 4, 2)}
 
 
-def test_tables_have_a_column_for_each_angle_and_each_scale():
+def test_tables_have_a_row_for_each_angle_and_each_scale():
     tables = invariance_report.tables(invariance.summaries(rows()), Protocol())
     assert [t.heading for t in tables] == [
         "Rotation: matching accuracy", "Rotation: right matches", "Scale: matching accuracy", "Scale: right matches",
     ]  # fmt: skip
-    assert tables[0].header == ("method", "0°", "90°") and tables[0].rows == (("sift", "0.500", "0.750"),)
-    assert tables[2].header == ("method", "1/1", "1/2") and tables[2].rows == (("sift", "0.500", "0.500"),)
+    assert tables[0].header == ("rotation", "sift") and tables[0].rows == (("0°", "0.500"), ("90°", "0.750"))
+    assert tables[2].header == ("scale", "sift") and tables[2].rows == (("1/1", "0.500"), ("1/2", "0.500"))
+
+
+def test_the_best_method_of_each_row_stands_out():
+    others = [replace(row, method="orb", right=max(row.right - 1, 0)) for row in rows()]
+    table = invariance_report.tables(invariance.summaries([*rows(), *others]), Protocol())[0]
+    assert table.header == ("rotation", "sift", "orb") and table.best == {(0, 1), (1, 1)}
 
 
 def test_an_unknown_rotation_is_refused():

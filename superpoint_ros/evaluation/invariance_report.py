@@ -23,22 +23,18 @@ _COLUMNS = (
 
 
 def tables(summaries: Sequence[Summary], protocol: Protocol) -> list[Table]:
-    """Share and number of right matches: a row for each method, a column for each transform."""
+    """Share and number of right matches: a row for each transform, a column for each method."""
     methods = list(dict.fromkeys(s.method for s in summaries))
     result = []
     for heading, transforms in _groups(summaries):
         for column in _COLUMNS:
-            values = [[_value(summaries, method, t, column.metric) for t in transforms] for method in methods]
-            best = {
-                (row, 1 + place)
-                for place in range(len(transforms))
-                for row in best_of([values[row][place] for row in range(len(methods))], column)
-            }
+            values = [[_value(summaries, method, t, column.metric) for method in methods] for t in transforms]
+            best = {(row, 1 + place) for row, own in enumerate(values) for place in best_of(own, column)}
             rows = tuple(
-                (method, *(f"{value:.{column.digits}f}" for value in own))
-                for method, own in zip(methods, values, strict=True)
+                (_short(t, heading), *(f"{value:.{column.digits}f}" for value in own))
+                for t, own in zip(transforms, values, strict=True)
             )
-            header = ("method", *(_short(t, heading) for t in transforms))
+            header = (heading.lower(), *methods)
             note = (
                 f"{summaries[0].images} images, {protocol.size} x {protocol.size}, {protocol.max_keypoints} keypoints, "
                 f"suppression within {protocol.nms_radius} px, right to {protocol.epsilon:g} px, "
