@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from superpoint_ros.cli import main
+from superpoint_ros.commands import train
 from superpoint_ros.evaluation import invariance, invariance_report
+from superpoint_ros.evaluation.development import measure_on
 from superpoint_ros.evaluation.invariance import Protocol, Row, Transform
 from superpoint_ros.evaluation.methods import Detection
 from superpoint_ros.two_view.geometry import project
@@ -127,3 +129,21 @@ def test_the_command_measures_classical_methods_and_writes_its_report(tmp_path, 
     assert "broken.png" in found["left_out"][0]["name"]
     assert "Rotation: right matches" in (tmp_path / "out" / "results.md").read_text()
     assert "Scale: matching accuracy" in (tmp_path / "out" / "page.html").read_text()
+
+
+def test_development_figures_are_shares_and_the_score_is_the_mean_of_upright_turned_and_shrunk(
+    tmp_path, grey, tiny_weights
+):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), grey[10 * i :, 10 * i :])
+    found = measure_on(sorted(tmp_path.glob("*.png")), most=2)(tiny_weights)
+    turned = [found[f"turned_{angle}"] for angle in (45, 90, 180)]
+    shrunk = [found[f"shrunk_{factor}"] for factor in (2, 3)]
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found["score"] == pytest.approx((found["upright"] + np.mean(turned) + np.mean(shrunk)) / 3)
+    assert found["upright"] > 0
+
+
+def test_measuring_without_images_held_out_is_refused():
+    with pytest.raises(ValueError, match="measure_every is above 0, and none of the images is held out"):
+        train._measure_on([])
