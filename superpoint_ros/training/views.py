@@ -47,20 +47,21 @@ def warp(images: Tensor, to_image: Tensor, size: tuple[int, int], oversample: in
     """
     height, width = size
     x, y = (_samples(side, oversample, images) for side in (width, height))
-    # The image's pixels as grid_sample counts them, -1 to 1 from edge to edge.
-    sides = torch.tensor(images.shape[:1:-1], device=images.device, dtype=torch.float64)
-    normal = torch.diag(torch.cat((2 / sides, torch.ones(1, device=images.device))))
-    normal[:2, 2] = 1 / sides - 1
-    rows = (normal.to(to_image.device) @ to_image.double()).float()
-    # Rows and columns apart: a pass over all samples costs as much as sampling does.
+    # Rows and columns apart and in place: a pass over all samples costs as much as sampling does.
     u, v, depth = (
         (row[:, 0, None] * x)[:, None, :] + (row[:, 1, None] * y + row[:, 2, None])[:, :, None]
-        for row in rows.unbind(dim=1)
+        for row in to_image.unbind(dim=1)
     )
     seen = depth > 1e-6
     away = torch.full((), -1e6, device=images.device)
-    grid = torch.stack((torch.where(seen, u / depth, away), torch.where(seen, v / depth, away)), dim=-1)
-    views = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    # From pixels to what grid_sample counts, -1 to 1 from edge to edge: in float32 exact to a thousandth of a pixel.
+    normal = [
+        torch.where(seen, part.div_(depth).add_(0.5).div_(side).mul_(2).sub_(1), away)
+        for part, side in zip((u, v), images.shape[:1:-1], strict=True)
+    ]
+    views = F.grid_sample(
+        images, torch.stack(normal, dim=-1), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return F.avg_pool2d(views, oversample) if oversample > 1 else views
 
 
