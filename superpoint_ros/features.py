@@ -40,6 +40,7 @@ class Features:
         device_descriptors: the descriptors as the tensor that the network left on its device, where there is one;
             matching uses it to save a transfer.
         link: matches with the frame before, where the runtime found them already.
+        covariance: (N, 3) float32 of each keypoint's error as xx, xy, yy in px^2; None where nobody estimated it.
     """
 
     keypoints: NDArray[np.float32]
@@ -48,6 +49,7 @@ class Features:
     image_size: tuple[int, int]
     device_descriptors: Any = field(default=None, repr=False, compare=False)
     link: Link | None = field(default=None, repr=False, compare=False)
+    covariance: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -70,10 +72,16 @@ class Matches:
     Attributes:
         indices: (M, 2) int64 into the keypoints of the first and of the second image.
         similarity: (M,) float32 cosine similarity of the descriptors.
+        refined: (M,) bool, whether the images say where the point of the second image lies, better than its detection
+            does; None where nobody asked them.
+        covariance: (M, 3) float32 of the second point's error, the first taken as exact, as xx, xy, yy in px^2; None
+            where nobody estimated it.
     """
 
     indices: NDArray[np.int64]
     similarity: NDArray[np.float32]
+    refined: NDArray[np.bool_] | None = None
+    covariance: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -115,7 +115,7 @@ def test_matches_found_along_the_way_are_those_found_afterwards(pair, ratio, gre
 
 
 def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey):
-    settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
+    settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4, "track.coast": 0})
     expected, found = (FrontEnd(superpoint, settings) for superpoint in pair)
     for index in range(6):
         camera, top = ("left", "right")[index % 2], 100 + 3 * index + 80 * (index % 2)
@@ -128,7 +128,7 @@ def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey)
 
 
 def test_cameras_in_one_batch_keep_the_matches_that_the_graph_has_found(pair, grey):
-    settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4})
+    settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4, "track.coast": 0})
     results = []
 
     def submit(index, cameras):

@@ -30,6 +30,9 @@ CONTRACT = {
         float32[] keypoints
         float32[] scores
         int64[] track_ids
+        uint32[] track_ages
+        bool[] coasted
+        float32[] covariance
         uint32 descriptor_size
         uint8 descriptor_type
         uint8[] descriptors
@@ -49,6 +52,8 @@ CONTRACT = {
         float32[] reference_points
         float32[] current_points
         float32[] similarity
+        bool[] refined
+        float32[] match_covariance
         bool[] inliers
         uint32 inlier_count
         float64[9] homography

@@ -1,50 +1,86 @@
-"""Track ids: kept while a keypoint is matched, never given twice."""
+"""Tracks: ids that never change hands, and a filter that is exact, does not drift, and knows how sure it is."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from superpoint_ros import Matches
-from superpoint_ros.frontend.tracking import Tracks
-
-
-def pairs(*indices):
-    return Matches(np.array(indices, np.int64).reshape(-1, 2), np.ones(len(indices), np.float32))
+from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, renew, restart
 
 
-def test_the_first_frame_gets_an_id_for_each_keypoint():
-    ids = Tracks().update(Matches.empty(), 4)
-    assert ids.tolist() == [0, 1, 2, 3] and ids.dtype == np.int64
+def identity(count):
+    return np.tile(np.eye(2, dtype=np.float32), (count, 1, 1))
 
 
-def test_matched_keypoints_keep_their_ids_and_others_get_new_ones():
-    tracks = Tracks()
-    tracks.update(Matches.empty(), 3)
-    assert tracks.update(pairs((2, 0), (0, 2)), 4).tolist() == [2, 3, 0, 4]
-    assert tracks.update(pairs((3, 0), (0, 1)), 2).tolist() == [4, 2]
+def test_ids_are_never_given_twice():
+    ids = TrackIds()
+    given = np.concatenate([ids.begin(count).ids for count in (3, 0, 5)])
+    assert given.tolist() == list(range(8)) and given.dtype == np.int64
 
 
-def test_an_id_that_was_lost_never_comes_back():
-    random, tracks, alive, dead, count = np.random.default_rng(0), Tracks(), set(), set(), 0
-    for _ in range(200):
-        size = int(random.integers(0, 12))
-        matched = random.permutation(min(count, size))
-        ids = tracks.update(pairs(*[(i, int(j)) for i, j in enumerate(matched)]), size).tolist()
-        assert len(set(ids)) == size and not dead & set(ids)
-        dead |= alive - set(ids)
-        alive, count = set(ids), size
-    assert len(dead) > 100
+def test_merged_tracks_stand_at_their_keypoints():
+    ids = TrackIds()
+    merged = TrackState.merge((np.array([2, 0]), ids.begin(2)), (np.array([1]), ids.begin(1)))
+    assert merged.ids.tolist() == [1, 2, 0]
+    assert merged.select(np.array([2, 1])).ids.tolist() == [0, 2]
 
 
-def test_without_tracking_there_are_no_ids_and_afterwards_only_new_ones():
-    tracks = Tracks()
-    tracks.update(Matches.empty(), 3)
-    assert tracks.update(pairs((0, 0)), 5, enabled=False).shape == (0,)
-    assert tracks.update(pairs((0, 0), (1, 1)), 2).tolist() == [3, 4]
+def test_tracks_without_keypoints_can_be_moved_on():
+    place, state = fuse(TrackIds().begin(0), *(np.zeros((0, 2)), np.zeros(0), identity(0), np.zeros((0, 2))))
+    assert place.shape == (0, 2) and len(state) == 0
 
 
-def test_a_frame_without_keypoints_ends_every_track():
-    tracks = Tracks()
-    tracks.update(Matches.empty(), 2)
-    assert tracks.update(Matches.empty(), 0).shape == (0,)
-    assert tracks.update(Matches.empty(), 2).tolist() == [2, 3]
+def simulated(steps, flow_noise, detection_noise, tracks=2000, renewing=False, seed=0):
+    """Errors (tracks, 2) of still points against where their tracks began, and the variance that the filter claims."""
+    random = np.random.default_rng(seed)
+    first = random.normal(0, detection_noise, (tracks, 2))
+    state, template = TrackIds().begin(tracks), first.copy()
+    place = first
+    for _ in range(steps):
+        # Each template sees its own middle again, but for noise.
+        middle = template + random.normal(0, flow_noise, (tracks, 2))
+        flow = middle + np.einsum("nij,nj->ni", state.warps, state.shift)
+        detected = random.normal(0, detection_noise, (tracks, 2))
+        place, state = fuse(state, flow, np.full(tracks, flow_noise**2), identity(tracks), detected)
+        if renewing:
+            template, state = place.astype(float), renew(state, np.ones(tracks, bool))
+    return place - first, state.variance
+
+
+def test_a_track_on_one_template_does_not_drift():
+    after_one, _ = simulated(1, 0.03, 0.3)
+    after_many, _ = simulated(30, 0.03, 0.3)
+    assert np.std(after_many) < 1.5 * np.std(after_one) < 0.06
+
+
+def test_detections_hold_a_track_whose_templates_are_renewed():
+    fused, _ = simulated(100, 0.05, 0.3, renewing=True)
+    assert np.std(fused) < 0.75 * 0.05 * np.sqrt(100)
+
+
+@pytest.mark.parametrize("renewing", [False, True])
+def test_the_variance_is_honest(renewing):
+    error, variance = simulated(25, 0.05, np.sqrt(0.1), renewing=renewing)
+    assert 1.6 < np.mean((error**2).sum(axis=1) / variance) < 2.6
+
+
+def test_one_false_detection_does_not_make_a_track_jump():
+    state, still = TrackIds().begin(1), np.zeros((1, 2))
+    for _ in range(10):
+        _, state = fuse(renew(state, np.ones(1, bool)), still, np.full(1, 1e-3), identity(1), still)
+    place, _ = fuse(state, still, np.full(1, 1e-3), identity(1), np.array([[2.0, 0.0]]))
+    assert np.abs(place).max() < 0.1
+
+
+def test_a_track_that_is_followed_counts_the_frames_without_a_detection():
+    state = TrackIds().begin(2)
+    state = follow(follow(state, 2 * identity(2), np.full(2, 0.01)), identity(2), np.full(2, 0.01))
+    assert state.missed.tolist() == [2, 2] and state.ages.tolist() == [2, 2]
+    np.testing.assert_array_equal(state.warps, 2 * identity(2))
+    _, found = fuse(state, np.zeros((2, 2)), np.full(2, 0.01), identity(2), np.zeros((2, 2)))
+    assert found.missed.tolist() == [0, 0]
+
+
+def test_a_track_that_restarts_at_its_detection_is_no_longer_sure():
+    state = restart(TrackIds().begin(1))
+    assert state.variance[0] > 0.1 and state.ages[0] == 1

@@ -66,6 +66,8 @@ def _truth_fields(matrix: np.ndarray) -> dict[str, object]:
         "reference_points": nonef,
         "current_points": nonef,
         "similarity": nonef,
+        "refined": np.zeros(0, bool),
+        "match_covariance": nonef,
         "inliers": np.zeros(0, bool),
         "inlier_count": 0,
         "homography": matrix.reshape(-1),

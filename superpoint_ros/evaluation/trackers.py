@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from superpoint_ros.evaluation import methods
 from superpoint_ros.evaluation.metrics import descriptor_distances, mutual_matches
 from superpoint_ros.evaluation.tracks import Observation
-from superpoint_ros.features import Matches
-from superpoint_ros.frontend.tracking import Tracks
+from superpoint_ros.frontend.tracking import TrackIds
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.node import interface, parameters
 
@@ -194,7 +193,7 @@ class Chained:
         self.name = spec
         self._most, self._radius = most, nms_radius
         self._before: methods.Detection | None = None
-        self._tracks = Tracks()
+        self._ids, self._given = np.zeros(0, np.int64), TrackIds()
         self._frame = -1
 
     def settings(self) -> dict[str, Any]:
@@ -211,7 +210,11 @@ class Chained:
         pairs = np.zeros((0, 2), np.int64)
         if before is not None and before.descriptors is not None and len(before) and len(found):
             pairs = mutual_matches(descriptor_distances(before.descriptors, found.descriptors))
-        ids = self._tracks.update(Matches(pairs, np.ones(len(pairs), np.float32)), len(found))
+        ids = np.full(len(found), -1)
+        ids[pairs[:, 1]] = self._ids[pairs[:, 0]]
+        new = ids < 0
+        ids[new] = self._given.begin(int(np.count_nonzero(new))).ids
+        self._ids = ids
         start = np.zeros((0, 2)) if before is None else before.keypoints[pairs[:, 0]].astype(float)
         here = found.keypoints.astype(float)
         return Observation(here, ids, None, None, self._frame - 1, start, here[pairs[:, 1]], None)
@@ -241,7 +244,7 @@ def create(spec: str, values: Mapping[str, Any] | None = None) -> Tracker:
 
 def _named(items: Sequence[str]) -> dict[str, Any]:
     texts = [":=".join(item.split("=", 1)) if "=" in item else f"weights:={item}" for item in items]
-    return parameters.parse_assignments(texts, interface.NODE_NAME)
+    return parameters.given([], texts, f"/{interface.NODE_NAME}").values
 
 
 def _float(values: Any) -> NDArray[np.float64] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ class FrameResult:
         reference_stamp: its stamp in nanoseconds, 0 where there is none.
         matches: from `reference` to `features`.
         homography: from `reference` to this image, with a status.
+        track_ages: (N,) int64, for how many frames each keypoint's track has been seen before; empty where tracking is
+            off.
+        coasted: (N,) bool, whether the detector missed the keypoint and the images alone say where it is.
     """
 
     frame: Frame
@@ -55,6 +58,8 @@ class FrameResult:
     reference_stamp: int
     matches: Matches
     homography: Homography
+    track_ages: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    coasted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from superpoint_ros.extraction.superpoint import SuperPoint
 from superpoint_ros.features import Features, Homography, Matches, Status
 from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image
+from superpoint_ros.frontend.registration import register_frame
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.timing import Stopwatch
-from superpoint_ros.frontend.tracking import Tracks
-from superpoint_ros.two_view.homography import estimate_homography
-from superpoint_ros.two_view.matching import match
+from superpoint_ros.frontend.tracking import TrackIds
+from superpoint_ros.frontend.views import View, first_view
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +27,8 @@ class _Camera:
     """The state of one camera between frames."""
 
     stamp: int | None = None
-    features: Features | None = None
-    image: Image | None = None
-    tracks: Tracks = field(default_factory=Tracks)
+    view: View | None = None
+    ids: TrackIds = field(default_factory=TrackIds)
 
 
 class FrontEnd:
@@ -121,8 +122,8 @@ class FrontEnd:
         """Forget a camera's previous frame: the next one gets the status FIRST_FRAME."""
         with self._change:
             if camera in self._cameras:
-                # The tracks stay, so that no id is given twice.
-                self._cameras[camera] = _Camera(tracks=self._cameras[camera].tracks)
+                # The ids go on, so that none is given twice.
+                self._cameras[camera] = _Camera(ids=self._cameras[camera].ids)
 
     def process(self, frame: Frame) -> FrameResult | None:
         """Handle one frame now, in this thread; None if it had to be left out, which `on_problem` is told."""
@@ -159,11 +160,11 @@ class FrontEnd:
                     decoded.append((frame, frame.decode()))
             except Exception as error:
                 self._skip(frame, self._reason(frame, error), failed=1)
-        features = self._extracted([image for _, image in decoded], settings)
-        results = (self._finished(*one, found, settings) for one, found in zip(decoded, features, strict=True))
+        features = self._extract([image for _, image in decoded], settings)
+        results = (self._finish(*one, found, settings) for one, found in zip(decoded, features, strict=True))
         return [result for result in results if result is not None]
 
-    def _extracted(self, images: Sequence[Image], settings: FrontEndSettings) -> list[Features | Exception]:
+    def _extract(self, images: Sequence[Image], settings: FrontEndSettings) -> list[Features | Exception]:
         """Features of each image, or why there are none."""
         try:
             self.superpoint.configure(**settings.extraction)
@@ -172,9 +173,9 @@ class FrontEnd:
             if len(images) == 1:
                 return [error]
             # One image must not cost the others their features.
-            return [found for image in images for found in self._extracted([image], settings)]
+            return [found for image in images for found in self._extract([image], settings)]
 
-    def _finished(
+    def _finish(
         self, frame: Frame, image: Image, features: Features | Exception, settings: FrontEndSettings
     ) -> FrameResult | None:
         with self._change:
@@ -182,7 +183,7 @@ class FrontEnd:
         try:
             if isinstance(features, Exception):
                 raise features
-            result = self._related(frame, image, features, camera, settings)
+            result = self._relate(frame, image, features, camera, settings)
         except Exception as error:
             self._skip(frame, self._reason(frame, error), failed=1)
             return None
@@ -214,32 +215,30 @@ class FrontEnd:
             self._count(frame.camera, **counts)
             self._change.notify_all()
 
-    def _related(
+    def _relate(
         self, frame: Frame, image: Image, features: Features, camera: _Camera, settings: FrontEndSettings
     ) -> FrameResult:
-        clock = self.stopwatch
-        reference, stamp = camera.features, camera.stamp
-        broken = _continuity(frame.stamp, features, stamp, reference, settings.max_gap)
-        if broken is not None or reference is None or stamp is None:
-            reference, stamp, matches = None, 0, Matches.empty()
-            homography = Homography.failed(broken or Status.FIRST_FRAME)
+        before, stamp = camera.view, camera.stamp
+        broken = _continuity(frame.stamp, features, stamp, before.features if before else None, settings.max_gap)
+        if broken is not None or before is None or stamp is None:
+            before, stamp, view = None, 0, first_view(image, features, camera.ids, settings)
+            matches, homography = Matches.empty(), Homography.failed(broken or Status.FIRST_FRAME)
         else:
-            with clock.stage("match"):
-                matches = match(reference, features, min_similarity=settings.min_similarity, ratio=settings.ratio)
-            with clock.stage("homography"):
-                homography = estimate_homography(
-                    reference,
-                    features,
-                    matches,
-                    method=settings.method,
-                    threshold=settings.threshold,
-                    min_inliers=settings.min_inliers,
-                    images=(camera.image, image) if settings.align and camera.image is not None else None,
-                )
-        track_ids = camera.tracks.update(matches, len(features), settings.tracking)
-        camera.features, camera.stamp = features, frame.stamp
-        camera.image = image if settings.align else None
-        return FrameResult(frame, image, features, track_ids, reference, stamp, matches, homography)
+            found = register_frame(before, image, features, camera.ids, settings, self.stopwatch)
+            view, matches, homography = found.view, found.matches, found.homography
+        camera.view, camera.stamp = view, frame.stamp
+        return FrameResult(
+            frame,
+            image,
+            view.features,
+            view.tracks.ids if settings.tracking else np.zeros(0, np.int64),
+            before.features if before else None,
+            stamp,
+            matches,
+            homography,
+            view.tracks.ages if settings.tracking else np.zeros(0, np.int64),
+            view.tracks.missed > 0,
+        )
 
     def _idle_counts(self) -> bool:
         return all(c.received == c.processed + c.dropped + c.failed for c in self._counters.values())

@@ -23,6 +23,8 @@ class FrontEndSettings:
         align: refine the homography to where the two images agree best around the inliers.
         max_gap: longest time between two frames that are matched, in seconds.
         tracking: give keypoints track ids that persist through matches.
+        refine: refine matches on the images.
+        coast: for how many frames a track goes on while the detector misses it.
     """
 
     extraction: Mapping[str, Any] = field(default_factory=lambda: asdict(Extraction()))
@@ -34,3 +36,5 @@ class FrontEndSettings:
     align: bool = True
     max_gap: float = 1.0
     tracking: bool = True
+    refine: bool = True
+    coast: int = 3

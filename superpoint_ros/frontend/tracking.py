@@ -1,33 +1,169 @@
-"""Track ids: the identity of a keypoint, kept while it is matched from frame to frame."""
+"""Tracks: the identity and the exact place of a point while it is seen from frame to frame.
+
+A detection is unbiased, but half a pixel off; optical flow is exact from one frame to the next, but its errors add up.
+A small Kalman filter for each track takes the flow as its motion and the detections as its measurements. Its state
+holds, in each direction, the drift since the track began and the constant offset of the detections from the place
+where it began: the first detection was off, too, and must not drag the track away from itself.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import Matches
+Floats = NDArray[np.float32]
+
+_DETECTION_VARIANCE = 0.1
+"""Variance of a detection about its mean place in one direction, in px^2, measured on simulated flights."""
+
+_LEAST_VARIANCE = 1e-4  # px^2
+
+_GATE = 9.0
+"""Detections count for less beyond so many variances of the innovation: their corner has become another."""
 
 
-class Tracks:
-    """Hands out track ids for one camera; an id is never given twice."""
+@dataclass(frozen=True)
+class TrackState:
+    """What is known of the tracks of N keypoints of a frame.
 
-    def __init__(self) -> None:
-        self._ids: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._next = 0
+    Attributes:
+        ids: (N,) int64, never given twice.
+        ages: (N,) int64, frames since the track began.
+        missed: (N,) int64, frames since the detector last found it.
+        warps: (N, 2, 2) distortion of the surroundings since the track's template was cut out.
+        shift: (N, 2) pixels from the middle of the template to the keypoint, in the template.
+        offset: (N, 2) pixels from the keypoint to the middle of its detections, as estimated.
+        drift: (N,) variance of the template's place in one direction, px^2: that of a track's first one is 0.
+        cross: (N,) covariance of drift and offset, px^2.
+        spread: (N,) variance of the offset, px^2.
+        variance: (N,) of the keypoint's place in one direction, px^2, since the track began.
+    """
 
-    def update(self, matches: Matches, count: int, enabled: bool = True) -> NDArray[np.int64]:
-        """Ids of the `count` keypoints of a new frame, given its matches with the frame before.
+    ids: NDArray[np.int64]
+    ages: NDArray[np.int64]
+    missed: NDArray[np.int64]
+    warps: Floats
+    shift: Floats
+    offset: Floats
+    drift: Floats
+    cross: Floats
+    spread: Floats
+    variance: Floats
 
-        Where tracking is not enabled the result is empty, and so are the ids to go on from.
-        """
-        if not enabled:
-            self._ids = np.zeros(0, np.int64)
-            return self._ids
-        ids = np.full(count, -1, np.int64)
-        if len(self._ids) and len(matches):
-            ids[matches.indices[:, 1]] = self._ids[matches.indices[:, 0]]
-        fresh = np.flatnonzero(ids < 0)
-        ids[fresh] = np.arange(self._next, self._next + len(fresh))
-        self._next += len(fresh)
-        self._ids = ids
-        return ids
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, chosen: NDArray[np.integer]) -> TrackState:
+        """The tracks of chosen keypoints."""
+        return TrackState(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @staticmethod
+    def merge(*parts: tuple[NDArray[np.integer], TrackState]) -> TrackState:
+        """The tracks of all keypoints of a frame, from those of some and their indices."""
+        order = np.argsort(np.concatenate([index for index, _ in parts]))
+        columns = (np.concatenate([getattr(state, field.name) for _, state in parts]) for field in fields(TrackState))
+        return TrackState(*(column[order] for column in columns))
+
+    def covariance(self, detection: Floats) -> Floats:
+        """Covariance (N, 3) of the keypoints as xx, xy, yy in px^2: of what they have moved away from where the track
+        began, and, of a track that begins, of its detection, which is given for all (N, 3)."""
+        usual = (detection[:, 0] + detection[:, 2]) / 2
+        scale = np.where(self.ages > 0, np.maximum(self.variance, _LEAST_VARIANCE) / usual, 1)
+        return np.asarray(detection * scale[:, None], np.float32)
+
+
+def follow(before: TrackState, warps: Floats, variance: Floats) -> TrackState:
+    """Move tracks on by a frame in which the images alone say where they are.
+
+    Args:
+        before: of N tracks.
+        warps: (N, 2, 2) distortion of the surroundings since the frame before.
+        variance: (N,) of the place that the images say, in one direction, px^2.
+    """
+    return replace(
+        before,
+        ages=before.ages + 1,
+        missed=before.missed + 1,
+        warps=warps @ before.warps,
+        offset=np.einsum("nij,nj->ni", warps, before.offset),
+        variance=before.drift + variance,
+    )
+
+
+def fuse(
+    before: TrackState, flow: Floats, variance: Floats, warps: Floats, detected: Floats
+) -> tuple[Floats, TrackState]:
+    """Move tracks on by a frame in which the detector has found them again.
+
+    Args:
+        before, warps, variance: as for `follow`.
+        flow: (N, 2) pixels where the images say that they are now.
+        detected: (N, 2) pixels where the detector found them.
+
+    Returns:
+        (N, 2) float32 places, and the state of the tracks there.
+    """
+    moved = follow(before, warps, variance)
+    innovation = detected - flow - moved.offset
+    total = moved.drift - 2 * moved.cross + moved.spread + variance + _DETECTION_VARIANCE
+    # A detection far off is one of another corner nearby: robust weights, which keep the track from jumping.
+    total = total * np.maximum(1, (innovation**2).sum(axis=1) / (_GATE * total)) ** 2
+    by_drift = (moved.drift - moved.cross) / total
+    by_offset = (moved.spread - moved.cross) / total
+    correction = by_drift[:, None] * innovation
+    drift = moved.drift - by_drift * (moved.drift - moved.cross)
+    state = replace(
+        moved,
+        missed=np.zeros_like(moved.missed),
+        shift=moved.shift + np.linalg.solve(moved.warps, correction[:, :, None])[:, :, 0],
+        offset=moved.offset + by_offset[:, None] * innovation,
+        drift=drift,
+        cross=moved.cross + by_drift * (moved.spread - moved.cross),
+        spread=moved.spread - by_offset * (moved.spread - moved.cross),
+        variance=drift + variance,
+    )
+    return (flow + correction).astype(np.float32), state
+
+
+def renew(state: TrackState, chosen: NDArray[np.bool_]) -> TrackState:
+    """The state where the templates of chosen tracks are cut out anew at their places."""
+    identity = np.eye(2, dtype=np.float32)
+    return replace(
+        state,
+        warps=np.where(chosen[:, None, None], identity, state.warps),
+        shift=np.where(chosen[:, None], 0, state.shift),
+        drift=np.where(chosen, np.where(state.ages > 0, state.variance, 0), state.drift),
+    )
+
+
+def restart(before: TrackState) -> TrackState:
+    """The state of tracks that go on at their detected place, because the images do not say where they went."""
+    detection = np.full_like(before.spread, _DETECTION_VARIANCE)
+    return replace(
+        before,
+        ages=before.ages + 1,
+        missed=np.zeros_like(before.missed),
+        offset=np.zeros_like(before.offset),
+        cross=np.zeros_like(before.cross),
+        spread=detection,
+        variance=before.spread + detection,
+    )
+
+
+@dataclass
+class TrackIds:
+    """Hands out ids for one camera; none is given twice."""
+
+    next: int = 0
+
+    def begin(self, count: int) -> TrackState:
+        """New tracks at their first detections."""
+        ids = np.arange(self.next, self.next + count)
+        self.next += count
+        whole, real = np.zeros(count, np.int64), np.zeros(count, np.float32)
+        pairs = np.zeros((count, 2), np.float32)
+        warps = np.tile(np.eye(2, dtype=np.float32), (count, 1, 1))
+        spread = np.full(count, _DETECTION_VARIANCE, np.float32)
+        return TrackState(ids, whole, whole, warps, pairs, pairs, real, real, spread, real)

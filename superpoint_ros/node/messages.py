@@ -38,10 +38,17 @@ def features_fields(result: FrameResult, weights: str, descriptor_type: str = "f
         "keypoints": np.ascontiguousarray(features.keypoints, np.float32).reshape(-1),
         "scores": np.ascontiguousarray(features.scores, np.float32),
         "track_ids": result.track_ids,
+        "track_ages": result.track_ages.astype(np.uint32),
+        "coasted": result.coasted,
+        "covariance": _flat_or_empty(features.covariance),
         "descriptor_size": features.descriptors.shape[1],
         "descriptor_type": code,
         "descriptors": descriptors.view(np.uint8).reshape(-1),
     }
+
+
+def _flat_or_empty(rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    return np.zeros(0, np.float32) if rows is None else np.ascontiguousarray(rows, np.float32).reshape(-1)
 
 
 def _halved(rows: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -68,6 +75,8 @@ def homography_fields(result: FrameResult) -> dict[str, Any]:
         "reference_points": reference_points.reshape(-1),
         "current_points": result.features.keypoints[second].reshape(-1),
         "similarity": matches.similarity,
+        "refined": matches.refined if matches.refined is not None else np.zeros(len(matches), bool),
+        "match_covariance": _flat_or_empty(matches.covariance),
         "inliers": homography.inliers,
         "inlier_count": homography.inlier_count,
         "homography": homography.matrix.reshape(-1),
@@ -96,9 +105,21 @@ def features_from_message(message: Any) -> Features:
             f"the message holds {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of "
             f"descriptors, which contradict each other"
         )
+    covariance = _floats(message.covariance)
+    if covariance.size not in (0, 3 * count):
+        raise ValueError(
+            f"the message holds {covariance.size} numbers of covariances, allowed is none or three for each of "
+            f"{count} keypoints"
+        )
     table = descriptors.view(dtype).reshape(count, size)
     image_size = (int(message.image_height), int(message.image_width))
-    return Features(keypoints.reshape(count, 2), scores, table.astype(np.float32, copy=False), image_size)
+    return Features(
+        keypoints.reshape(count, 2),
+        scores,
+        table.astype(np.float32, copy=False),
+        image_size,
+        covariance=covariance.reshape(count, 3) if covariance.size or not count else None,
+    )
 
 
 def _floats(values: Any) -> NDArray[np.float32]:

@@ -24,4 +24,6 @@ def settings_from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
         align=p["homography.align"],
         max_gap=p["max_gap"],
         tracking=p["tracking"],
+        refine=p["match.refine"],
+        coast=p["track.coast"],
     )

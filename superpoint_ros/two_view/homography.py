@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +105,15 @@ def homography_from_points(
         return Homography.failed(Status.NO_CONSENSUS, count)
     found = Homography(Status.OK, matrix, inliers, rmse, uncertainty)
     return _aligned(found, source, target, images, threshold, fewest) if images is not None else found
+
+
+def with_points(found: Homography, source: Points, target: Points, threshold: float) -> Homography:
+    """The same homography with the inliers and the error of other (M, 2) points."""
+    if found.status != Status.OK:
+        return Homography.failed(found.status, len(source))
+    error = reprojection_error(found.matrix, np.asarray(source, np.float64), np.asarray(target, np.float64))
+    inliers = error <= threshold
+    return replace(found, inliers=inliers, rmse=_root_mean_square(error[inliers]) if inliers.any() else 0.0)
 
 
 def _aligned(

@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.evaluation.track_sources import open_source
     from superpoint_ros.node import interface, parameters
 
-    values = parameters.parse_assignments(options.param, interface.NODE_NAME)
+    values = parameters.given([], options.param, f"/{interface.NODE_NAME}").values
     if options.weights:
         values["weights"] = options.weights
     source = open_source(options.source, options.frames, options.rate, options.start)

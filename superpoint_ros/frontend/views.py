@@ -1,0 +1,108 @@
+"""A frame as the next one needs it: its published keypoints, their tracks, and the templates that follow them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from superpoint_ros.features import Features
+from superpoint_ros.frontend.frames import Image
+from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.frontend.tracking import TrackIds, TrackState, renew
+from superpoint_ros.io.images import to_grey
+from superpoint_ros.two_view.refinement import Smoothed, Templates, detection_covariance
+
+_ALIKE = 0.92
+"""Correlation under which a track's template is cut out anew."""
+
+_MOST_CHANGE = 1.5
+"""Growth in area, or its inverse, from which on a template is cut out anew."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame as the next one needs it.
+
+    Attributes:
+        image: as it was decoded.
+        smoothed: the image prepared for refinement.
+        features: as published, in order of the scores.
+        tracks: of the N published keypoints, kept also where their ids are not asked for.
+        templates: the surroundings of the published keypoints.
+        detected: what the extractor found, in its order.
+        places: for each detected keypoint its index among the published ones.
+    """
+
+    image: Image
+    smoothed: Smoothed | None
+    features: Features
+    tracks: TrackState
+    templates: Templates | None
+    detected: Features
+    places: NDArray[np.int64]
+
+
+def first_view(image: Image, detected: Features, ids: TrackIds, settings: FrontEndSettings) -> View:
+    """A frame that nothing is known before."""
+    smoothed = Smoothed.of(to_grey(image)) if settings.refine else None
+    return make_view(image, smoothed, detected, detected, ids.begin(len(detected)), np.arange(len(detected)))
+
+
+def make_view(
+    image: Image,
+    smoothed: Smoothed | None,
+    features: Features,
+    detected: Features,
+    tracks: TrackState,
+    places: NDArray[np.int64],
+) -> View:
+    if smoothed is None:
+        return View(image, None, features, tracks, None, detected, places)
+    templates = Templates.of(smoothed, features.keypoints)
+    covariance = tracks.covariance(detection_covariance(templates))
+    return View(image, smoothed, replace(features, covariance=covariance), tracks, templates, detected, places)
+
+
+def carry_templates(
+    before: Templates,
+    smoothed: Smoothed,
+    keypoints: NDArray[np.float32],
+    state: TrackState,
+    source: NDArray[np.int64],
+    correlation: NDArray[np.float32],
+) -> tuple[Templates, TrackState]:
+    """Templates of a frame's keypoints: kept along a track while it looks alike, so that no error adds up.
+
+    Args:
+        source: (N,) index of each keypoint in the frame before, -1 where its surroundings have not been found again.
+        correlation: of the keypoints of the frame before with this image.
+    """
+    if not len(before):
+        return Templates.of(smoothed, keypoints), renew(state, np.ones(len(state), bool))
+    growth = np.abs(np.linalg.det(state.warps))
+    alike = (source >= 0) & (correlation[source] > _ALIKE) & (growth < _MOST_CHANGE) & (growth > 1 / _MOST_CHANGE)
+    new = np.flatnonzero(~alike)
+    cut = Templates.of(smoothed, keypoints[new])
+    return before.select(np.maximum(source, 0)).replaced(new, cut), renew(state, ~alike)
+
+
+def carry_features(
+    detected: Features, before: Features, carried: NDArray[np.int64], order: NDArray[np.intp]
+) -> Features:
+    """The detected features and behind them those of the frame before that are carried on, in an order."""
+    if not len(carried) and np.array_equal(order, np.arange(len(order))):
+        return detected
+    descriptors = np.vstack((detected.descriptors, before.descriptors[carried]))[order]
+    device, earlier = detected.device_descriptors, before.device_descriptors
+    if device is not None:
+        index = torch.from_numpy(order).to(device.device)
+        if len(carried):
+            chosen = torch.from_numpy(before.descriptors[carried]).to(device.device, device.dtype)
+            if earlier is not None:
+                chosen = earlier[torch.from_numpy(carried).to(device.device)]
+            device = torch.cat((device[: len(detected)], chosen))
+        device = device[index]
+    return replace(detected, descriptors=descriptors, device_descriptors=device, link=None)

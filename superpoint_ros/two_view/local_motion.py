@@ -1,0 +1,104 @@
+"""How the image moves from place to place: an affine map for each cell of the image, fitted to the matches around it.
+
+A homography describes a plane; a scene with depth moves differently in each part of the image. Matches say how, and
+neighbours agree well enough to predict where a point goes and how its surroundings are distorted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.two_view.geometry import Matrix, Points, project
+
+CELL = 40
+"""Side of a cell in pixels; a fit takes matches of the three by three cells around it."""
+
+_PRIOR = 0.5
+"""How many matches in a cell weigh as much as the motion of the whole image, which takes over where there are none."""
+
+_ITERATIONS = 3
+
+_OUTLIER = 3.0
+"""Matches count less, the further they are from the fit of their cell: half at so many pixels."""
+
+
+@dataclass(frozen=True)
+class LocalMotion:
+    """An affine map for each cell of the first image.
+
+    Attributes:
+        maps: (rows, columns, 2, 3) from pixels of the first image to pixels of the second.
+    """
+
+    maps: NDArray[np.float64]
+
+    def at(self, points: Points) -> NDArray[np.float64]:
+        """(N, 2, 3) maps at (N, 2) pixels of the first image."""
+        rows, columns = self.maps.shape[:2]
+        x, y = (np.clip(points // CELL, 0, (columns - 1, rows - 1))).astype(np.int64).T
+        return self.maps[y, x]
+
+    def predict(self, points: Points) -> NDArray[np.float64]:
+        """Where (N, 2) pixels of the first image lie in the second."""
+        maps = self.at(points)
+        return np.asarray(np.einsum("nij,nj->ni", maps[:, :, :2], points) + maps[:, :, 2])
+
+
+def homography_warps(homography: Matrix, points: Points) -> NDArray[np.float64]:
+    """(N, 2, 2) derivatives of a homography at (N, 2) points: how it distorts their surroundings."""
+    depth = points @ homography[2, :2] + homography[2, 2]
+    target = project(homography, points)
+    slopes = homography[:2, :2] - target[:, :, None] * homography[2, :2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(slopes / depth[:, None, None])
+
+
+def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> LocalMotion:
+    """Fit the motion of each part of an image to matches.
+
+    Args:
+        first, second: (M, 2) matched pixels.
+        image_size: (height, width) of the first image.
+    """
+    rows, columns = (max(-(-side // CELL), 1) for side in image_size)
+    if not len(first):
+        linear = np.broadcast_to(np.eye(2), (rows, columns, 2, 2))
+        return LocalMotion(np.concatenate((linear, np.zeros((rows, columns, 2, 1))), axis=-1))
+    # In cells from the middle of the image, so that the sums are well conditioned.
+    middle = np.array((columns, rows)) * (CELL / 2)
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    x, y = np.clip(first // CELL, 0, (columns - 1, rows - 1)).astype(np.int64).T
+    cell = y * columns + x
+    places = np.column_stack(((first - middle) / CELL, np.ones(len(first))))
+    shift = (second - first) / CELL
+    centres = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
+    centres = np.column_stack((centres - middle / CELL, np.ones(len(centres))))
+    # The prior holds the map at each centre, and its distortion, to the motion of the whole image.
+    prior = _PRIOR * (centres[:, :, None] * centres[:, None] + np.diag((1.0, 1.0, 0.0)))
+    moments = np.concatenate((places[:, :, None] * places[:, None], places[:, :, None] * shift[:, None]), axis=2)
+    moments = moments.reshape(-1, 15).T
+    weights = np.ones(len(first))
+    maps = np.zeros((rows * columns, 3, 2))
+    for _ in range(_ITERATIONS):
+        sums = np.array([np.bincount(cell, weights * moment, rows * columns) for moment in moments])
+        around = _neighbourhoods(sums.reshape(-1, rows, columns)).reshape(3, 5, -1).transpose(2, 0, 1)
+        whole = sums.sum(axis=1).reshape(3, 5)
+        usual = np.linalg.solve(whole[:, :3] + _PRIOR * np.eye(3), whole[:, 3:])
+        maps = np.linalg.solve(around[:, :, :3] + prior, around[:, :, 3:] + prior @ usual)
+        error = np.hypot(*(shift - np.einsum("ni,nij->nj", places, maps[cell])).T) * CELL
+        # Where the fit is rough still, matches far from it are no outliers yet.
+        weights = 1 / (1 + (error / max(_OUTLIER, 2 * float(np.median(error)))) ** 2) ** 2
+    # From cells around the middle to pixels: second = first + CELL * shift.
+    linear = maps[:, :2].swapaxes(1, 2)
+    offset = CELL * maps[:, 2] - linear @ middle
+    return LocalMotion(np.concatenate((linear + np.eye(2), offset[:, :, None]), axis=2).reshape(rows, columns, 2, 3))
+
+
+def _neighbourhoods(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums (K, rows, columns) over the three by three cells around each cell."""
+    padded = np.pad(sums, ((0, 0), (1, 1), (1, 1)))
+    across = padded[:, :, :-2] + padded[:, :, 1:-1] + padded[:, :, 2:]
+    return np.asarray(across[:, :-2] + across[:, 1:-1] + across[:, 2:])
