@@ -93,6 +93,7 @@ class _Flow:
     Attributes:
         points, covariance, found, correlation: see `Refined`.
         warps: (N, 2, 2) distortion of the surroundings since the frame before.
+        predicted: (N, 2) where the motion of the image around each keypoint would put it.
     """
 
     points: NDArray[np.float32]
@@ -100,6 +101,7 @@ class _Flow:
     found: NDArray[np.bool_]
     correlation: NDArray[np.float32]
     warps: NDArray[np.float32]
+    predicted: NDArray[np.float64]
 
 
 def _match(before: View, detected: Features, settings: FrontEndSettings) -> Matches:
@@ -141,7 +143,7 @@ def _flow(
     for name in ("points", "covariance", "found", "correlation"):
         getattr(near, name)[again[far.found]] = getattr(far, name)[far.found]
     places = (near.points + shift).astype(np.float32)
-    return _Flow(places, near.covariance, near.found, near.correlation, warps.astype(np.float32))
+    return _Flow(places, near.covariance, near.found, near.correlation, warps.astype(np.float32), predicted)
 
 
 def _associate(
@@ -163,7 +165,8 @@ def _associate(
         # A detection where a lost keypoint went is its own, unless an older track has it.
         owner = np.full(len(detected), -1)
         owner[indices[:, 1]] = indices[:, 0]
-        distance = np.abs(flow.points[lost_index, None] - detected.keypoints[None]).max(axis=2)
+        x, y = (flow.points[lost_index, axis, None] - detected.keypoints[:, axis] for axis in (0, 1))
+        distance = np.maximum(np.abs(x), np.abs(y))
         nearest = distance.argmin(axis=1)
         close = distance[np.arange(len(lost_index)), nearest] <= _ADOPTION
         cosine = np.einsum("nd,nd->n", before.features.descriptors[lost_index], detected.descriptors[nearest])
@@ -182,6 +185,10 @@ def _associate(
     coasting = lost_index[before.tracks.missed[lost_index] < settings.coast]
     sort = np.argsort(indices[:, 0], kind="stable")
     return Matches(indices[sort], similarity[sort].astype(np.float32)), coasting
+
+
+def _near(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return np.asarray(np.hypot(*(a - b).T) <= _COASTING_DISTANCE)
 
 
 def _update(
@@ -205,14 +212,18 @@ def _update(
     first, second = pairs.T
     found = np.append(refined, np.ones(len(coasting), bool))
     points, variance = flow.points[first], (flow.covariance[first, 0] + flow.covariance[first, 2]) / 2
-    fused, followed, dropped = found & (second < count), second >= count, ~found
+    fused, followed = found & (second < count), second >= count
+    # What the images do not show must at least lie where its surroundings went, or its track would jump.
+    expected = np.zeros(len(pairs), bool)
+    expected[: len(seen)] = _near(flow.predicted[seen.indices[:, 0]], detected.keypoints[seen.indices[:, 1]])
+    dropped = ~found & expected
     tracks = [before.tracks.select(first[which]) for which in (fused, followed, dropped)]
     keypoints = np.vstack((detected.keypoints, points[followed]))
     keypoints[second[fused]], moved = fuse(
         tracks[0], points[fused], variance[fused], flow.warps[first[fused]], detected.keypoints[second[fused]]
     )
     coasted = follow(tracks[1], flow.warps[first[followed]], variance[followed])
-    new = np.setdiff1d(np.arange(count), second)
+    new = np.setdiff1d(np.arange(count), second[fused | dropped])
     begun = ids.begin(len(new))
     state = TrackState.merge(
         (second[fused], moved),
@@ -230,14 +241,14 @@ def _update(
     )
     state = state.select(order)
     source = np.full(total, -1)
-    source[second[~dropped]] = first[~dropped]
+    source[second[found]] = first[found]
     source = source[order]
     templates, state = carry_templates(templates, smoothed, features.keypoints, state, source, flow.correlation)
     covariance = state.covariance(detection_covariance(templates))
     features = replace(features, covariance=covariance)
     view = View(image, smoothed, features, state, templates, detected, place[:count])
     covariance = flow.covariance[first]
-    covariance[dropped] = UNREFINED
+    covariance[~found] = UNREFINED
     similarity = np.append(seen.similarity, np.ones(len(coasting), np.float32))
     sort = np.argsort(first, kind="stable")
     matches = Matches(

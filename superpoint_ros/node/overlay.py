@@ -9,36 +9,71 @@ from numpy.typing import NDArray
 from superpoint_ros.features import Features, Status
 from superpoint_ros.frontend.frames import FrameResult
 
-_INLIER, _OUTLIER, _TEXT = (80, 220, 80), (60, 60, 230), (255, 255, 255)
+_INLIER, _OUTLIER, _TEXT, _DARK = (80, 220, 80), (60, 60, 230), (255, 255, 255), (40, 20, 20)
 _SHIFT = 4
+
+
+_FIRST, _LAST = 40, 170  # of OpenCV's colour map: blue and yellow
+_OLD = 20
+"""Tracks of so many frames and more have the colour of the oldest."""
 
 
 def annotate(result: FrameResult) -> NDArray[np.uint8]:
     """The result's image as (H, W, 3) BGR uint8, with what was found in it.
 
-    Keypoints are circles from blue (low score) to yellow (high); a matched keypoint trails a line to where it was in
-    the frame before, green for inliers of the homography and red for others.
+    Keypoints are circles, from blue where a track begins to yellow where it is old, or by score where tracking is off;
+    those that the detector missed are thin. A matched keypoint trails a line to where it was in the frame before, green
+    for inliers of the homography and red for others.
     """
-    canvas = draw_features(result.image, result.features)
+    canvas = _in_colour(result.image)
     if result.reference is not None:
         first, second = result.matches.indices[:, 0], result.matches.indices[:, 1]
         pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
         for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
             lines = _fixed(pairs[result.homography.inliers == inlier])
-            cv2.polylines(canvas, list(lines), False, colour, 1, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
+    ages = result.track_ages
+    shades = _FIRST + (_LAST - _FIRST) * np.minimum(ages, _OLD) / _OLD if len(ages) else _by_rank(len(result.features))
+    _draw_keypoints(canvas, result.features, shades, result.coasted)
     _write(canvas, _caption(result))
     return canvas
 
 
 def draw_features(image: NDArray[np.uint8], features: Features) -> NDArray[np.uint8]:
-    """A copy of a (H, W) grey or (H, W, 3) BGR image, in colour, with a circle around each keypoint."""
-    canvas = np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy(), np.uint8)
-    # Scores fall off steeply, so colours follow their rank.
-    rank = np.linspace(255, 60, max(len(features), 1)).astype(np.uint8)
-    colours = cv2.applyColorMap(rank[:, None], cv2.COLORMAP_PLASMA)[:, 0].tolist()
-    for (x, y), colour in zip(_fixed(features.keypoints).tolist(), colours, strict=False):
-        cv2.circle(canvas, (x, y), 2 << _SHIFT, colour, 1, cv2.LINE_AA, _SHIFT)
+    """A copy of a (H, W) grey or (H, W, 3) BGR image, in colour, with a circle around each keypoint, by its score."""
+    canvas = _in_colour(image)
+    _draw_keypoints(canvas, features, _by_rank(len(features)), np.zeros(len(features), bool))
     return canvas
+
+
+def _in_colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy(), np.uint8)
+
+
+def _by_rank(count: int) -> NDArray[np.float64]:
+    # Scores fall off steeply, so colours follow their rank.
+    return np.linspace(_LAST, _FIRST, max(count, 1))[:count]
+
+
+def _thickness(canvas: NDArray[np.uint8]) -> int:
+    return max(1, round(canvas.shape[1] / 900))
+
+
+def _draw_keypoints(
+    canvas: NDArray[np.uint8], features: Features, shades: NDArray[np.floating], thin: NDArray[np.bool_]
+) -> None:
+    """Draw circles that are as easy to see in large images as in small ones, each within a dark one for contrast."""
+    if not len(features):
+        return
+    thickness = _thickness(canvas)
+    radius = round(max(3.0, canvas.shape[1] / 200) * (1 << _SHIFT))
+    colours = cv2.applyColorMap(shades.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0].tolist()
+    places = _fixed(features.keypoints).tolist()
+    for centre, faint in zip(places, thin.tolist(), strict=True):
+        if not faint:
+            cv2.circle(canvas, centre, radius + (thickness << _SHIFT), _DARK, thickness, cv2.LINE_AA, _SHIFT)
+    for centre, colour in zip(places, colours, strict=True):
+        cv2.circle(canvas, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _caption(result: FrameResult) -> str:
