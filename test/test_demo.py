@@ -62,6 +62,40 @@ def test_the_demo_flies_and_measures_itself(tmp_path):
     assert video.get(cv2.CAP_PROP_FRAME_COUNT) == summary["annotated_messages"]
 
 
+@pytest.mark.slow
+def test_the_demo_holds_matches_against_the_truth_of_the_room(tmp_path):
+    done = demo(tmp_path / "out", "--source", "room", "--seconds", "8", "--rate", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["frames"] == 24
+    assert summary["corner_error_px_median"] is None
+    assert summary["match_error_px_median"] < 1.0
+    assert summary["right_match_ratio"] > 0.5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_pose_survives_its_message(seed):
+    from superpoint_ros.demo.monitor import _pose_matrix
+    from superpoint_ros.hosts.wire.messages import pose_message
+
+    pose = np.eye(4)
+    pose[:3, :3] = cv2.Rodrigues(np.random.default_rng(seed).uniform(-3, 3, 3))[0]
+    pose[:3, 3] = [1.0, -2.0, 3.0]
+    assert np.abs(_pose_matrix(pose_message(5, "map", pose).pose) - pose).max() < 1e-12
+
+
+def test_the_stereo_room_has_two_images_and_a_calibration():
+    from superpoint_ros.demo.sources import open_source
+    from superpoint_ros.hosts.wire.messages import camera_info_message, header_message
+
+    (picture,) = open_source("room_stereo", 10.0, 1)
+    assert picture.right.shape == picture.image.shape == (480, 640, 3)
+    assert not np.array_equal(picture.right, picture.image)
+    info = camera_info_message(header_message(0, "camera"), (480, 640), picture.intrinsics, picture.baseline)
+    assert info.p[3] == -picture.intrinsics[0, 0] * picture.baseline
+    assert list(info.k) == list(picture.intrinsics.ravel())
+
+
 @pytest.mark.data
 @pytest.mark.serial
 @pytest.mark.slow

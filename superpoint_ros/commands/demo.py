@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         default="flight",
-        help="flight (a simulated camera over a photograph), a folder of images or in EuRoC layout, a video file, "
-        "or the number of a camera device (default: %(default)s)",
+        help="flight (a simulated camera over a photograph), room or room_stereo (in a furnished room), a folder of "
+        "images or in EuRoC layout, a video file, or the number of a camera device (default: %(default)s)",
     )
     parser.add_argument("--rate", type=_positive, default=10.0, help="images per second (default: %(default)s)")
     parser.add_argument("--seconds", type=_positive, default=40.0, help="longest duration (default: %(default)s)")

@@ -15,6 +15,8 @@ from superpoint_ros.hosts.wire import messages
 from superpoint_ros.node.interface import Qos
 
 IMAGE_TOPIC, TRUTH_TOPIC = "camera/image", "camera/true_homography"
+INFO_TOPIC, RIGHT_TOPIC, RIGHT_INFO_TOPIC = "camera/camera_info", "camera/right/image", "camera/right/camera_info"
+POSE_TOPIC, POSE_TYPE, WORLD = "ground_truth", "geometry_msgs/msg/PoseStamped", "map"
 TRUTH_TYPE = "superpoint_ros/msg/MatchedHomography"
 # Nobody of the demo may miss the truth, while a late image is worth nothing.
 IMAGE_QOS, TRUTH_QOS = Qos(reliable=True, depth=4), Qos(reliable=True, depth=1000)
@@ -23,7 +25,9 @@ IMAGE_QOS, TRUTH_QOS = Qos(reliable=True, depth=4), Qos(reliable=True, depth=100
 def publish(pictures: Iterable[Picture], frame_id: str = "camera", wait: float = 30.0) -> int:
     """Publish images in real time once subscribers are there; returns how many.
 
-    The truth goes out before its image as a MatchedHomography with the image's stamp: from a fixed plane to it.
+    The truth goes out before its image, with the image's stamp: a MatchedHomography from a fixed plane to it, or the
+    camera's pose in the world. Where the camera is calibrated, its CameraInfo follows the image's stamp, too, and a
+    right camera's image goes out beside the left one's.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -32,16 +36,31 @@ def publish(pictures: Iterable[Picture], frame_id: str = "camera", wait: float =
     with Node("camera") as node:
         image_out = node.create_publisher(IMAGE_TOPIC, "sensor_msgs/msg/Image", IMAGE_QOS)
         truth_out = node.create_publisher(TRUTH_TOPIC, TRUTH_TYPE, TRUTH_QOS)
-        _await_subscribers((image_out, truth_out), stopped, wait)
+        pose_out = node.create_publisher(POSE_TOPIC, POSE_TYPE, TRUTH_QOS)
+        info_out, right_info_out = (
+            node.create_publisher(topic, "sensor_msgs/msg/CameraInfo", IMAGE_QOS)
+            for topic in (INFO_TOPIC, RIGHT_INFO_TOPIC)
+        )
+        right_out = node.create_publisher(RIGHT_TOPIC, "sensor_msgs/msg/Image", IMAGE_QOS)
+        _await_subscribers((image_out, truth_out, pose_out), stopped, wait)
         start = time.time_ns()
         for picture in pictures:
             due = start + round(picture.time * 1e9)
             if stopped.wait(max(0.0, (due - time.time_ns()) * 1e-9)):
                 break
             stamp = time.time_ns()
+            header = messages.header_message(stamp, frame_id)
             if picture.truth is not None:
-                header = messages.header_message(stamp, frame_id)
                 truth_out.publish(messages.filled(TRUTH_TYPE, header, _truth_fields(picture.truth)))
+            if picture.pose is not None:
+                pose_out.publish(messages.pose_message(stamp, WORLD, picture.pose))
+            if picture.intrinsics is not None:
+                size = picture.image.shape[:2]
+                info_out.publish(messages.camera_info_message(header, size, picture.intrinsics))
+                if picture.right is not None:
+                    right = messages.camera_info_message(header, size, picture.intrinsics, picture.baseline)
+                    right_info_out.publish(right)
+                    right_out.publish(messages.image_message(stamp, frame_id, picture.right))
             image_out.publish(messages.image_message(stamp, frame_id, picture.image))
             count += 1
         stopped.wait(1.0)  # let reliable transfers end before the writers go

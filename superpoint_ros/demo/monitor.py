@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.demo.camera import TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
+from superpoint_ros.demo.camera import POSE_TOPIC, POSE_TYPE, TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
 from superpoint_ros.demo.recorder import Recorder
+from superpoint_ros.demo.room import Room
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.features import Status
 from superpoint_ros.hosts.dds.node import Node
@@ -21,6 +22,10 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
 
 Matrix = NDArray[np.float64]
+_EDGE = 3.0
+"""Pixels around edges of the depth where matches are not judged: features there belong to two surfaces."""
+_RIGHT = 3.0
+"""Pixels up to which a match is right."""
 DETECTOR = f"/{interface.NODE_NAME}"
 
 
@@ -36,6 +41,7 @@ class Record:
     size: tuple[int, int] | None = None
     reference: int | None = None
     estimated: Matrix | None = field(default=None, repr=False)
+    matched: tuple[int, Matrix, Matrix] | None = field(default=None, repr=False)
 
 
 class Monitor:
@@ -43,9 +49,13 @@ class Monitor:
 
     Args:
         recorder: gets every annotated image.
+        room: the world whose camera's poses arrive, where matches are to be held against it.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, room: Room | None = None) -> None:
+        self._room = room
+        self._poses: dict[int, Matrix] = {}
+        self._match_errors: dict[int, Matrix] = {}
         self._lock = threading.Lock()
         self._records: dict[int, Record] = {}
         self._truth: dict[int, Matrix] = {}
@@ -65,6 +75,7 @@ class Monitor:
             name = topic.name.replace("~", DETECTOR)
             self._node.create_subscription(name, topic.type, topic.qos, callback)
         self._node.create_subscription(TRUTH_TOPIC, TRUTH_TYPE, TRUTH_QOS, self._on_truth)
+        self._node.create_subscription(POSE_TOPIC, POSE_TYPE, TRUTH_QOS, self._on_pose)
 
     def close(self) -> None:
         """Leave the graph."""
@@ -86,6 +97,9 @@ class Monitor:
             record = self._records.setdefault(stamp_to_ns(message.header.stamp), Record())
             record.matches, record.inliers = len(message.similarity), int(message.inlier_count)
             record.status = int(message.status)
+            if self._room is not None and record.matches:
+                before, after = _pixels(message.reference_points), _pixels(message.current_points)
+                record.matched = stamp_to_ns(message.reference_stamp), before, after
             if message.status == Status.OK:
                 record.reference = stamp_to_ns(message.reference_stamp)
                 record.estimated = np.array(message.homography).reshape(3, 3)
@@ -93,6 +107,10 @@ class Monitor:
     def _on_truth(self, message: Any) -> None:
         with self._lock:
             self._truth[stamp_to_ns(message.header.stamp)] = np.array(message.homography).reshape(3, 3)
+
+    def _on_pose(self, message: Any) -> None:
+        with self._lock:
+            self._poses[stamp_to_ns(message.header.stamp)] = _pose_matrix(message.pose)
 
     def _on_image(self, message: Any) -> None:
         self.annotated += 1
@@ -114,6 +132,19 @@ class Monitor:
             return None
         return corner_error(record.estimated, current @ np.linalg.inv(reference), record.size)
 
+    def _errors_of_matches(self, stamp: int, record: Record) -> Matrix:
+        """(N,) pixels from matches to where the first frame's points truly lie; those that are hidden are left out."""
+        if stamp in self._match_errors:
+            return self._match_errors[stamp]
+        current = self._poses.get(stamp)
+        reference = self._poses.get(record.matched[0]) if record.matched else None
+        if self._room is None or record.matched is None or current is None or reference is None:
+            return np.zeros(0)
+        _, before, after = record.matched
+        true, visible = self._room.transfer_between(before, reference, current, margin=_EDGE)
+        self._match_errors[stamp] = np.linalg.norm(after - true, axis=1)[visible]
+        return self._match_errors[stamp]
+
     def recent_rate(self) -> float:
         """Features messages per second over the last ones."""
         arrivals = list(self._arrivals)
@@ -125,11 +156,13 @@ class Monitor:
             stamps = sorted(self._records)[-last:] if last else sorted(self._records)
             records = [self._records[stamp] for stamp in stamps]
             errors = [e for stamp in stamps if (e := self._corner_error(stamp, self._records[stamp])) is not None]
+            distances = [self._errors_of_matches(stamp, self._records[stamp]) for stamp in stamps]
             span = self._last_arrival - self._first_arrival
         latencies = [record.latency * 1e3 for record in records if record.latency is not None]
         pairs = [r for r in records if r.status not in (None, Status.FIRST_FRAME)]
         ratios = [r.inliers / r.matches for r in pairs if r.matches and r.inliers is not None]
         count = len(latencies)
+        matched = np.concatenate([*distances, np.zeros(0)])
         return {
             "features_messages": count,
             "homography_messages": sum(record.status is not None for record in records),
@@ -141,9 +174,25 @@ class Monitor:
             "matches_median": _median([r.matches for r in pairs if r.matches is not None]),
             "inlier_ratio_median": _median(ratios, 4),
             "status_ok_ratio": _rounded(sum(r.status == Status.OK for r in pairs) / len(pairs), 4) if pairs else None,
+            "match_error_px_median": _rounded(float(np.median(matched)), 4) if len(matched) else None,
+            "right_match_ratio": _rounded(float(np.mean(matched <= _RIGHT)), 4) if len(matched) else None,
             "corner_error_px_median": _median(errors, 4),
             "corner_error_px_p95": _rounded(float(np.percentile(errors, 95)), 4) if errors else None,
         }
+
+
+def _pose_matrix(message: Any) -> Matrix:
+    """(4, 4) matrix of a geometry_msgs/Pose."""
+    x, y, z, w = (getattr(message.orientation, name) for name in "xyzw")
+    pose = np.eye(4)
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    pose[:3, :3] += 2 * (w * cross + cross @ cross)
+    pose[:3, 3] = [getattr(message.position, name) for name in "xyz"]
+    return pose
+
+
+def _pixels(values: Any) -> Matrix:
+    return np.array(values, np.float64).reshape(-1, 2)
 
 
 def _rounded(value: float, digits: int = 2) -> float:

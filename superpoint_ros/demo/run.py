@@ -19,6 +19,8 @@ from rich.table import Table
 from superpoint_ros.demo.camera import IMAGE_TOPIC
 from superpoint_ros.demo.monitor import Monitor
 from superpoint_ros.demo.recorder import Recorder
+from superpoint_ros.demo.room import Room
+from superpoint_ros.demo.sources import ROOM, STEREO_ROOM
 
 _ROWS = {
     "features_hz": "rate (Hz)",
@@ -28,6 +30,8 @@ _ROWS = {
     "matches_median": "matches, median",
     "inlier_ratio_median": "inlier ratio, median",
     "status_ok_ratio": "share of valid homographies",
+    "match_error_px_median": "match error, median (px)",
+    "right_match_ratio": "share of matches within 3 px",
     "corner_error_px_median": "corner error, median (px)",
     "corner_error_px_p95": "corner error, 95 % (px)",
 }
@@ -62,7 +66,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.pop("ROS_STATIC_PEERS", None)
     recorder = Recorder(options.output, options.rate)
-    monitor = Monitor(recorder)
+    monitor = Monitor(recorder, Room() if options.source in (ROOM, STEREO_ROOM) else None)
     detector_log = options.output / "detector.log"
     processes: list[subprocess.Popen[str]] = []
     try:

@@ -12,10 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.demo.room import Room
 from superpoint_ros.io.images import list_images, read_colour
 from superpoint_ros.simulation.flight import Flight, Matrix, photograph
 
 Image = NDArray[np.uint8]
+
+ROOM, STEREO_ROOM = "room", "room_stereo"
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,26 @@ class Picture:
         image: (H, W) or (H, W, 3) uint8.
         time: seconds since the source's first image.
         truth: the true homography from a fixed plane to this image, where it is known.
+        pose: (4, 4) matrix from the camera's frame to the world's, where it is known.
+        intrinsics: (3, 3) camera matrix, where it is known; the image then has no distortion.
+        right: the image of a stereo pair's right camera, where there is one.
+        baseline: metres from the left camera to the right one.
     """
 
     image: Image
     time: float
     truth: Matrix | None = None
+    pose: Matrix | None = None
+    intrinsics: Matrix | None = None
+    right: Image | None = None
+    baseline: float = 0.0
 
 
 def open_source(name: str, rate: float, frames: int, left_out: list[str] | None = None) -> Iterator[Picture]:
-    """Images of a source: "flight", a folder, a video file, the number of a camera device, or a EuRoC sequence.
+    """Images of a source.
+
+    A source is "flight", "room", "room_stereo", a folder, a video file, the number of a camera device, or a EuRoC
+    sequence.
 
     Args:
         rate: images per second, for sources that state none.
@@ -47,6 +61,8 @@ def open_source(name: str, rate: float, frames: int, left_out: list[str] | None 
     path, left_out = Path(name), [] if left_out is None else left_out
     if name == "flight":
         source = _flight(rate)
+    elif name in (ROOM, STEREO_ROOM):
+        source = _room(rate, stereo=name == STEREO_ROOM)
     elif name.isdigit():
         source = _video(int(name), rate)
     elif euroc := next((folder for folder in (path, path / "cam0", path / "mav0" / "cam0") if _is_euroc(folder)), None):
@@ -58,8 +74,8 @@ def open_source(name: str, rate: float, frames: int, left_out: list[str] | None 
         source = _video(name, rate)
     else:
         raise ValueError(
-            f"source '{name}' is unknown, allowed is flight, a folder of images or in EuRoC layout, a video file "
-            f"or the number of a camera device"
+            f"source '{name}' is unknown, allowed is flight, room, room_stereo, a folder of images or in EuRoC "
+            f"layout, a video file or the number of a camera device"
         )
     return islice(source, frames)
 
@@ -69,6 +85,17 @@ def _flight(rate: float) -> Iterator[Picture]:
     index = 0
     while True:
         yield Picture(flight.frame(index / rate), index / rate, flight.homography(index / rate))
+        index += 1
+
+
+def _room(rate: float, stereo: bool) -> Iterator[Picture]:
+    room = Room()
+    index = 0
+    while True:
+        time = index / rate
+        right = room.frame(time, camera=1) if stereo else None
+        pose, baseline = room.pose(time), room.baseline if stereo else 0.0
+        yield Picture(room.frame(time), time, None, pose, room.intrinsics, right, baseline)
         index += 1
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.demo.room import path, scene
-from superpoint_ros.demo.room.rendering import Renderer, depth_map
+from superpoint_ros.demo.room.rendering import Atlas, Renderer, depth_map
 from superpoint_ros.demo.room.textures import texture_of
 
 Image = NDArray[np.uint8]
@@ -20,6 +20,12 @@ _SAME_DEPTH = 1e-4
 """Relative difference of depths up to which two rays meet at the same place."""
 _EDGE = 0.04
 """Relative step of depth that makes an edge; less is what a crease between two walls may show."""
+
+
+@cache
+def _atlas() -> Atlas:
+    """What all rooms carry, made once."""
+    return Atlas([texture_of(surface) for surface in scene.furnished_room()])
 
 
 class Room:
@@ -135,7 +141,7 @@ class Room:
 
     @cached_property
     def _renderer(self) -> Renderer:
-        return Renderer(self.surfaces, [texture_of(surface) for surface in self.surfaces], self._supersampling)
+        return Renderer(self.surfaces, _atlas(), self._supersampling)
 
     def _view(self, seconds: float, camera: int) -> NDArray[np.float32]:
         return self._renderer.image(self.intrinsics, self.pose(seconds, camera), self.size)

@@ -66,12 +66,12 @@ class Renderer:
 
     Args:
         surfaces: what is drawn.
-        textures: one for each surface: (H, W, 3) uint8, sides multiples of 32.
+        atlas: their textures, in the same order.
         supersampling: samples along each side of a pixel; even.
     """
 
-    def __init__(self, surfaces: list[Surface], textures: list[Image], supersampling: int = 2) -> None:
-        self._surfaces, self._atlas, self._fine = surfaces, Atlas(textures), supersampling
+    def __init__(self, surfaces: list[Surface], atlas: Atlas, supersampling: int = 2) -> None:
+        self._surfaces, self._atlas, self._fine = surfaces, atlas, supersampling
 
     def image(self, intrinsics: Matrix, pose: Matrix, size: tuple[int, int]) -> Values:
         """(H, W, 3) float32 BGR from 0 to 255; black where nothing is seen."""

@@ -63,6 +63,59 @@ def image_message(stamp: int, frame_id: str, image: np.ndarray) -> Any:
     )
 
 
+def camera_info_message(header: Any, size: tuple[int, int], intrinsics: np.ndarray, baseline: float = 0.0) -> Any:
+    """sensor_msgs/CameraInfo of a camera without distortion.
+
+    Args:
+        size: (height, width) in pixels.
+        intrinsics: (3, 3) camera matrix.
+        baseline: metres from a stereo pair's left camera to this one.
+    """
+    projection = np.zeros((3, 4))
+    projection[:, :3] = intrinsics
+    projection[0, 3] = -intrinsics[0, 0] * baseline
+    region = message_class("sensor_msgs/msg/RegionOfInterest")
+    return message_class("sensor_msgs/msg/CameraInfo")(
+        header=header,
+        height=size[0],
+        width=size[1],
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.asarray(intrinsics, np.float64).reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=projection.reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=region(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
+
+
+def pose_message(stamp: int, frame_id: str, pose: np.ndarray) -> Any:
+    """geometry_msgs/PoseStamped of a (4, 4) matrix from a body's frame to `frame_id`."""
+    point, quaternion, pose_class = (message_class(f"geometry_msgs/msg/{n}") for n in ("Point", "Quaternion", "Pose"))
+    x, y, z = (float(value) for value in pose[:3, 3])
+    qx, qy, qz, qw = _quaternion(pose[:3, :3])
+    return message_class("geometry_msgs/msg/PoseStamped")(
+        header=header_message(stamp, frame_id),
+        pose=pose_class(position=point(x=x, y=y, z=z), orientation=quaternion(x=qx, y=qy, z=qz, w=qw)),
+    )
+
+
+def _quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
+    """x, y, z, w of a (3, 3) rotation: the eigenvector of Bar-Itzhack's symmetric matrix (2000), for every angle."""
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
+    symmetric = np.array(
+        [
+            [xx - yy - zz, yx + xy, zx + xz, zy - yz],
+            [yx + xy, yy - xx - zz, zy + yz, xz - zx],
+            [zx + xz, zy + yz, zz - xx - yy, yx - xy],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+        ]
+    )
+    x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1].tolist()
+    return (x, y, z, w) if w >= 0 else (-x, -y, -z, -w)
+
+
 def diagnostics_message(node_name: str, states: Iterable[Diagnostics]) -> Any:
     """diagnostic_msgs/DiagnosticArray."""
     key_value, status = (message_class(f"diagnostic_msgs/msg/{name}") for name in ("KeyValue", "DiagnosticStatus"))
