@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros.demo.room import Room, scene
-from superpoint_ros.demo.room.rendering import Atlas, Renderer
+from superpoint_ros.simulation.room import Room, scene
+from superpoint_ros.simulation.room.rendering import Atlas, Renderer
 
 SIZE = (240, 320)
 LEVEL = np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], np.float64)  # a camera that looks along the world's x axis

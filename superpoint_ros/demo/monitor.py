@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from superpoint_ros.demo.camera import POSE_TOPIC, POSE_TYPE, TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
 from superpoint_ros.demo.recorder import Recorder
-from superpoint_ros.demo.room import Room
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.features import Status
 from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
+from superpoint_ros.simulation.room import Room
 
 Matrix = NDArray[np.float64]
 _EDGE = 3.0

@@ -19,8 +19,8 @@ from rich.table import Table
 from superpoint_ros.demo.camera import IMAGE_TOPIC
 from superpoint_ros.demo.monitor import Monitor
 from superpoint_ros.demo.recorder import Recorder
-from superpoint_ros.demo.room import Room
 from superpoint_ros.demo.sources import ROOM, STEREO_ROOM
+from superpoint_ros.simulation.room import Room
 
 _ROWS = {
     "features_hz": "rate (Hz)",

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.demo.room import Room
 from superpoint_ros.io.images import list_images, read_colour
 from superpoint_ros.simulation.flight import Flight, Matrix, photograph
+from superpoint_ros.simulation.room import Room
 
 Image = NDArray[np.uint8]
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.demo.room import path, scene
-from superpoint_ros.demo.room.rendering import Atlas, Renderer, depth_map
-from superpoint_ros.demo.room.textures import texture_of
+from superpoint_ros.simulation.room import path, scene
+from superpoint_ros.simulation.room.rendering import Atlas, Renderer, depth_map
+from superpoint_ros.simulation.room.textures import texture_of
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]

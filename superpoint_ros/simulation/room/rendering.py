@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.demo.room.scene import NEAR, Matrix, Surface, plane_maps, windows
+from superpoint_ros.simulation.room.scene import NEAR, Matrix, Surface, plane_maps, windows
 
 Image = NDArray[np.uint8]
 Values = NDArray[np.float32]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.demo.room.scene import Surface
+from superpoint_ros.simulation.room.scene import Surface
 
 Image = NDArray[np.uint8]
 
