@@ -115,7 +115,8 @@ def test_every_frame_has_its_features_and_its_homography(
 ):
     topic = "/camera/image_raw" + ("/compressed" if kind == COMPRESSED else "")
     source = record(ros, storage, {topic: kind})
-    options = ["-p", f"weights:={tiny_weights}", "-p", "precision:=float32", "--storage", storage, "--json"]
+    options = ["-p", f"weights:={tiny_weights}", "-p", "precision:=float32", "-p", "match.refine:=false"]
+    options += ["--storage", storage, "--json"]
     done = bag(source, tmp_path / "out", *options)
     summary = json.loads(done.stdout)
     assert summary["topic"] == topic and summary["processed"] == summary["received"] == FRAMES
@@ -174,8 +175,8 @@ def test_parameters_and_names_are_those_of_a_ros_2_command_line(bag, record, tmp
         f"/**:\n  ros__parameters:\n    weights: {tiny_weights}\n    max_keypoints: 40\n    nms_radius: 3\n"
         "    use_sim_time: true\n"
     )
-    words = ["--params-file", tmp_path / "settings.yaml", "-p", "max_keypoints:=15", "-r", "__ns:=/front",
-             "-r", "~/features:=/points"]  # fmt: skip
+    words = ["--params-file", tmp_path / "settings.yaml", "-p", "max_keypoints:=15", "-p", "track.coast:=0",
+             "-r", "__ns:=/front", "-r", "~/features:=/points"]  # fmt: skip
     bag(record(), tmp_path / "out", *words)
     found = read(tmp_path / "out")
     assert set(found) == {"/points", "/front/superpoint_detector/matched_homography"}

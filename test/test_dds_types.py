@@ -32,6 +32,9 @@ def features(count, size=256):
         keypoints=random.random(2 * count, np.float32),
         scores=random.random(count, np.float32),
         track_ids=np.arange(count, dtype=np.int64),
+        track_ages=np.arange(count, dtype=np.uint32),
+        coasted=np.arange(count) % 3 == 0,
+        covariance=random.random(3 * count, np.float32),
         descriptor_size=size,
         descriptor_type=message_class(FEATURES).FLOAT32,
         descriptors=random.random(count * size, np.float32).view(np.uint8),
@@ -44,7 +47,7 @@ def test_features_survive_the_way_through_bytes(count):
     received = typesystem.deserialize(typesystem.serialize(sent, FEATURES), FEATURES)
     assert received.header == sent.header
     assert (received.image_height, received.image_width, received.weights) == (480, 640, "default:0123456789ab")
-    for name in ("keypoints", "scores", "track_ids", "descriptors"):
+    for name in ("keypoints", "scores", "track_ids", "track_ages", "coasted", "covariance", "descriptors"):
         assert getattr(received, name).dtype == getattr(sent, name).dtype
         np.testing.assert_array_equal(getattr(received, name), getattr(sent, name))
 

@@ -39,8 +39,6 @@ def run(options: argparse.Namespace) -> int:
     superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in _OPTIONS}))  # type: ignore[arg-type]
     out = Path(options.out)
     paths, failed = _images(options.images)
-    if not paths:
-        return 1
     targets, total = _targets(paths, out), len(paths) + failed
     for path in track(paths, description="extracting", disable=options.json or not sys.stderr.isatty()):
         try:
@@ -72,19 +70,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _images(arguments: list[str]) -> tuple[list[Path], int]:
-    """List the images that the arguments name; count the folders without any, which are named in the log."""
+    """List the images that the arguments name; count the folders without any, which are named in the log.
+
+    Raises:
+        ValueError: if there is no image at all.
+    """
     from superpoint_ros.io.images import list_images
 
     found: list[Path] = []
-    empty = 0
+    empty: list[str] = []
     for argument in arguments:
         path = Path(argument)
         try:
             found += list_images(path) if path.is_dir() else [path]
         except ValueError as error:
-            empty += 1
-            _log.warning("%s", error)
-    return found, empty
+            empty.append(str(error))
+    if not found:
+        raise ValueError("; ".join(empty))
+    for reason in empty:
+        _log.warning("%s", reason)
+    return found, len(empty)
 
 
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
