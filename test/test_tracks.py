@@ -69,6 +69,12 @@ def test_scatter_is_the_noise_of_a_track_whatever_its_length():
     assert np.sqrt(np.mean(found**2)) == pytest.approx(sigma * np.sqrt(2), rel=0.05)
 
 
+def test_scatter_leaves_out_what_all_points_have_in_common():
+    shake = RNG.normal(0, 1, (30, 1, 2))
+    seen = [observed(points, np.arange(200)) for points in shake + RNG.normal(0, 0.1, (30, 200, 2))]
+    assert np.median(tracks.scatter(TrackTable.of(seen))) == pytest.approx(0.1 * np.sqrt(2), rel=0.05)
+
+
 def test_the_normalised_squares_of_honest_covariances_have_mean_two():
     covariance = np.array([[2.0, 0.5], [0.5, 0.3]])
     residuals = RNG.multivariate_normal([0, 0], covariance, 20000)

@@ -124,7 +124,7 @@ def test_the_same_flight_is_seen_by_all_and_again(capsys):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["nowhere"], "source 'nowhere' is unknown, allowed is flight"),
+        (["nowhere"], "source 'nowhere' is unknown, allowed is flight, room"),
         (["flight", "-m", "fast"], "method 'fast' makes no tracks"),
         (["flight", "-m", "klt:3"], "method 'klt:3' makes no tracks"),
         (["flight", "-m", "surf"], "method 'surf' is unknown"),
@@ -137,6 +137,13 @@ def test_misuse_is_one_sentence(capsys, words, named):
     error = capsys.readouterr().err
     assert named in error
     assert len(error.splitlines()) == 1
+
+
+def test_in_the_room_matches_are_measured_against_the_surface_that_they_lie_on():
+    (run,) = evaluate(open_source("room", frames=3), [trackers.create("klt")])
+    assert run.values["match_median"] < 0.3
+    assert run.values["wrong"] < 0.1
+    assert run.values["survival_1"] > 0.7
 
 
 @pytest.mark.parametrize(("folder", "kind", "still"), [("euroc_v1_01", "points", True), ("kitti_part", "lines", False)])

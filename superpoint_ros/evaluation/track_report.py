@@ -42,7 +42,11 @@ def tables(source: Source, runs: Sequence[Run]) -> list[Table]:
     """Matches, tracks, and their survival; columns that no method fills are left out."""
     truth = source.truth
     against = {"points": "the truth", "lines": "the true epipolar line"}[truth.kind]
-    still = "; the camera stands, and scatter is that of tracks of 10 frames or more" if truth.still else ""
+    still = (
+        "; the camera stands: scatter is that of tracks of 10 frames or more, without what they have in common"
+        if truth.still
+        else ""
+    )
     matches = (
         f"pixels from {against}, over all matches with the frame before that are at most {WRONG:g} px from it; wrong "
         f"is the share of the others"

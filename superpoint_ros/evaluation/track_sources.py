@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation import pairs, sequences
 from superpoint_ros.evaluation.pose_files import Poses
-from superpoint_ros.evaluation.track_truth import LineTruth, Truth, planar, standing
+from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, Truth, planar, standing
 from superpoint_ros.io.images import read_grey
 
 Image = NDArray[np.uint8]
 
-SIMULATED = ("flight",)
+SIMULATED = ("flight", "room")
 """Sources that are no folder."""
 FRAMES = 100
 """Of a simulated source, unless told otherwise."""
@@ -76,8 +76,8 @@ def open_source(name: str, frames: int | None = None, rate: float = 10.0, start:
     """The source that a text names.
 
     Args:
-        name: flight; a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry; or one of images of a plane with
-            their homographies, as HPatches has them.
+        name: flight or room; a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry; or one of images of a
+            plane with their homographies, as HPatches has them.
         frames: most frames; None for all of a recording and `FRAMES` of a simulation.
         rate: frames per second of simulations and of images of a plane.
         start: first frame.
@@ -87,7 +87,7 @@ def open_source(name: str, frames: int | None = None, rate: float = 10.0, start:
     """
     if name in SIMULATED:
         times = np.arange(start, start + (frames or FRAMES)) / rate
-        return _flight(times)
+        return _flight(times) if name == "flight" else _room(times)
     folder = Path(name)
     if folder.is_dir() and list(folder.glob("H_1_*")):
         return _planar(folder, frames, rate, start)
@@ -112,6 +112,17 @@ def _flight(times: NDArray[np.float64]) -> Source:
     flight = Flight(photograph())
     truth = planar([flight.homography(float(seconds)) for seconds in times], flight.size)
     return Source("flight", "simulation", times, truth, _Views(flight, times))
+
+
+def _room(times: NDArray[np.float64]) -> Source:
+    from superpoint_ros.simulation.room import Room
+
+    room = Room()
+
+    def transfer(points: NDArray[np.float64], i: int, j: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return room.transfer(points, float(times[i]), float(times[j]))
+
+    return Source("room", "simulation", times, PointTruth(transfer), _Views(room, times))
 
 
 def _planar(folder: Path, frames: int | None, rate: float, start: int) -> Source:

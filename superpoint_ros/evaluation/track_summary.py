@@ -95,7 +95,7 @@ def match_figures(observations: Sequence[Observation], truth: Truth) -> dict[str
             continue
         residuals = truth.residuals(one.reference_points, one.match_points, one.reference, frame)
         lengths.append(_lengths(residuals))
-        if one.match_covariance is not None and truth.kind == "points":
+        if one.match_covariance is not None and truth.kind == "points" and not truth.still:
             judged = tracks.right(lengths[-1])
             squares.append(tracks.normalised_squares(residuals[judged], one.match_covariance[judged]))
     errors = np.concatenate(lengths)
@@ -138,7 +138,8 @@ def _visible(table: TrackTable, truth: Truth, step: int) -> NDArray[np.bool_] | 
 def _point_nmse(table: TrackTable, truth: Truth) -> float:
     """Mean normalised squared error of two points of a track, `NMSE_AFTER` frames apart, under both covariances."""
     first, later = table.after(NMSE_AFTER)
-    if truth.kind != "points" or not len(first) or np.isnan(table.covariance).all():
+    # A camera that stands shakes by more than its points are uncertain.
+    if truth.kind != "points" or truth.still or not len(first) or np.isnan(table.covariance).all():
         return np.nan
     residuals = _residuals(table, truth, NMSE_AFTER)
     squares = []

@@ -121,17 +121,29 @@ def survival(table: TrackTable, frames: int, visible: NDArray[np.bool_] | None =
 def scatter(table: TrackTable, least: int = 10) -> NDArray[np.float64]:
     """Root mean square distance of each track's points from their mean, for a camera that stands.
 
-    Only tracks of at least `least` points count. The number of points less one divides, so that the scatter does not
-    depend on the length.
+    What all points of a frame have in common (their median) is the camera's own shaking and does not count. Only tracks
+    of at least `least` points do. The number of points less one divides, so that the scatter does not depend on the
+    length.
     """
     lengths = table.lengths
-    chosen = np.flatnonzero(lengths >= max(least, 2))
-    rows = np.flatnonzero(np.repeat(lengths >= max(least, 2), lengths))
-    track = np.repeat(np.arange(len(chosen)), lengths[chosen])
-    sums = np.column_stack([np.bincount(track, table.points[rows, axis], len(chosen)) for axis in (0, 1)])
-    centred = table.points[rows] - (sums / lengths[chosen, None])[track]
-    squares = np.bincount(track, (centred**2).sum(axis=1), len(chosen))
-    return np.asarray(np.sqrt(squares / (lengths[chosen] - 1)))
+    long = lengths >= max(least, 2)
+    rows = np.flatnonzero(np.repeat(long, lengths))
+    lengths = lengths[long]
+    track, frames = np.repeat(np.arange(len(lengths)), lengths), table.frames[rows]
+    points = table.points[rows]
+    for _ in range(3):  # tracks that end early shift the means of the others' frames a little
+        points = points - _means(points, track, lengths)[track]
+        common = np.zeros((table.frame_count, 2))
+        for frame in np.unique(frames).tolist():
+            common[frame] = np.median(points[frames == frame], axis=0)
+        points = points - common[frames]
+    points = points - _means(points, track, lengths)[track]
+    return np.asarray(np.sqrt(np.bincount(track, (points**2).sum(axis=1), len(lengths)) / (lengths - 1)))
+
+
+def _means(points: Points, track: NDArray[np.int64], lengths: NDArray[np.int64]) -> Points:
+    sums = [np.bincount(track, points[:, axis], len(lengths)) for axis in (0, 1)]
+    return np.column_stack(sums) / lengths[:, None]
 
 
 def right(errors: NDArray[np.float64]) -> NDArray[np.bool_]:

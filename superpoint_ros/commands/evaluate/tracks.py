@@ -23,8 +23,8 @@ METHODS = ("superpoint", "klt", "orb")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
-        help="flight (simulated, with truth), a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or one of "
-        "images of a plane with homographies (HPatches)",
+        help="flight or room (simulated, with truth), a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or "
+        "one of images of a plane with homographies (HPatches)",
     )
     parser.add_argument(
         "-m",
