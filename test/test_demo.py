@@ -50,7 +50,7 @@ def test_the_demo_flies_and_measures_itself(tmp_path):
     assert summary["frames"] == 40
     assert summary["lost"] == 0
     assert summary["frames"] == summary["processed"] + summary["dropped"] + summary["failed"]
-    assert summary["features_messages"] == summary["homography_messages"] == summary["processed"] > 3  # more where nothing else runs
+    assert summary["features_messages"] == summary["homography_messages"] == summary["processed"] > 3
     assert summary["corner_error_px_median"] <= 2.5
     assert summary["inlier_ratio_median"] >= 0.6
     for name in ("features_hz", "latency_ms_median", "latency_ms_p95", "keypoints_median"):

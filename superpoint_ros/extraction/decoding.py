@@ -222,8 +222,8 @@ def _decode_cpu(
     shape = len(heat), min(settings.max_keypoints, heat[0].numel())
     keypoints, scores = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
     sampled = np.zeros((*shape, descriptors.shape[1]), np.float32)
-    of_each = zip(heat.numpy(), descriptors.float().numpy(), images.numpy(), strict=True)
-    for index, (map_, cells, image) in enumerate(of_each):
+    frames = zip(heat.numpy(), descriptors.float().numpy(), images.numpy(), strict=True)
+    for index, (map_, cells, image) in enumerate(frames):
         places, found = _peaks_cpu(map_, settings, buffers, margins)
         points = places.astype(np.float32)
         if settings.subpixel:

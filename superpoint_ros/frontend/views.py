@@ -90,19 +90,19 @@ def carry_templates(
 
 
 def carry_features(
-    detected: Features, before: Features, carried: NDArray[np.int64], order: NDArray[np.intp]
+    detected: Features, before: Features, coasting: NDArray[np.int64], order: NDArray[np.intp]
 ) -> Features:
-    """The detected features and behind them those of the frame before that are carried on, in an order."""
-    if not len(carried) and np.array_equal(order, np.arange(len(order))):
+    """The detected features and behind them those of tracks that coast, in an order."""
+    if not len(coasting) and np.array_equal(order, np.arange(len(order))):
         return detected
-    descriptors = np.vstack((detected.descriptors, before.descriptors[carried]))[order]
+    descriptors = np.vstack((detected.descriptors, before.descriptors[coasting]))[order]
     device, earlier = detected.device_descriptors, before.device_descriptors
     if device is not None:
         index = torch.from_numpy(order).to(device.device)
-        if len(carried):
-            chosen = torch.from_numpy(before.descriptors[carried]).to(device.device, device.dtype)
+        if len(coasting):
+            chosen = torch.from_numpy(before.descriptors[coasting]).to(device.device, device.dtype)
             if earlier is not None:
-                chosen = earlier[torch.from_numpy(carried).to(device.device)]
+                chosen = earlier[torch.from_numpy(coasting).to(device.device)]
             device = torch.cat((device[: len(detected)], chosen))
         device = device[index]
     return replace(detected, descriptors=descriptors, device_descriptors=device, link=None)

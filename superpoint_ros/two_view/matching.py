@@ -97,7 +97,7 @@ def _allowed(
     min_similarity: float,
     ratio: float,
 ) -> Matches:
-    """The mutual nearest neighbours `forward`, -1 for none, as far as the rules allow them."""
+    """Keep the mutual nearest neighbours `forward` (-1 for none) that pass both tests."""
     keep = (forward >= 0) & (best >= min_similarity)
     if runner_up is not None:
         # Distance of unit vectors: d^2 = 2 - 2 cos.

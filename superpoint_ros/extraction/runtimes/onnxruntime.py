@@ -35,7 +35,7 @@ class ONNXRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        # Threads that go on waiting busily for the next image would have a processor each.
+        # Threads that spin until the next image would have a processor each.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         model = graph(layers(network)).SerializeToString()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
