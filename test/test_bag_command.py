@@ -52,9 +52,9 @@ def frames(grey):
 @pytest.fixture
 def record(tmp_path, frames):
     """Write a recording: record(ros, storage, topics={name: type}, count, spoil=numbers of frames of no known encoding,
-    cut=numbers of frames that lack half their bytes)."""
+    cut=numbers of frames that lack half their bytes, frame_id=seven bytes)."""
 
-    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=(), cut=()):
+    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=(), cut=(), frame_id=b"optical"):
         topics = topics or {"/camera/image_raw": IMAGE}
         store = get_typestore(Stores.ROS1_NOETIC if ros == 1 else Stores.ROS2_JAZZY)
         types, target = store.types, tmp_path / ("recording.bag" if ros == 1 else "recording")
@@ -70,7 +70,7 @@ def record(tmp_path, frames):
                 )
                 for name, kind in topics.items():
                     message = filled(types, kind, header, frames[i % FRAMES], i in spoil, capital=ros == 1)
-                    data = bytes(encode(message, kind))
+                    data = bytes(encode(message, kind)).replace(b"optical", frame_id)
                     data = data[: len(data) // 2] if i in cut else data
                     writer.write(connections[name], 10**9 + i * 50_000_000, data)
         return target
@@ -199,6 +199,19 @@ def test_a_message_that_ends_early_is_named_and_the_others_are_written(
     assert "message at 1100000000 ns of '/camera/image_raw' is left out" in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
+
+
+@pytest.mark.parametrize(("ros", "storage"), [(1, "mcap"), (2, "mcap"), (2, "sqlite3")])
+def test_a_frame_id_that_is_not_utf_8_costs_no_frame(bag, record, tmp_path, tiny_weights, ros, storage):
+    topics = {"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}
+    source = record(ros, storage, topics, frame_id=b"opt\xffcal")
+    done = bag(source, tmp_path / "out", "--cloud", "-p", f"weights:={tiny_weights}", "--json")
+    summary = json.loads(done.stdout)
+    assert (summary["processed"], summary["unreadable"]) == (FRAMES, 0) and "left out" not in done.stderr
+    found = read(tmp_path / "out")
+    assert all(message.header.frame_id == "opt\ufffdcal" for topic in found.values() for _, message in topic)
+    clouds = found["/superpoint_detector/keypoints_cloud"]
+    assert len(clouds) == FRAMES and all((m.data.view("<f4").reshape(-1, 4)[:, 2] == 1).all() for _, m in clouds)
 
 
 def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(bag, record, tmp_path, tiny_weights):

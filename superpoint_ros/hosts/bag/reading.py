@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.extraction.superpoint import ImageError
 from superpoint_ros.hosts.bag import mcap
+from superpoint_ros.hosts.wire.text import read_leniently
 from superpoint_ros.node.images import grey_from_compressed, grey_from_image
 
 _log = logging.getLogger(__name__)
@@ -68,14 +70,14 @@ class Recording:
 
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
         """Topic, time of recording in nanoseconds and message, in the recording's order; messages that cannot be read
-        are named in the log, counted in `broken` and left out.
+        are named in the log, counted in `broken` and left out. Text that is not UTF-8 is no error.
 
         Raises:
             ValueError: in one sentence, if the recording is damaged.
         """
         for connection, stamp, data in self._raw([c for c in self._connections if c.topic in topics]):
             try:
-                message = self._reader.deserialize(data, connection.msgtype)
+                message = read_leniently(partial(self._reader.deserialize, typ=connection.msgtype), data)
             except Exception as error:  # whatever a parser stumbles over
                 self.broken[connection.topic] += 1
                 _log.warning("message at %d ns of '%s' is left out: %s", stamp, connection.topic, error)

@@ -30,9 +30,12 @@ def read_leniently(read: Callable[[memoryview], Any], data: bytes | memoryview) 
 
 def _undecodable(error: Exception) -> UnicodeDecodeError:
     """What lies behind an error of rosbags; raises the error itself where that is something else."""
-    for cause in (error, error.__cause__):
+    cause: BaseException | None = error
+    while cause is not None:
         if isinstance(cause, UnicodeDecodeError):
             return cause
+        # Its readers of recordings raise theirs "from None", where the cause is a context only.
+        cause = cause.__cause__ or cause.__context__
     raise error
 
 
