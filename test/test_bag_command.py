@@ -52,9 +52,10 @@ def frames(grey):
 @pytest.fixture
 def record(tmp_path, frames):
     """Write a recording: record(ros, storage, topics={name: type}, count, spoil=numbers of frames of no known encoding,
-    cut=numbers of frames that lack half their bytes, frame_id=seven bytes)."""
+    cut=numbers of frames that lack half their bytes, frame_id=seven bytes,
+    calibration=fields of sensor_msgs/CameraInfo)."""
 
-    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=(), cut=(), frame_id=b"optical"):
+    def write(ros=2, storage="mcap", topics=None, count=FRAMES, spoil=(), cut=(), frame_id=b"optical", calibration=()):
         topics = topics or {"/camera/image_raw": IMAGE}
         store = get_typestore(Stores.ROS1_NOETIC if ros == 1 else Stores.ROS2_JAZZY)
         types, target = store.types, tmp_path / ("recording.bag" if ros == 1 else "recording")
@@ -70,6 +71,8 @@ def record(tmp_path, frames):
                 )
                 for name, kind in topics.items():
                     message = filled(types, kind, header, frames[i % FRAMES], i in spoil, capital=ros == 1)
+                    for field, value in dict(calibration if kind == INFO else ()).items():
+                        setattr(message, field, value)
                     data = bytes(encode(message, kind)).replace(b"optical", frame_id)
                     data = data[: len(data) // 2] if i in cut else data
                     writer.write(connections[name], 10**9 + i * 50_000_000, data)
@@ -220,6 +223,38 @@ def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(bag,
     assert "of '/camera/camera_info' is left out" in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
+
+
+BROKEN = {
+    "six coefficients": (
+        {"distortion_model": "rational_polynomial", "d": np.full(6, 0.1)},
+        "calibration left out: distortion model 'rational_polynomial' has 6 coefficients",
+    ),
+    "another size": ({"width": 2 * SIZE[1], "height": 2 * SIZE[0]}, "it is for images of 320x240 pixels and this one"),
+}
+
+
+@pytest.mark.parametrize(("calibration", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_calibration_that_cannot_be_used_is_one_warning_and_harms_nothing_else(
+    bag, record, tmp_path, tiny_weights, calibration, reason
+):
+    options = ["--cloud", "-p", f"weights:={tiny_weights}", "--json"]
+    plain = record(topics={"/camera/image_raw": IMAGE}).rename(tmp_path / "plain")
+    bag(plain, tmp_path / "expected", *options)
+    topics = {"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}
+    done = bag(record(topics=topics, calibration=calibration), tmp_path / "out", *options)
+    assert done.stderr.count("\n") == 1 and reason in done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["processed"], summary["failed"], summary["unreadable"]) == (FRAMES, 0, 0)
+    found, expected = read(tmp_path / "out"), read(tmp_path / "expected")
+    clouds = [message.data for _, message in found["/superpoint_detector/keypoints_cloud"]]
+    assert all((data.view("<f4").reshape(-1, 4)[:, 2] == 0).all() for data in clouds)
+    homographies = [message for _, message in found["/superpoint_detector/matched_homography"]]
+    assert [message.status == 1 for message in homographies] == [True] + [False] * (FRAMES - 1)
+    for topic in expected:
+        for (_, one), (_, other) in zip(found[topic], expected[topic], strict=True):
+            name = {"features": "descriptors", "matched_homography": "homography"}.get(topic.split("/")[-1], "data")
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])

@@ -161,6 +161,32 @@ def test_what_cannot_be_done_is_said_in_one_sentence(evaluate, room, words, sent
     assert sentence in err and len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ({"distortion_model": "rational_polynomial", "coefficients": 6},
+         "distortion model 'rational_polynomial' has 6 coefficients, allowed are 4 or 5 or 8 or 12 or 14"),
+        ({"distortion_model": "equidistant", "coefficients": 2},
+         "distortion model 'equidistant' has 2 coefficients, allowed are 4"),
+        ({"image_width": 640, "image_height": 480}, "is for 640x480 pixels and its images have 320x240"),
+        ({"focal": ".nan"}, "the camera matrix is nan"),
+    ],
+    ids=["six coefficients", "two coefficients", "another size", "not finite"],
+)  # fmt: skip
+def test_a_calibration_that_cannot_be_used_is_refused_in_one_sentence(evaluate, room, tmp_path, broken, sentence):
+    values = {"image_width": 320, "image_height": 240, "distortion_model": "plumb_bob", "coefficients": 5, **broken}
+    path = tmp_path / "camera.yaml"
+    path.write_text(
+        f"image_width: {values['image_width']}\nimage_height: {values['image_height']}\n"
+        f"camera_matrix: {{rows: 3, cols: 3, data: [{values.get('focal', FOCAL)}, 0, 160, 0, {FOCAL}, 120, 0, 0, 1]}}\n"
+        f"distortion_model: {values['distortion_model']}\n"
+        f"distortion_coefficients: {{rows: 1, cols: 1, data: {[0.1] * values['coefficients']}}}\n"
+    )
+    code, out, err = evaluate(room, "--camera-info", path)
+    assert code == 1 and not out
+    assert sentence in err and len(err.strip().splitlines()) == 1
+
+
 def test_without_evo_the_extra_is_named_before_any_work(evaluate, room, monkeypatch):
     monkeypatch.setitem(sys.modules, "evo", None)
     code, _, err = evaluate(room)
