@@ -30,15 +30,7 @@ test: venv ## run the tests that need no ROS 2 install
 	  [[ $$codes =~ ^(00|05|50)$$ ]]
 
 test-ros: venv ## build with colcon and run the tests on a real ROS 2, where one is installed
-ifeq ($(ROS_SETUP),)
-	@echo "test-ros skipped: no ROS 2 install found (/opt/ros/*/setup.bash)"
-else
-	source $(ROS_SETUP) && colcon --log-base $(ROS_WS)/log build --base-paths . --packages-select superpoint_ros \
-	  --build-base $(ROS_WS)/build --install-base $(ROS_WS)/install --symlink-install
-	source $(ROS_SETUP) && source $(ROS_WS)/install/setup.bash && export PATH="$(CURDIR)/$(BIN):$$PATH" && \
-	  for rmw in $$(ros2 pkg list | grep -xE 'rmw_(cyclonedds|fastrtps)_cpp'); do \
-	    echo "== $$rmw" && RMW_IMPLEMENTATION=$$rmw python -m pytest -m ros test/ros $(ARGS) || exit 1; done
-endif
+	@scripts/test_ros.sh '$(ROS_SETUP)' $(ARGS)
 
 bench: venv ## measure speed beside other implementations; results in bench_output/
 	$(BIN)/superpoint-ros bench --out bench_output $(ARGS)

@@ -14,7 +14,6 @@ from cv_bridge import CvBridge, CvBridgeError
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from rclpy.exceptions import InvalidParameterTypeException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -30,6 +29,11 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, ns_to_stamp
 from superpoint_ros.node.images import Grey
 from superpoint_ros.node.parameters import names_set_for, of_every_node, unknown_names
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # its name in Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 _TYPES = {
     "sensor_msgs/msg/Image": Image,
