@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from superpoint_ros.node.camera import Camera, flat_cloud
 
@@ -17,6 +19,23 @@ FISHEYE = {"k": [286.0, 0, 424, 0, 287.0, 400, 0, 0, 1], "width": 848, "height":
 KINECT = {"k": [607.6, 0, 637.4, 0, 607.4, 366.4, 0, 0, 1], "width": 1280, "height": 720,
           "d": [0.46, -2.5, 8e-4, -2e-4, 1.5, 0.34, -2.3, 1.44], "distortion_model": "rational_polynomial"}  # fmt: skip
 PINHOLE = {**EUROC, "d": []}
+THIN_PRISM = {**KINECT, "d": [*KINECT["d"], 2e-3, -1e-3, 1e-3, 5e-4]}
+TILTED = {**KINECT, "d": [*THIN_PRISM["d"], 0.03, -0.02]}
+ACTION = {"k": [250.0, 0, 424, 0, 251.0, 400, 0, 0, 1], "width": 848, "height": 800,
+          "d": [0.1, 0.01, 0, 0], "distortion_model": "fisheye"}  # fmt: skip
+BARREL = {**EUROC, "d": [-0.35, 0.0, 0.0, 0.0]}
+"""Its polynomial turns back at a radius of 0.976, in the image 298 pixels from the centre."""
+MODELS = {
+    "none": {**PINHOLE, "distortion_model": "none"},
+    "plumb_bob of 4": EUROC,
+    "plumb_bob of 5": {**EUROC, "d": [*EUROC["d"], 0.01]},
+    "barrel": BARREL,
+    "rational_polynomial": KINECT,
+    "thin prism": THIN_PRISM,
+    "tilted": TILTED,
+    "equidistant": FISHEYE,
+    "fisheye": ACTION,
+}
 
 
 def info(**fields):
@@ -62,6 +81,58 @@ def test_rays_project_back_to_their_pixels_all_over_the_image(lens):
     assert camera.image_size == (lens["height"], lens["width"])
     found = project(rays, lens["k"], lens["d"], lens["distortion_model"])
     np.testing.assert_allclose(found, pixels, atol=0.01)
+
+
+@pytest.mark.parametrize("turn", [(0, 0, 0), (2, -3, 1.5)], ids=["R is identity", "R turns"])
+@pytest.mark.parametrize("lens", MODELS.values(), ids=MODELS)
+def test_rays_of_the_raw_and_of_the_rectified_image_are_those_of_the_scene(lens, turn):
+    fisheye = lens["distortion_model"] in ("equidistant", "fisheye")
+    edge = np.tan(np.radians(75 if fisheye else 43))
+    x, y = np.meshgrid(np.linspace(-edge, edge, 41), np.linspace(-edge, edge, 41))
+    if lens is BARREL:
+        x, y = 0.65 * x, 0.65 * y
+    true = np.column_stack((x.ravel(), y.ravel(), np.ones(x.size)))
+    points = true * np.random.default_rng(0).uniform(0.5, 20, (x.size, 1))
+    rotation = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    # The fourth column, a baseline, says where the camera is, not where its pixels look.
+    projection = np.array([[400.0, 0, 300, -40], [0, 410, 200, 0], [0, 0, 1, 0]])
+    message = info(**lens, r=rotation.reshape(-1), p=projection.reshape(-1))
+
+    project = cv2.fisheye.projectPoints if fisheye else cv2.projectPoints
+    none, k = np.zeros(3), message.k.reshape(3, 3).copy()
+    raw = project(points.reshape(1, -1, 3), none, none, k, message.d.copy())[0].reshape(-1, 2)
+    turned = points @ rotation.T
+    rectified = cv2.projectPoints(turned, none, none, projection[:, :3].copy(), None)[0].reshape(-1, 2)
+
+    of_raw = Camera.from_message(message).rays(raw.astype(np.float32))
+    of_rectified = Camera.from_message(message, rectified=True).rays(rectified.astype(np.float32))
+    np.testing.assert_allclose(of_raw, true, atol=1e-4)
+    agreeing = of_raw @ rotation.T
+    np.testing.assert_allclose(agreeing / agreeing[:, 2:], of_rectified, atol=1e-4)
+    np.testing.assert_allclose(of_rectified, turned / turned[:, 2:], atol=1e-4)
+
+
+def test_pixels_beyond_what_the_polynomial_can_invert_have_no_ray_and_the_others_the_one_before_the_turn():
+    camera = Camera.from_message(info(**BARREL))
+    pixels = grid(752, 480)
+    rays = camera.rays(pixels)
+    distorted = (pixels - [367.215, 248.375]) / [458.654, 457.296]
+    beyond = np.linalg.norm(distorted, axis=1) > 2 / 3 * (1 / (3 * 0.35)) ** 0.5
+    assert 20 < beyond.sum() < len(pixels) / 2
+    np.testing.assert_array_equal(np.isnan(rays), np.repeat(beyond[:, None], 3, axis=1))
+    assert np.linalg.norm(rays[~beyond, :2], axis=1).max() < (1 / (3 * 0.35)) ** 0.5
+    found = project(rays[~beyond], BARREL["k"], BARREL["d"], "plumb_bob")
+    np.testing.assert_allclose(found, pixels[~beyond], atol=0.01)
+
+
+def test_pixels_of_a_fisheye_lens_that_look_sideways_or_behind_have_no_ray():
+    camera = Camera.from_message(info(**ACTION))
+    angles = np.radians([0, 60, 80, 89, 90.5, 100, 140])
+    radii = 250 * (angles + 0.1 * angles**3 + 0.01 * angles**5)
+    rays = camera.rays(np.column_stack((424 + radii, np.full(7, 400))).astype(np.float32))
+    np.testing.assert_allclose(rays[:3, 0], np.tan(angles[:3]), rtol=1e-5)
+    assert rays[3, 0] == pytest.approx(np.tan(angles[3]), rel=1e-3)
+    assert np.isnan(rays[4:]).all() and (rays[:4, 2] == 1).all()
 
 
 def test_the_principal_point_looks_straight_ahead_x_is_right_and_y_is_down():

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
 
 from superpoint_ros.hosts.wire import typesystem
+from superpoint_ros.hosts.wire.messages import cloud_message
 from superpoint_ros.hosts.wire.typesystem import message_class
 from superpoint_ros.node.errors import StandaloneError
 
@@ -101,6 +102,15 @@ def test_a_message_of_another_type_is_refused():
 def test_a_field_that_does_not_fit_is_refused():
     with pytest.raises(StandaloneError, match="message does not fit superpoint_ros/msg/Features"):
         typesystem.serialize(message_class(FEATURES)(**{**vars(features(3)), "keypoints": [1.0, 2.0]}), FEATURES)
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_a_cloud_says_whether_some_of_its_points_are_not_finite(hole):
+    points = np.arange(8, dtype=np.float32).reshape(2, 4)
+    points[1, :3] = np.nan if hole else 1
+    cloud = cloud_message(header(), points)
+    data = typesystem.serialize(cloud, "sensor_msgs/msg/PointCloud2")
+    assert typesystem.deserialize(data, "sensor_msgs/msg/PointCloud2").is_dense is not hole
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\x01\x00\x00", b"\x00\x01\x00\x00\xff\xff\xff\x7f", bytes(64)])

@@ -165,6 +165,22 @@ def test_the_cloud_of_a_rectified_image_comes_from_the_projection_matrix(run, pi
     np.testing.assert_allclose(points[:, :2], (keypoints - [150, 110]) / [200, 210], atol=1e-4)
 
 
+def test_keypoints_beyond_what_a_lens_model_can_invert_have_no_ray_and_are_counted(run, picture, clock):
+    host = Host()
+    detector = run(host)
+    # The polynomial turns back 65 pixels from the centre.
+    detector.set_camera_info(info(k=[100.0, 0, 160, 0, 100.0, 120, 0, 0, 1], d=[-0.35, 0.0, 0.0, 0.0]))
+    detector.submit_image(picture(0))
+    keypoints = host.of("features")[0]["keypoints"].reshape(-1, 2)
+    points = host.of("keypoints_cloud")[0]["points"]
+    beyond = np.linalg.norm(keypoints - [160, 120], axis=1) > 100 * 2 / 3 * (1 / (3 * 0.35)) ** 0.5
+    assert 0 < beyond.sum() < len(keypoints)
+    np.testing.assert_array_equal(np.isnan(points[:, :3]), np.repeat(beyond[:, None], 3, axis=1))
+    assert np.isfinite(points[:, 3]).all() and not host.warnings
+    found = state(detector)
+    assert found.level == 0 and found.values["keypoints without a viewing ray, in all"] == str(beyond.sum())
+
+
 def test_frames_whose_stamps_all_repeat_make_a_warning_with_the_reason(run, picture, clock):
     host = Host()
     detector = run(host)

@@ -210,8 +210,9 @@ def match_motion(first: Detection, second: Detection, sequence: Sequence, settin
     matches = metrics.mutual_matches(metrics.descriptor_distances(first.descriptors, second.descriptors))
     camera = sequence.camera
     rays = camera.rays(first.keypoints[matches[:, 0]]), camera.rays(second.keypoints[matches[:, 1]])
+    known = np.isfinite(rays[0]).all(axis=1) & np.isfinite(rays[1]).all(axis=1)
     focal = float(np.sqrt(camera.matrix[0, 0] * camera.matrix[1, 1]))
-    return ESTIMATORS[settings.estimator](*rays, settings.threshold / focal), len(matches)
+    return ESTIMATORS[settings.estimator](rays[0][known], rays[1][known], settings.threshold / focal), len(matches)
 
 
 def step_errors(

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from superpoint_ros.node.lenses import undistorted, undistorted_fisheye
 
 _BROWN, _FISHEYE, _NONE = (4, 5, 8, 12, 14), (4,), (0,)
 MODELS = {
@@ -76,15 +77,16 @@ class Camera:
         return Camera(size, matrix, distortion, fisheye)
 
     def rays(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 2) pixels -> (N, 3) viewing rays at unit depth in the optical frame (z forward, x right, y down)."""
+        """(N, 2) pixels -> (N, 3) viewing rays at unit depth in the optical frame (z forward, x right, y down).
+
+        A pixel that the lens model has no ray for is a row of NaN: the polynomials are fitted to what was calibrated,
+        and beyond that many turn back.
+        """
         points = np.ones((len(keypoints), 3), np.float32)
         if len(keypoints):
-            pixels = keypoints.reshape(-1, 1, 2).astype(np.float64)
-            if self.fisheye:
-                rays = cv2.fisheye.undistortPoints(pixels, self.matrix, self.distortion[:4])
-            else:
-                rays = _undistorted(pixels, self.matrix, self.distortion)
-            points[:, :2] = rays.reshape(-1, 2)
+            undo = undistorted_fisheye if self.fisheye else undistorted
+            points[:, :2] = undo(keypoints.reshape(-1, 2).astype(np.float64), self.matrix, self.distortion)
+            points[np.isnan(points[:, 0]), 2] = np.nan
         return points
 
 
@@ -136,15 +138,6 @@ def is_rectified(choice: str, topic: str) -> bool:
 
 def _listed(values: NDArray[np.float64]) -> str:
     return ", ".join(f"{value:g}" for value in values)
-
-
-def _undistorted(pixels: NDArray[np.float64], matrix: NDArray[np.float64], distortion: NDArray[np.float64]) -> Any:
-    # Left to itself OpenCV stops after 5 iterations, a quarter of a pixel off in the corners of EuRoC's lens.
-    exact = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
-    opencv4 = getattr(cv2, "undistortPointsIter", None)
-    if opencv4 is not None:
-        return opencv4(pixels, matrix, distortion, None, None, exact)
-    return cv2.undistortPoints(pixels, matrix, distortion, criteria=exact)
 
 
 def flat_cloud(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
+import numpy as np
+
 from superpoint_ros.extraction.superpoint import SuperPoint
 from superpoint_ros.frontend.frames import Frame, FrameResult
 from superpoint_ros.frontend.frontend import FrontEnd
@@ -176,7 +178,7 @@ class Detector:
             self._publish_optional("image_annotated", result, lambda: annotated_fields(result))
         if host.listeners("keypoints_cloud", camera):
             self._check_size(known, result)
-            self._publish_optional("keypoints_cloud", result, lambda: cloud_fields(result, known.calibration))
+            self._publish_optional("keypoints_cloud", result, lambda: self._cloud(known, result))
 
     def _publish_optional(self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any]]) -> None:
         """Publish what a frame can do without: its failure must not cost the frame its features, which are out."""
@@ -186,6 +188,11 @@ class Detector:
         except Exception as error:
             self._cameras[camera].health.happened(f"{key} left out", sentence(error))
             self._warn(f"{self._host.input_name(camera)}: {key} left out", sentence(error), _unexpected(error))
+
+    def _cloud(self, known: _Camera, result: FrameResult) -> Mapping[str, Any]:
+        fields = cloud_fields(result, known.calibration)
+        known.health.counts("keypoints without a viewing ray", int(np.isnan(fields["points"][:, 0]).sum()))
+        return fields
 
     def _check_size(self, known: _Camera, result: FrameResult) -> None:
         reason, calibration = None, known.calibration

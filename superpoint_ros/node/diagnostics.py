@@ -48,6 +48,11 @@ class CameraHealth:
             self._events.setdefault(what, []).append(reason)
             self._totals[what] += 1
 
+    def counts(self, what: str, count: int) -> None:
+        """Have a sum shown that makes no warning."""
+        with self._lock:
+            self._totals[what] += count
+
     def holds(self, what: str, reason: str | None) -> None:
         """Note what is wrong until it is noted as None."""
         with self._lock:
@@ -91,7 +96,10 @@ class CameraHealth:
             if what != FRAMES or failed or not processed:
                 problems.append((WARNING, f"{len(reasons)} {what}: {reasons[-1]}"))
         problems += [(WARNING, f"{what}: {reason}") for what, reason in standing.items()]
-        values = {"rate (Hz)": f"{rate:.2f}", **{f"{what}, in all": str(count) for what, count in totals.items()}}
+        values = {
+            "rate (Hz)": f"{rate:.2f}",
+            **{f"{what}, in all": str(count) for what, count in totals.items() if count},
+        }
         if incompatible:
             values["image publisher"] = incompatible
         values |= standing | notes

@@ -57,7 +57,8 @@ OUTPUTS = (
         "~/keypoints_cloud",
         "sensor_msgs/msg/PointCloud2",
         RESULT,
-        "keypoints for RViz: viewing rays at unit depth with `camera_info`, else pixels at z = 0",
+        "keypoints for RViz: viewing rays at unit depth with `camera_info` (NaN beyond what its lens model can "
+        "invert), else pixels at z = 0",
     ),
     Topic(
         "diagnostics",

@@ -20,7 +20,10 @@ def annotated_fields(result: FrameResult) -> dict[str, Any]:
 
 
 def cloud_fields(result: FrameResult, calibration: Camera | None) -> dict[str, Any]:
-    """The (N, 4) float32 points x, y, z, score: viewing rays where the calibration is for this size, else pixels."""
+    """The (N, 4) float32 points x, y, z, score: viewing rays where the calibration is for this size, else pixels.
+
+    A keypoint that the lens model has no ray for keeps its row, with NaN for x, y and z.
+    """
     features = result.features
     if calibration is not None and calibration.image_size == features.image_size:
         points = calibration.rays(features.keypoints)

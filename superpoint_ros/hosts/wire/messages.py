@@ -46,7 +46,7 @@ def cloud_message(header: Any, points: np.ndarray) -> Any:
         point_step=16,
         row_step=16 * len(points),
         data=np.ascontiguousarray(points, "<f4").view(np.uint8).reshape(-1),
-        is_dense=True,
+        is_dense=bool(np.isfinite(points).all()),
     )
 
 
