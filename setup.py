@@ -44,6 +44,7 @@ setup(
         "numpy>=1.23",
         "opencv-python-headless>=4.8",
         *[f"{requirement}; {HAS_OPENVINO}" for requirement in OPENVINO],
+        "poselib>=2.0.4",
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4",

@@ -18,8 +18,11 @@ __all__ = [
     "Matches",
     "Homography",
     "Status",
+    "EpipolarGeometry",
+    "Scene",
     "match",
     "estimate_homography",
+    "estimate_epipolar",
     "FrontEnd",
     "FrontEndSettings",
     "Frame",
@@ -37,13 +40,14 @@ _MODULES = {
     "evaluation.methods": ("Detection",),
     "extraction.padded": ("PaddedFeatures",),
     "extraction.superpoint": ("ImageError", "SuperPoint"),
-    "features": ("Features", "Homography", "Matches", "Status"),
+    "features": ("EpipolarGeometry", "Features", "Homography", "Matches", "Scene", "Status"),
     "frontend.frames": ("Frame", "FrameResult"),
     "frontend.frontend": ("FrontEnd",),
     "frontend.settings": ("FrontEndSettings",),
     "node.messages": ("features_from_message",),
     "node.settings": ("settings_from_parameters",),
     "plots": ("plot_features", "plot_matches"),
+    "two_view.epipolar": ("estimate_epipolar",),
     "two_view.homography": ("estimate_homography",),
     "two_view.matching": ("match",),
 }
@@ -52,13 +56,14 @@ if TYPE_CHECKING:
     from superpoint_ros.evaluation.methods import Detection
     from superpoint_ros.extraction.padded import PaddedFeatures
     from superpoint_ros.extraction.superpoint import ImageError, SuperPoint
-    from superpoint_ros.features import Features, Homography, Matches, Status
+    from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Scene, Status
     from superpoint_ros.frontend.frames import Frame, FrameResult
     from superpoint_ros.frontend.frontend import FrontEnd
     from superpoint_ros.frontend.settings import FrontEndSettings
     from superpoint_ros.node.messages import features_from_message
     from superpoint_ros.node.settings import settings_from_parameters
     from superpoint_ros.plots import plot_features, plot_matches
+    from superpoint_ros.two_view.epipolar import estimate_epipolar
     from superpoint_ros.two_view.homography import estimate_homography
     from superpoint_ros.two_view.matching import match
 

@@ -1,4 +1,4 @@
-"""The values that everything hands on: Features, Matches, Homography."""
+"""The values that everything hands on: Features, Matches, Homography, EpipolarGeometry."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ class Features:
             matching uses it to save a transfer.
         link: matches with the frame before, where the runtime found them already.
         covariance: (N, 3) float32 of each keypoint's error as xx, xy, yy in px^2; None where nobody estimated it.
+        levels: (N,) uint8, the level of the image pyramid on which each was found, 0 the finest; None where unknown.
+        sizes: (N,) float32 side in pixels of the network's cell around each, 8 where the image was given to the network
+            as it is and more on coarser levels; None where unknown.
     """
 
     keypoints: NDArray[np.float32]
@@ -50,6 +53,8 @@ class Features:
     device_descriptors: Any = field(default=None, repr=False, compare=False)
     link: Link | None = field(default=None, repr=False, compare=False)
     covariance: NDArray[np.float32] | None = None
+    levels: NDArray[np.uint8] | None = None
+    sizes: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -129,3 +134,41 @@ class Homography:
     def failed(status: Status, matches: int = 0) -> Homography:
         """No homography, for the reason given."""
         return Homography(status, np.zeros((3, 3)), np.zeros(matches, bool), 0.0, np.zeros((8, 8)))
+
+
+class Scene(enum.IntEnum):
+    """Which model explains the matches of two images; the numbers are those of MatchedHomography.msg."""
+
+    UNKNOWN = 0
+    PLANAR = 1
+    GENERAL = 2
+
+
+@dataclass(frozen=True)
+class EpipolarGeometry:
+    """What relates two images of a scene with depth.
+
+    Attributes:
+        scene: PLANAR where the homography explains the matches: the scene is a plane, the camera turned or stood still,
+            or moved too little to tell. GENERAL where they show depth. UNKNOWN where too few agree on anything.
+        fundamental: (3, 3) float64 of unit norm with x_second^T F x_first = 0 in pixels; zeros unless GENERAL.
+        inliers: (M,) bool, whether each match agrees with it; all false unless GENERAL.
+    """
+
+    scene: Scene
+    fundamental: NDArray[np.float64]
+    inliers: NDArray[np.bool_]
+
+    @property
+    def inlier_count(self) -> int:
+        return int(np.count_nonzero(self.inliers))
+
+    @staticmethod
+    def unknown(matches: int = 0) -> EpipolarGeometry:
+        """Nothing is known."""
+        return EpipolarGeometry(Scene.UNKNOWN, np.zeros((3, 3)), np.zeros(matches, bool))
+
+    @staticmethod
+    def planar(matches: int) -> EpipolarGeometry:
+        """A homography explains the matches."""
+        return EpipolarGeometry(Scene.PLANAR, np.zeros((3, 3)), np.zeros(matches, bool))

@@ -33,6 +33,8 @@ CONTRACT = {
         uint32[] track_ages
         bool[] coasted
         float32[] covariance
+        float32[] sizes
+        uint8[] levels
         uint32 descriptor_size
         uint8 descriptor_type
         uint8[] descriptors
@@ -59,6 +61,13 @@ CONTRACT = {
         float64[9] homography
         float32 rmse
         float64[64] covariance
+        uint8 UNKNOWN=0
+        uint8 PLANAR=1
+        uint8 GENERAL=2
+        uint8 scene
+        float64[9] fundamental
+        bool[] epipolar_inliers
+        uint32 epipolar_inlier_count
     """,
 }
 LABEL = "default:0123456789ab"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,10 +34,12 @@ class Level:
     Attributes:
         images: (B, 1, H', W') uint8, padded to whole cells.
         size: (height, width) before padding.
+        index: 0 for the largest size.
     """
 
     images: Tensor
     size: tuple[int, int]
+    index: int = 0
 
 
 def first_size(shape: tuple[int, int], resize: int) -> tuple[int, int]:
@@ -60,7 +63,7 @@ def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list
         size = max(LEAST_SIDE, round(height * factor)), max(LEAST_SIDE, round(width * factor))
         if index and min(height, width) * factor < LEAST_SIDE:
             break
-        result.append(Level(_batch([resize_image(image, size) for image in images]), size))
+        result.append(Level(_batch([resize_image(image, size) for image in images]), size, index))
     return result
 
 
@@ -91,4 +94,11 @@ def merge(found: Sequence[Features], max_keypoints: int) -> Features:
         np.concatenate([features.descriptors for features in found])[best],
         found[0].image_size,
         torch.cat(on_device)[torch.from_numpy(best).to(on_device[0].device)] if on_device[0] is not None else None,
+        levels=_best([features.levels for features in found], best),
+        sizes=_best([features.sizes for features in found], best),
     )
+
+
+def _best(columns: Sequence[NDArray[Any] | None], best: NDArray[np.intp]) -> NDArray[Any] | None:
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known)[best] if len(known) == len(columns) else None

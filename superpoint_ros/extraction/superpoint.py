@@ -18,6 +18,7 @@ from superpoint_ros.extraction import pyramid, runtimes, tiling, weights
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
+from superpoint_ros.extraction.network import CELL
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import LEAST_SIDE, Level
 from superpoint_ros.features import Features
@@ -218,13 +219,13 @@ class SuperPoint:
         if size[0] * size[1] > self._most_pixels(settings):
             of_tiles = self._tiled(batch, size, settings, clock, again)
             return [
-                one for found, whole in zip(of_tiles, originals, strict=True) for one in _collect(found, [whole], size)
+                one for found, whole in zip(of_tiles, originals, strict=True) for one in _collect(found, [whole], level)
             ]
         if isinstance(self.runtime, runtimes.WholeRuntime):
             with clock.stage("network", again):
                 extracted = self.runtime.extract(batch, size, settings)
             with clock.stage("decode features", again):
-                return list(_collect(extracted, originals, size))
+                return list(_collect(extracted, originals, level))
         with clock.stage("network", again), torch.inference_mode():
             batch = batch.to(self.runtime.device)  # once: the network and the refinement of keypoints take it
             heat, descriptors = self.runtime(batch)
@@ -233,7 +234,7 @@ class SuperPoint:
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
             extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
-            return list(_collect(extracted, originals, size))
+            return list(_collect(extracted, originals, level))
 
     def _tiled(
         self, batch: Tensor, size: tuple[int, int], settings: Extraction, clock: Clock, again: bool
@@ -282,15 +283,13 @@ def _grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
     return to_grey(image)
 
 
-def _collect(
-    found: runtimes.Extracted, originals: Sequence[tuple[int, int]], size: tuple[int, int]
-) -> Iterable[Features]:
+def _collect(found: runtimes.Extracted, originals: Sequence[tuple[int, int]], level: Level) -> Iterable[Features]:
     """Fixed-size network results -> Features in the pixels of the original images."""
     for index, (height, width) in enumerate(originals):
         count = int(np.count_nonzero(found.scores[index]))
         points = found.keypoints[index, :count]
-        if (height, width) != size:
-            ratio = np.array([width / size[1], height / size[0]], np.float32)
+        ratio = np.array([width / level.size[1], height / level.size[0]], np.float32)
+        if (height, width) != level.size:
             points = (points + np.float32(0.5)) * ratio - np.float32(0.5)
         limits = np.array([width - 1, height - 1], np.float32)
         yield Features(
@@ -300,4 +299,6 @@ def _collect(
             (height, width),
             found.on_device[index, :count] if found.on_device is not None else None,
             found.links[index] if found.links is not None else None,
+            levels=np.full(count, level.index, np.uint8),
+            sizes=np.full(count, CELL * ratio.mean(), np.float32),
         )

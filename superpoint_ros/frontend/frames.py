@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import Features, Homography, Matches
+from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
 
 Image = NDArray[np.uint8]
 
@@ -24,12 +24,14 @@ class Frame:
             processed. A ValueError says in one sentence why there is none.
         camera: whose it is.
         context: handed through to the result, for the host (the message's header, say).
+        camera_matrix: (3, 3) in pixels, where the camera is calibrated and the image not distorted.
     """
 
     stamp: int
     decode: Callable[[], Image]
     camera: str = "image"
     context: Any = None
+    camera_matrix: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class FrameResult:
         track_ages: (N,) int64, for how many frames each keypoint's track has been seen before; empty where tracking is
             off.
         coasted: (N,) bool, whether the detector missed the keypoint and the images alone say where it is.
+        epipolar: which model explains the matches, and the fundamental matrix where it is that.
     """
 
     frame: Frame
@@ -60,6 +63,7 @@ class FrameResult:
     homography: Homography
     track_ages: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     coasted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    epipolar: EpipolarGeometry = field(default_factory=EpipolarGeometry.unknown)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Status
 from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image
 from superpoint_ros.frontend.registration import register_frame
 from superpoint_ros.frontend.settings import FrontEndSettings
@@ -223,9 +223,12 @@ class FrontEnd:
         if broken is not None or before is None or stamp is None:
             before, stamp, view = None, 0, first_view(image, features, camera.ids, settings)
             matches, homography = Matches.empty(), Homography.failed(broken or Status.FIRST_FRAME)
+            epipolar = EpipolarGeometry.unknown()
         else:
-            found = register_frame(before, image, features, camera.ids, settings, self.stopwatch)
-            view, matches, homography = found.view, found.matches, found.homography
+            seconds = max(frame.stamp - stamp, 1) * 1e-9
+            known = camera.ids, settings, self.stopwatch, seconds, frame.camera_matrix
+            found = register_frame(before, image, features, *known)
+            view, matches, homography, epipolar = found.view, found.matches, found.homography, found.epipolar
         camera.view, camera.stamp = view, frame.stamp
         return FrameResult(
             frame,
@@ -238,6 +241,7 @@ class FrontEnd:
             homography,
             view.tracks.ages if settings.tracking else np.zeros(0, np.int64),
             view.tracks.missed > 0,
+            epipolar,
         )
 
     def _idle_counts(self) -> bool:

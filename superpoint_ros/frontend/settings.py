@@ -23,7 +23,11 @@ class FrontEndSettings:
         align: refine the homography to where the two images agree best around the inliers.
         max_gap: longest time between two frames that are matched, in seconds.
         tracking: give keypoints track ids that persist through matches.
+        window: search matches only within so many pixels, in x and in y, of where the motion so far lets expect them;
+            0 searches everywhere.
         refine: refine matches on the images.
+        epipolar: estimate the fundamental matrix where the scene is no plane.
+        epipolar_threshold: greatest Sampson error of its inliers, in pixels.
         coast: for how many frames a track goes on while the detector misses it.
     """
 
@@ -36,5 +40,8 @@ class FrontEndSettings:
     align: bool = True
     max_gap: float = 1.0
     tracking: bool = True
+    window: int = 0
     refine: bool = True
     coast: int = 3
+    epipolar: bool = True
+    epipolar_threshold: float = 1.0

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STAGES = ("decode", "preprocess", "network", "decode features", "match", "homography", "refine", "publish")
+STAGES = ("decode", "preprocess", "network", "decode features", "match", "homography", "refine", "epipolar", "publish")
 
 
 class Stopwatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from superpoint_ros.frontend.frames import Image
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, renew
 from superpoint_ros.io.images import to_grey
+from superpoint_ros.two_view.local_motion import LocalMotion
 from superpoint_ros.two_view.refinement import Smoothed, Templates, detection_covariance
 
 _ALIKE = 0.92
@@ -20,6 +22,29 @@ _ALIKE = 0.92
 
 _MOST_CHANGE = 1.5
 """Growth in area, or its inverse, from which on a template is cut out anew."""
+
+_COLUMNS = ("levels", "sizes")
+"""What a keypoint that coasts keeps of its last detection, beside score and descriptor."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a frame has moved since the one before it.
+
+    Attributes:
+        motion: from place to place.
+        seconds: between the two.
+        support: of the matches between the two, see `registration`.
+    """
+
+    motion: LocalMotion
+    seconds: float
+    support: float
+
+    def expected(self, points: NDArray[np.floating], seconds: float) -> NDArray[np.float64]:
+        """Where (N, 2) pixels will be so many seconds later if the motion goes on at the same rate."""
+        points = np.asarray(points, np.float64)
+        return points + (self.motion.predict(points) - points) * (seconds / self.seconds)
 
 
 @dataclass(frozen=True)
@@ -34,6 +59,7 @@ class View:
         templates: the surroundings of the published keypoints.
         detected: what the extractor found, in its order.
         places: for each detected keypoint its index among the published ones.
+        course: how it moved since the frame before it; None where that is not known.
     """
 
     image: Image
@@ -43,6 +69,7 @@ class View:
     templates: Templates | None
     detected: Features
     places: NDArray[np.int64]
+    course: Course | None = None
 
 
 def first_view(image: Image, detected: Features, ids: TrackIds, settings: FrontEndSettings) -> View:
@@ -105,4 +132,13 @@ def carry_features(
                 chosen = earlier[torch.from_numpy(coasting).to(device.device)]
             device = torch.cat((device[: len(detected)], chosen))
         device = device[index]
-    return replace(detected, descriptors=descriptors, device_descriptors=device, link=None)
+    columns: Any = {
+        name: _carried(getattr(detected, name), getattr(before, name), coasting, order) for name in _COLUMNS
+    }
+    return replace(detected, descriptors=descriptors, device_descriptors=device, link=None, **columns)
+
+
+def _carried(
+    own: NDArray[Any] | None, earlier: NDArray[Any] | None, coasting: NDArray[np.int64], order: NDArray[np.intp]
+) -> NDArray[Any] | None:
+    return None if own is None or earlier is None else np.append(own, earlier[coasting])[order]

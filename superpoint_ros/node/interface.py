@@ -134,6 +134,14 @@ PARAMETERS = (
         1.0,
     ),
     Parameter(
+        "match.window",
+        0,
+        "search matches only within so many pixels, in x and in y, of where the motion so far lets expect them, and "
+        "everywhere when that fails; 0 always searches everywhere",
+        0,
+        8192,
+    ),
+    Parameter(
         "match.refine", True, "find matched points in the image around their detections, to a few hundredths of a pixel"
     ),
     Parameter(
@@ -152,6 +160,18 @@ PARAMETERS = (
     Parameter("homography.threshold", 3.0, "greatest reprojection error of an inlier, in pixels", 0.1, 100.0),
     Parameter("homography.min_inliers", 12, "fewest inliers of a valid homography", 4, 10000),
     Parameter("homography.align", True, "refine the homography to where the two images agree best around the inliers"),
+    Parameter(
+        "epipolar.estimate",
+        True,
+        "estimate the fundamental matrix where the homography does not explain the matches, and say which model does",
+    ),
+    Parameter(
+        "epipolar.threshold",
+        1.0,
+        "greatest Sampson error of an inlier of the fundamental matrix, in pixels",
+        0.1,
+        100.0,
+    ),
     Parameter(
         "rectified",
         "auto",

@@ -41,6 +41,8 @@ def features_fields(result: FrameResult, weights: str, descriptor_type: str = "f
         "track_ages": result.track_ages.astype(np.uint32),
         "coasted": result.coasted,
         "covariance": _flat_or_empty(features.covariance),
+        "sizes": _or_empty(features.sizes, np.float32),
+        "levels": _or_empty(features.levels, np.uint8),
         "descriptor_size": features.descriptors.shape[1],
         "descriptor_type": code,
         "descriptors": descriptors.view(np.uint8).reshape(-1),
@@ -49,6 +51,10 @@ def features_fields(result: FrameResult, weights: str, descriptor_type: str = "f
 
 def _flat_or_empty(rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
     return np.zeros(0, np.float32) if rows is None else np.ascontiguousarray(rows, np.float32).reshape(-1)
+
+
+def _or_empty(values: NDArray[Any] | None, dtype: type[np.generic]) -> NDArray[Any]:
+    return np.zeros(0, dtype) if values is None else np.ascontiguousarray(values, dtype)
 
 
 def _halved(rows: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -82,6 +88,10 @@ def homography_fields(result: FrameResult) -> dict[str, Any]:
         "homography": homography.matrix.reshape(-1),
         "rmse": homography.rmse,
         "covariance": homography.covariance.reshape(-1),
+        "scene": int(result.epipolar.scene),
+        "fundamental": result.epipolar.fundamental.reshape(-1),
+        "epipolar_inliers": result.epipolar.inliers,
+        "epipolar_inlier_count": result.epipolar.inlier_count,
     }
 
 
@@ -111,6 +121,10 @@ def features_from_message(message: Any) -> Features:
             f"the message holds {covariance.size} numbers of covariances, allowed is none or three for each of "
             f"{count} keypoints"
         )
+    sizes, levels = _floats(message.sizes), np.array(message.levels, np.uint8)
+    for name, values in (("sizes", sizes), ("levels", levels)):
+        if len(values) not in (0, count):
+            raise ValueError(f"the message holds {len(values)} {name}, allowed is none or {count}, one a keypoint")
     table = descriptors.view(dtype).reshape(count, size)
     image_size = (int(message.image_height), int(message.image_width))
     return Features(
@@ -119,6 +133,8 @@ def features_from_message(message: Any) -> Features:
         table.astype(np.float32, copy=False),
         image_size,
         covariance=covariance.reshape(count, 3) if covariance.size or not count else None,
+        levels=levels if len(levels) == count else None,
+        sizes=sizes if len(sizes) == count else None,
     )
 
 

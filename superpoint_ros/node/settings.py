@@ -24,6 +24,9 @@ def settings_from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
         align=p["homography.align"],
         max_gap=p["max_gap"],
         tracking=p["tracking"],
+        window=p["match.window"],
         refine=p["match.refine"],
         coast=p["track.coast"],
+        epipolar=p["epipolar.estimate"],
+        epipolar_threshold=p["epipolar.threshold"],
     )

@@ -52,7 +52,7 @@ def match(
     if first.link is not None and second.link is not None and second.link.before is first.link.own:
         link, used = second.link, slice(len(first))
         runner_up = link.second[used] if ratio_wanted else None
-        return _allowed(link.forward[used], link.best[used], runner_up, min_similarity, ratio)
+        return passing(link.forward[used], link.best[used], runner_up, min_similarity, ratio)
     a, b = first.device_descriptors, second.device_descriptors
     if a is not None and b is not None and a.device == b.device:
         with torch.inference_mode():
@@ -65,7 +65,7 @@ def match(
     index = np.arange(len(first))
     runner_up = np.partition(cosines, -2, axis=1)[:, -2] if ratio_wanted else None
     mutual = np.where(backward[forward] == index, forward, -1)
-    return _allowed(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
+    return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
 
 
 def turned_back(features: Features, turns: int) -> Features:
@@ -90,7 +90,7 @@ def turned_back(features: Features, turns: int) -> Features:
     )
 
 
-def _allowed(
+def passing(
     forward: NDArray[np.int64],
     best: NDArray[np.float32],
     runner_up: NDArray[np.float32] | None,
@@ -106,9 +106,16 @@ def _allowed(
     return Matches(np.stack((index, forward[index]), axis=1), np.clip(best[index], -1, 1))
 
 
-def mutual_nearest(a: Tensor, b: Tensor, min_similarity: float, ratio: float) -> tuple[Tensor, Tensor]:
-    """(N, D) and (M, D) unit descriptors on a device -> indices (K, 2) int64 and cosine similarity (K,)."""
+def mutual_nearest(
+    a: Tensor, b: Tensor, min_similarity: float, ratio: float, allowed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(N, D) and (M, D) unit descriptors on a device -> indices (K, 2) int64 and cosine similarity (K,).
+
+    `allowed` (N, M) bool leaves pairs out.
+    """
     similarity = a @ b.T
+    if allowed is not None:
+        similarity = similarity.masked_fill(~allowed, -2.0)
     best, forward = similarity.max(dim=1)
     backward = similarity.argmax(dim=0)
     index = torch.arange(len(a), device=a.device)

@@ -1,0 +1,120 @@
+"""Where the images put the keypoints of the frame before, and which of them the detector has found again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.frontend.views import View
+from superpoint_ros.two_view.geometry import project
+from superpoint_ros.two_view.local_motion import LocalMotion, homography_warps
+from superpoint_ros.two_view.refinement import FARTHEST, Smoothed, Templates, refine_points
+
+_ADOPTION = 2.0
+"""A detection so close to where a track goes, in pixels, is the track's own."""
+
+_CONFIRMED = 0.5
+"""By so much the similarity of a match may be less where the images show that it is one and the same point."""
+
+COASTING_DISTANCE = 3.0
+"""Greatest distance between the predicted place of a track that the detector misses and where the images put it."""
+
+_ON_PLANE = 2.0
+"""Where the motion from place to place and the homography's differ by less, in pixels, a point is on the plane."""
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Where the images put the N keypoints of the frame before.
+
+    Attributes:
+        points, covariance, found, correlation: see `Refined`.
+        warps: (N, 2, 2) distortion of the surroundings since the frame before.
+        predicted: (N, 2) where the motion of the image around each keypoint would put it.
+    """
+
+    points: NDArray[np.float32]
+    covariance: NDArray[np.float32]
+    found: NDArray[np.bool_]
+    correlation: NDArray[np.float32]
+    warps: NDArray[np.float32]
+    predicted: NDArray[np.float64]
+
+
+def follow_images(
+    before: View,
+    templates: Templates,
+    smoothed: Smoothed,
+    motion: LocalMotion,
+    matches: Matches,
+    detected: Features,
+    homography: Homography,
+) -> Flow:
+    points = before.features.keypoints
+    predicted, warps = motion.predict(points), motion.at(points)[:, :, :2]
+    first, second = matches.indices.T
+    if homography.status == Status.OK:
+        # What lies on the plane moves with it, which is known far better than the motion from place to place.
+        planar = np.zeros(len(points), bool)
+        planar[first[homography.inliers]] = True
+        by_plane = project(homography.matrix, points)
+        planar |= np.hypot(*(by_plane - predicted).T) < _ON_PLANE
+        predicted[planar] = by_plane[planar]
+        warps[planar] = homography_warps(homography.matrix, points[planar])
+    total = (warps @ before.tracks.warps).astype(np.float32)
+    shift = np.einsum("nij,nj->ni", total, before.tracks.shift)
+    # The search begins at the detection where there is one, and else, or where that leads nowhere, at the prediction.
+    start = predicted.copy()
+    start[first] = detected.keypoints[second]
+    near = refine_points(templates, smoothed, start - shift, total, FARTHEST)
+    again = np.flatnonzero(~near.found & templates.usable & (np.abs(start - predicted).max(axis=1) > 0.1))
+    far = refine_points(templates.select(again), smoothed, (predicted - shift)[again], total[again], COASTING_DISTANCE)
+    for name in ("points", "covariance", "found", "correlation"):
+        getattr(near, name)[again[far.found]] = getattr(far, name)[far.found]
+    places = (near.points + shift).astype(np.float32)
+    return Flow(places, near.covariance, near.found, near.correlation, warps.astype(np.float32), predicted)
+
+
+def associate(
+    before: View, flow: Flow, matches: Matches, detected: Features, settings: FrontEndSettings
+) -> tuple[Matches, NDArray[np.int64]]:
+    """The matches that the images do not contradict, with those that they add, and the keypoints that coast."""
+    first, second = matches.indices.T
+    away = np.hypot(*(flow.points[first] - detected.keypoints[second]).T)
+    kept = ~flow.found[first] | (away <= FARTHEST)
+    indices, similarity = matches.indices[kept], matches.similarity[kept]
+    if not settings.tracking or not len(flow.points):
+        return Matches(indices, similarity), np.zeros(0, np.int64)
+    lost = flow.found.copy()
+    lost[indices[:, 0]] = False
+    lost_index = np.flatnonzero(lost)
+    if not len(lost_index):
+        return Matches(indices, similarity), lost_index
+    if len(detected):
+        # A detection where a lost keypoint went is its own, unless an older track has it.
+        owner = np.full(len(detected), -1)
+        owner[indices[:, 1]] = indices[:, 0]
+        x, y = (flow.points[lost_index, axis, None] - detected.keypoints[:, axis] for axis in (0, 1))
+        distance = np.maximum(np.abs(x), np.abs(y))
+        nearest = distance.argmin(axis=1)
+        close = distance[np.arange(len(lost_index)), nearest] <= _ADOPTION
+        cosine = np.einsum("nd,nd->n", before.features.descriptors[lost_index], detected.descriptors[nearest])
+        rival = owner[nearest]
+        ages = before.tracks.ages
+        adopted = close & (cosine >= settings.min_similarity - _CONFIRMED)
+        adopted &= (rival < 0) | (ages[lost_index] > ages[rival])
+        # One keypoint for each detection: the one with the oldest track.
+        order = np.flatnonzero(adopted)[np.argsort(-ages[lost_index[adopted]], kind="stable")]
+        chosen = order[np.unique(nearest[order], return_index=True)[1]]
+        kept = ~np.isin(indices[:, 1], nearest[chosen])
+        added = np.column_stack((lost_index[chosen], nearest[chosen]))
+        indices = np.vstack((indices[kept], added))
+        similarity = np.append(similarity[kept], cosine[chosen])
+        lost_index = lost_index[~close]
+    coasting = lost_index[before.tracks.missed[lost_index] < settings.coast]
+    sort = np.argsort(indices[:, 0], kind="stable")
+    return Matches(indices[sort], similarity[sort].astype(np.float32)), coasting

@@ -1,0 +1,139 @@
+"""Matches -> epipolar geometry, and which model explains them: one plane, or a scene with depth.
+
+A homography holds where the scene is a plane or the camera only turns; elsewhere two images are related by a
+fundamental matrix, or by an essential matrix where the camera is calibrated. Torr's criterion (GRIC, 1998) weighs how
+well each model fits against how much it leaves free.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.compute.blas import one_thread
+from superpoint_ros.features import EpipolarGeometry, Homography, Scene, Status
+from superpoint_ros.two_view.geometry import Matrix, Points
+from superpoint_ros.two_view.reprojection import reprojection_error
+
+LEAST_MATCHES = 16
+"""Fewest matches, and fewest inliers, from which a scene is judged."""
+
+_ITERATIONS, _CONFIDENCE = 2000, 0.9999
+_REACH = 2.0
+"""Matches up to this many thresholds away take part in the last refinement, by Cauchy's weights."""
+_HALF_WEIGHT = 0.1
+"""Of a match's error where its weight is halved there, in thresholds."""
+_FLOOR = 0.1
+"""Least standard deviation of matches, in pixels, that a model is judged by: a finer one would tell a plane from a
+wall with a poster."""
+_PLANE_DISTANCE, _PLANE_SHARE = 0.5, 0.95
+"""Where a homography explains so many matches to within so many pixels, nothing else can be told from them."""
+
+
+@one_thread()
+def estimate_epipolar(
+    source: Points,
+    target: Points,
+    homography: Homography,
+    *,
+    threshold: float = 1.0,
+    camera_matrix: Matrix | None = None,
+) -> EpipolarGeometry:
+    """Estimate the epipolar geometry that most matches agree on, unless a homography says it all.
+
+    OpenCV proposes a fundamental matrix (MAGSAC++; Barath et al., 2020), or an essential matrix where the camera is
+    calibrated (graph-cut RANSAC; Barath and Matas, 2018). PoseLib, where it is installed, refines it on the Sampson
+    error of the inliers.
+
+    Args:
+        source, target: (M, 2) matched pixels of the first and of the second image.
+        homography: of the same matches.
+        threshold: greatest Sampson error of an inlier, in pixels.
+        camera_matrix: (3, 3) of both images, where the camera is calibrated and does not distort.
+    """
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    count = len(source)
+    if count < LEAST_MATCHES:
+        return EpipolarGeometry.unknown(count)
+    planar = homography.status == Status.OK
+    from_plane = reprojection_error(homography.matrix, source, target) if planar else np.full(count, np.inf)
+    if np.mean(from_plane <= _PLANE_DISTANCE) >= _PLANE_SHARE:
+        return EpipolarGeometry.planar(count)
+    fundamental = _fundamental(source, target, threshold, camera_matrix)
+    if fundamental is not None:
+        error = sampson_distance(fundamental, source, target)
+        inliers = error <= threshold
+        enough = np.count_nonzero(inliers) >= LEAST_MATCHES
+        if enough and not (planar and _explains(from_plane, error)):
+            return EpipolarGeometry(Scene.GENERAL, fundamental, inliers)
+    return EpipolarGeometry.planar(count) if planar else EpipolarGeometry.unknown(count)
+
+
+def sampson_distance(fundamental: Matrix, source: Points, target: Points) -> NDArray[np.float64]:
+    """Distance in pixels of (M, 2) matched points from satisfying x_target^T F x_source = 0, to first order (Hartley
+    and Zisserman, 2004, section 11.4.3)."""
+    first, second = (np.column_stack((points, np.ones(len(points)))) for points in (source, target))
+    forward, backward = first @ fundamental.T, second @ fundamental
+    slope = (forward[:, :2] ** 2).sum(axis=1) + (backward[:, :2] ** 2).sum(axis=1)
+    return np.asarray(np.abs((second * forward).sum(axis=1)) / np.sqrt(np.maximum(slope, 1e-30)))
+
+
+def _fundamental(source: Points, target: Points, threshold: float, camera_matrix: Matrix | None) -> Matrix | None:
+    """The refined (3, 3) fundamental matrix of unit norm, or None where there is none."""
+    try:
+        if camera_matrix is None:
+            found, _ = cv2.findFundamentalMat(source, target, cv2.USAC_MAGSAC, threshold, _CONFIDENCE, _ITERATIONS)
+        else:
+            found, _ = cv2.findEssentialMat(
+                source, target, camera_matrix, cv2.USAC_ACCURATE, _CONFIDENCE, threshold / 2
+            )
+    except cv2.error:  # all points the same, for one
+        return None
+    if found is None or found.shape != (3, 3) or not np.isfinite(found).all():
+        return None
+    fundamental = np.asarray(found, np.float64) if camera_matrix is None else _in_pixels(found, camera_matrix)
+    near = sampson_distance(fundamental, source, target) <= _REACH * threshold
+    if np.count_nonzero(near) >= LEAST_MATCHES:
+        fundamental = _refined(fundamental, source[near], target[near], threshold, camera_matrix)
+    norm = float(np.linalg.norm(fundamental))
+    return fundamental / norm if np.isfinite(norm) and norm > 0 else None
+
+
+def _refined(
+    fundamental: Matrix, source: Points, target: Points, threshold: float, camera_matrix: Matrix | None
+) -> Matrix:
+    try:
+        import poselib
+    except ImportError:
+        return fundamental
+    options = {"loss_type": "CAUCHY", "loss_scale": _HALF_WEIGHT * threshold, "max_iterations": 25}
+    if camera_matrix is None:
+        refined, _ = poselib.refine_fundamental(source, target, fundamental, options)
+        return np.asarray(refined, np.float64)
+    essential = camera_matrix.T @ fundamental @ camera_matrix
+    _, rotation, translation, _ = cv2.recoverPose(essential, source, target, camera_matrix)
+    start = poselib.CameraPose()
+    start.R, start.t = rotation, translation.ravel()
+    focal, centre = camera_matrix.diagonal()[:2], camera_matrix[:2, 2]
+    camera = {"model": "PINHOLE", "width": 0, "height": 0, "params": [*focal, *centre]}
+    pose, _ = poselib.refine_relative_pose(source, target, start, camera, camera, options)
+    x, y, z = pose.t
+    return _in_pixels(np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ pose.R, camera_matrix)
+
+
+def _in_pixels(essential: Matrix, camera_matrix: Matrix) -> Matrix:
+    inverse = np.linalg.inv(camera_matrix)
+    return np.asarray(inverse.T @ essential @ inverse)
+
+
+def _explains(from_plane: NDArray[np.float64], from_lines: NDArray[np.float64]) -> bool:
+    """Whether the GRIC of a homography (8 unknowns, 2 dimensions) is at most that of a fundamental matrix (7 unknowns,
+    3 dimensions), from the distances in pixels of all matches from either."""
+    count = len(from_plane)
+    # The median of a chi-squared variable is 0.4549.
+    variance = max(float(np.median(from_lines**2)) / 0.4549, _FLOOR**2)
+    # In the space of (x, y, x', y') an error of transfer is shared by both points; the Sampson distance lies in it.
+    plane = np.minimum(from_plane**2 / 2 / variance, 4).sum() + 2 * count * np.log(4) + 8 * np.log(4 * count)
+    lines = np.minimum(from_lines**2 / variance, 2).sum() + 3 * count * np.log(4) + 7 * np.log(4 * count)
+    return bool(plane <= lines)
