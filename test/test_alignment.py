@@ -25,7 +25,7 @@ TRUTH = np.array([[0.98, 0.06, 12.0], [-0.05, 1.01, 9.0], [3e-5, -4e-5, 1.0]])
 CORNERS = np.array([[0, 0], [511, 0], [511, 511], [0, 511]], float)
 
 
-def seen_through(image, homography, random=None, noise=0.0, size=(512, 512)):
+def warp(image, homography, random=None, noise=0.0, size=(512, 512)):
     """The second view of an image, of (width, height) `size`."""
     view = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return noisy(view, random, noise) if noise else view
@@ -54,7 +54,7 @@ def corners_of(image, count=300):
 @pytest.mark.parametrize("pixels", [0.5, 2.0])
 def test_a_homography_off_by_pixels_is_drawn_to_a_tenth_of_a_pixel(grey, pixels):
     random = np.random.default_rng(0)
-    first, second = noisy(grey, random, 4), seen_through(grey, TRUTH, random, 4)
+    first, second = noisy(grey, random, 4), warp(grey, TRUTH, random, 4)
     for _ in range(5):
         start = off_by(TRUTH, pixels, random)
         found = align(first, second, start, corners_of(first))
@@ -64,7 +64,7 @@ def test_a_homography_off_by_pixels_is_drawn_to_a_tenth_of_a_pixel(grey, pixels)
 def test_brightness_and_contrast_may_change_and_differ_from_place_to_place(grey):
     random = np.random.default_rng(1)
     light = 0.5 + 0.4 * np.linspace(0, 1, 512)[:, None]
-    second = np.rint(light * seen_through(grey, TRUTH) + 20).astype(np.uint8)
+    second = np.rint(light * warp(grey, TRUTH) + 20).astype(np.uint8)
     found = align(grey, second, off_by(TRUTH, 1.0, random), corners_of(grey))
     assert corner_error(found.matrix, TRUTH) < 0.15
 
@@ -82,10 +82,8 @@ def test_views_of_other_scale_are_aligned(grey, factor):
 
 def test_what_moves_by_itself_does_not_count(grey):
     random = np.random.default_rng(3)
-    second = seen_through(grey, TRUTH)
-    second[150:350, 150:330] = seen_through(grey, np.array([[1, 0, 2.5], [0, 1, -2], [0, 0, 1]]) @ TRUTH)[
-        150:350, 150:330
-    ]
+    second = warp(grey, TRUTH)
+    second[150:350, 150:330] = warp(grey, np.array([[1, 0, 2.5], [0, 1, -2], [0, 0, 1]]) @ TRUTH)[150:350, 150:330]
     found = align(grey, second, off_by(TRUTH, 1.0, random), corners_of(grey))
     assert corner_error(found.matrix, TRUTH) < 0.25
 
@@ -95,7 +93,7 @@ def test_the_covariance_is_that_of_many_trials(grey):
     points = corners_of(grey)
     distances = []
     for _ in range(60):
-        first, second = noisy(grey, random, 8), seen_through(grey, TRUTH, random, 8)
+        first, second = noisy(grey, random, 8), warp(grey, TRUTH, random, 8)
         found = align(first, second, off_by(TRUTH, 0.5, random), points)
         error = (found.matrix - TRUTH).reshape(9)[:8]
         scale = np.sqrt(np.diag(found.covariance))
@@ -130,7 +128,7 @@ def test_with_its_images_an_estimate_is_several_times_as_exact(photograph):
     random = np.random.default_rng(6)
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=500)
     first = photograph
-    second = seen_through(photograph, TRUTH, random, 3)
+    second = warp(photograph, TRUTH, random, 3)
     a, b = superpoint.extract(first), superpoint.extract(second)
     matches = match(a, b)
     plain, aligned = (estimate_homography(a, b, matches, images=images) for images in (None, (first, second)))
@@ -147,7 +145,7 @@ def test_with_its_images_an_estimate_is_several_times_as_exact(photograph):
 def test_the_front_end_aligns_unless_told_otherwise(grey):
     random = np.random.default_rng(7)
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=500)
-    views = [noisy(grey, random, 3), seen_through(grey, TRUTH, random, 3)]
+    views = [noisy(grey, random, 3), warp(grey, TRUTH, random, 3)]
     error = {}
     for wanted in (True, False):
         front_end = FrontEnd(superpoint, settings_from_parameters({"homography.align": wanted}))

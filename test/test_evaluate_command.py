@@ -44,7 +44,7 @@ def test_one_command_gives_tables_files_and_a_page_of_everything(command, pairs_
     (pairs_folder / "v_broken").rmdir()
     assert done.returncode == 0, done.stderr
     for heading in ("Repeatability", "Localisation error", "Homography estimation", "Nearest-neighbour mAP",
-                    "Matching score", "Mean matching accuracy", "left out: harris", "left out: v_broken"):  # fmt: skip
+                    "Matching score", "Mean matching accuracy", "skipped: harris", "skipped: v_broken"):  # fmt: skip
         assert heading in done.stdout, heading
     known = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(known["methods"]) == list(specs)
@@ -72,8 +72,8 @@ def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(comm
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("repeatability", "nowhere"), 1, "dataset 'nowhere' is no folder"),
-        (("repeatability", "."), 1, "holds no sequence in HPatches layout"),
+        (("repeatability", "nowhere"), 1, "dataset 'nowhere' is not a folder"),
+        (("repeatability", "."), 1, "has no sequence in HPatches layout"),
         (("repeatability", "data", "-m", "surf"), 1, "method 'surf' is unknown"),
         (("homography", "data", "--estimator", "guess"), 1, "estimator 'guess' is unknown"),
         (("matching", "data", "--size", "8"), 1, "size '8' is not allowed"),
@@ -92,7 +92,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(arguments, code, words, tmp
     for k in (1, 2):
         cv2.imwrite(str(tmp_path / "data" / "v_one" / f"{k}.png"), np.zeros((40, 40), np.uint8))
     np.savetxt(tmp_path / "data" / "v_one" / "H_1_2", np.eye(3))
-    if words.startswith(("holds no", "contains no")):
+    if words.startswith(("has no", "contains no")):
         monkeypatch.chdir(tmp_path_of_nothing(tmp_path))
     else:
         monkeypatch.chdir(tmp_path)

@@ -110,7 +110,7 @@ def test_magicpoint_reads_weights_and_checkpoints_and_has_no_descriptors(tiny_ne
     ("spec", "words"),
     [
         ("surf", "'surf' is unknown, allowed is one of superpoint"),
-        ("sift:levels=3", "'sift:levels=3' cannot be made.*levels"),
+        ("sift:levels=3", "'sift:levels=3' cannot be created.*levels"),
         ("sift:rootsift=true,rootsift=false", "gives 'rootsift' twice"),
         ("superpoint:/no/such.safetensors", "neither a file nor one of"),
         ("magicpoint", "needs weights"),

@@ -107,14 +107,14 @@ def test_whatever_is_broken_is_named_and_the_rest_is_read(dataset):
     (dataset / "v_headless").mkdir()
     (dataset / "v_headless" / "2.ppm").write_bytes((one / "2.ppm").read_bytes())
     found = pairs.read_dataset(dataset)
-    reasons = {item.name: item.reason for item in found.left_out}
+    reasons = {item.name: item.reason for item in found.skipped}
     assert reasons == {
         "v_one/1-3": "homography H_1_3 is missing",
         "v_one/1-5": "image 5 is missing",
         "v_one/1-6": "homography H_1_6 cannot be read as numbers",
-        "v_two/1-4": "homography H_1_4 is no invertible 3 x 3 matrix",
+        "v_two/1-4": "homography H_1_4 is not an invertible 3 x 3 matrix",
         "v_two/1-6": "image 6 and homography H_1_6 are missing",
-        "v_empty": "the folder holds no image 1, 2 ... and no homography H_1_k",
+        "v_empty": "the folder has no image 1, 2 ... and no homography H_1_k",
         "v_headless": "image 1 is missing",
     }
     assert {s.name: sorted(s.views) for s in found.sequences} == {"v_one": [2, 4], "v_two": [2, 3, 5]}
@@ -123,9 +123,9 @@ def test_whatever_is_broken_is_named_and_the_rest_is_read(dataset):
 
 
 def test_a_dataset_without_any_sequence_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no sequence in HPatches layout"):
+    with pytest.raises(ValueError, match="has no sequence in HPatches layout"):
         pairs.read_dataset(tmp_path)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         pairs.read_dataset(tmp_path / "absent")
 
 
@@ -141,9 +141,9 @@ def photographs(tmp_path, photograph):
 
 def test_warped_pairs_are_written_with_true_homographies_and_read_as_a_dataset(photographs, tmp_path):
     out = tmp_path / "pairs"
-    made, left_out = warps.make_pairs(photographs, out, warps.Warping((120, 160), light=0))
+    made, skipped = warps.make_pairs(photographs, out, warps.Warping((120, 160), light=0))
     assert made == 2
-    assert [item.name for item in left_out] == [str(photographs / "broken.jpg")]
+    assert [item.name for item in skipped] == [str(photographs / "broken.jpg")]
     found = pairs.read_dataset(out)
     assert [(s.name, s.group) for s in found.sequences] == [("w_a_png", "warped"), ("w_more_a_png", "warped")]
     for sequence in found.sequences:

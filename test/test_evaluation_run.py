@@ -65,7 +65,7 @@ def test_every_method_has_a_figure_for_every_pair_and_group(found):
     assert homography["warped"]["correctness_5"] >= 2 / 3
     curve = [next(found.summaries("matching")).values[f"mma_{t}"] for t in range(1, 11)]
     assert curve == sorted(curve) and curve[-1] > 0.7
-    assert [item.reason for item in found.left_out if item.name == "fast"] == [
+    assert [item.reason for item in found.skipped if item.name == "fast"] == [
         "the method has no descriptors, which homography and matching need"
     ]
 
@@ -165,11 +165,11 @@ def test_an_unreadable_picture_and_a_refused_one_leave_the_rest(dataset, tmp_pat
     cv2.imwrite(str(data / "v_good" / "4.png"), grey[:8, :8])
     native = [Repeatability(Framing()), HomographyEstimation(Framing())]
     found = evaluate(data, ["superpoint", "harris"], benchmarks=native[:1])
-    reasons = {item.name: item.reason for item in found.left_out}
+    reasons = {item.name: item.reason for item in found.skipped}
     assert reasons["v_good/1-3"].endswith("3.png' cannot be read as an image")
     assert reasons["v_good/1-4"].endswith("allowed is at least 16x16 (method superpoint)")
     assert reasons["v_bad"].endswith("1.png' cannot be read as an image")
-    assert len(reasons) == len(found.left_out) == 3
+    assert len(reasons) == len(found.skipped) == 3
     pairs_of = {s.method: s.pairs for s in found.summaries("repeatability")}
     assert pairs_of == {"superpoint": 3, "harris": 4}
     with pytest.raises(ValueError, match=r"nothing in dataset.*cannot be read"):

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, best_rows, fill, markdown_lines
 
 TABLE = Table(
     "Errors", "three frames", ("method", "error"), (("mine[x]", "0.10"), ("theirs", "0.25")), frozenset({(0, 1)})
@@ -29,7 +29,7 @@ TABLE = Table(
     ],
 )
 def test_the_best_figures_are_those_that_readers_see_as_the_best(values, column, expected):
-    assert best_of(values, column) == expected
+    assert best_rows(values, column) == expected
 
 
 def test_markdown_has_the_best_figures_bold():

@@ -15,7 +15,7 @@ SIZE = (120, 160)
 
 
 def shape(name="checkerboard", seed=1):
-    scene = classes.draw(np.random.default_rng(seed), SIZE, name)
+    scene = classes.random_scene(np.random.default_rng(seed), SIZE, name)
     picture = render.render([scene], SIZE, torch.Generator().manual_seed(seed))
     return (picture[0, 0] * 255).round().byte().numpy(), scene.corners
 
@@ -104,7 +104,7 @@ def test_processes_share_the_pictures_out_and_label_as_one_would(tmp_path):
     images = tmp_path / "images"
     pictures_in(images, [f"{i}.png" for i in range(5)])
     config = LabelConfig(warps=3)
-    counts = [label_folder(corner_heatmap, images, tmp_path / "two", config, share=(rank, 2)) for rank in (0, 1)]
+    counts = [label_folder(corner_heatmap, images, tmp_path / "two", config, shard=(rank, 2)) for rank in (0, 1)]
     assert counts == [3, 2]
     assert label_folder(corner_heatmap, images, tmp_path / "one", config) == 5
     for path in (tmp_path / "one").iterdir():

@@ -142,16 +142,16 @@ def test_a_method_without_descriptors_is_left_out_and_named(evaluate, room):
     code, out, _ = evaluate(room, "-m", "fast", "sift", "--frames", 3, "--json")
     found = json.loads(out)
     assert code == 0 and [method["method"] for method in found["methods"]] == ["sift"]
-    assert found["left_out"] == [{"name": "fast", "reason": "the method has no descriptors, so nothing can be matched"}]
+    assert found["left_out"] == [{"name": "fast", "reason": "the method has no descriptors, which matching needs"}]
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["-m", "fast"], "nothing is left to evaluate in sequence 'room': fast: the method has no descriptors"),
+        (["-m", "fast"], "there is nothing to evaluate in sequence 'room': fast: the method has no descriptors"),
         (["-m", "surf"], "method 'surf' is unknown"),
         (["--estimator", "guess"], "estimator 'guess' is unknown, allowed is one of refined, ransac"),
-        (["--start", "6"], "of the 7 frames of sequence 'room' 1 are chosen, allowed is at least 2"),
+        (["--start", "6"], "of the 7 frames of sequence 'room' 1 are selected, allowed is at least 2"),
         (["--camera-info", "nowhere.yaml"], "file 'nowhere.yaml' does not exist"),
     ],
 )

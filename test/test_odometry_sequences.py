@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from superpoint_ros.evaluation import calibration
-from superpoint_ros.evaluation.pose_files import distance_to_nearest, poses_at
+from superpoint_ros.evaluation.pose_files import distance_to_nearest, interpolate_poses
 from superpoint_ros.evaluation.sequences import open_sequence
 
 SIZE = (48, 64)
@@ -94,7 +94,7 @@ def kitti(tmp_path):
 def test_euroc_gives_the_poses_of_the_camera_and_not_of_the_body(euroc):
     for folder in (euroc, euroc.parent):
         sequence = open_sequence(folder)
-        assert (sequence.name, sequence.layout, len(sequence), sequence.left_out) == ("V9_09", "euroc", 4, ())
+        assert (sequence.name, sequence.layout, len(sequence), sequence.skipped) == ("V9_09", "euroc", 4, ())
         in_body = np.array([[0, -1, 0, 0.1], [1, 0, 0, 0.2], [0, 0, 1, 0.3], [0, 0, 0, 1]])
         np.testing.assert_allclose(sequence.poses, [pose(i) @ in_body for i in range(4)], atol=1e-9)
         np.testing.assert_allclose(np.diff(sequence.times), 0.05, atol=1e-6)
@@ -110,7 +110,7 @@ def test_euroc_takes_the_poses_of_the_camera_itself_as_they_are(euroc):
     (euroc / "groundtruth_cam0.csv").write_text("".join(f"{row[0]}.0000,{','.join(row[1:])}\n" for row in rows))
     sequence = open_sequence(euroc)
     np.testing.assert_allclose(sequence.poses, [pose(i) for i in (1, 2, 3)], atol=1e-9)
-    assert sequence.left_out == ("1 of 4 images have no ground truth within 0.02 seconds",)
+    assert sequence.skipped == ("1 of 4 images have no ground truth within 0.02 seconds",)
 
 
 def test_tum_associates_stamps_and_interpolates_between_them(tum):
@@ -126,7 +126,7 @@ def test_a_picture_far_from_any_stamp_has_no_pose(tum):
     (tum / "groundtruth.txt").write_text("\n".join(line for line in lines if not line.startswith(("11.0", "10.9"))))
     sequence = open_sequence(tum)
     assert [path.name for path in sequence.images] == ["0.png", "2.png"]
-    assert sequence.left_out == ("1 of 3 images have no ground truth within 0.02 seconds",)
+    assert sequence.skipped == ("1 of 3 images have no ground truth within 0.02 seconds",)
 
 
 def test_kitti_reads_poses_calibration_and_times(kitti):
@@ -160,7 +160,7 @@ def test_kitti_poses_belong_to_the_pictures_of_their_number(kitti):
     draw(kitti / "image_0" / "000009.png")
     sequence = open_sequence(kitti)
     np.testing.assert_allclose(sequence.poses, [pose(0), pose(2)])
-    assert sequence.left_out == (
+    assert sequence.skipped == (
         "1 images have no line in the 3 poses",
         "1 of 3 poses have no image",
     )
@@ -172,12 +172,12 @@ def test_parts_of_a_sequence_keep_pictures_and_poses_together(euroc):
     assert part.images == (sequence.images[1], sequence.images[3])
     np.testing.assert_array_equal(part.poses, sequence.poses[[1, 3]])
     np.testing.assert_array_equal(part.times, sequence.times[[1, 3]])
-    with pytest.raises(ValueError, match=r"of the 4 frames of sequence 'V9_09' 1 are chosen, allowed is at least 2"):
+    with pytest.raises(ValueError, match=r"of the 4 frames of sequence 'V9_09' 1 are selected, allowed is at least 2"):
         sequence.part(start=3)
 
 
 def test_rotations_are_interpolated_at_constant_speed():
-    poses = poses_at(np.array([0.0, 0.25, 1.0, 9.0]), np.array([0.0, 1.0]), np.array([pose(0), pose(1)]))
+    poses = interpolate_poses(np.array([0.0, 0.25, 1.0, 9.0]), np.array([0.0, 1.0]), np.array([pose(0), pose(1)]))
     np.testing.assert_allclose(poses, [pose(0), pose(0.25), pose(1), pose(1)], atol=1e-12)
 
 
@@ -201,7 +201,7 @@ def test_unknown_layouts_and_missing_files_are_named(tmp_path, euroc, tum, kitti
         assert "\n" not in text
         return text
 
-    assert "is no folder" in sentence(tmp_path / "nothing")
+    assert "is not a folder" in sentence(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     assert "none of the known layouts" in sentence(tmp_path / "empty")
     assert "camera.yaml' does not exist" in sentence(kitti, camera_info=tmp_path / "camera.yaml")
@@ -226,21 +226,21 @@ def test_unknown_layouts_and_missing_files_are_named(tmp_path, euroc, tum, kitti
     assert "line 1 of" in sentence(euroc) and "a time stamp and an image" in sentence(euroc)
 
     (tum / "groundtruth.txt").write_text("10 0 0 0 0 0 0 0\n")
-    assert "a quaternion that is no rotation" in sentence(tum)
+    assert "a quaternion that is not a rotation" in sentence(tum)
     (tum / "groundtruth.txt").unlink()
     assert "has no ground truth" in sentence(tum)
 
 
 def test_a_tum_sequence_of_an_unknown_camera_asks_for_its_calibration(tum):
     renamed = tum.rename(tum.parent / "my_desk")
-    with pytest.raises(ValueError, match=r"states no calibration .* give one with --camera-info"):
+    with pytest.raises(ValueError, match=r"has no calibration .* pass one with --camera-info"):
         open_sequence(renamed)
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path):
     path = tmp_path / "sensor.yaml"
     path.write_bytes(bytes(range(256)))
-    with pytest.raises(ValueError, match="is no text file"):
+    with pytest.raises(ValueError, match="is not a text file"):
         calibration.read_camera(path)
 
 

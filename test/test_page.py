@@ -60,7 +60,9 @@ def curve():
 @pytest.fixture
 def picture(photograph, make_features):
     found = make_features([[10, 20], [40, 50]])
-    return figures.match_picture(photograph[:90, :120], photograph[:90, :120], found, found, np.array([[0, 0], [1, 1]]))
+    return figures.plot_match_pair(
+        photograph[:90, :120], photograph[:90, :120], found, found, np.array([[0, 0], [1, 1]])
+    )
 
 
 @pytest.fixture

@@ -226,7 +226,7 @@ def test_accuracy_curves_are_one_line_a_method_over_1_to_10_pixels():
 
 
 def test_a_curve_of_the_wrong_length_is_named():
-    with pytest.raises(ValueError, match="line 'orb' has 3 values, allowed is one for each of 10 places"):
+    with pytest.raises(ValueError, match="line 'orb' has 3 values, allowed is one for each of 10"):
         figures.matching_accuracy_curves({"orb": [0.1, 0.2, 0.3]})
 
 
@@ -266,9 +266,9 @@ def test_many_sequences_go_on_in_further_rows_of_one_scale():
 def test_a_match_picture_of_too_many_matches_draws_some_of_all_and_says_so(pair):
     first, second, a, b, matches = pair
     inliers = np.array([True, False, False, True])
-    (axes,) = figures.match_picture(first, second, a, b, matches.indices, inliers, title="pair", most=2).axes
+    (axes,) = figures.plot_match_pair(first, second, a, b, matches.indices, inliers, title="pair", most=2).axes
     assert axes.get_title() == "pair (2 of 4 drawn)"
     np.testing.assert_allclose(ends(axes, "inliers")[:, 0], a.keypoints[[0, 4]])
-    (axes,) = figures.match_picture(first, second, a, b, matches.indices, inliers, title="pair").axes
+    (axes,) = figures.plot_match_pair(first, second, a, b, matches.indices, inliers, title="pair").axes
     assert axes.get_title() == "pair" and len(ends(axes, "inliers")) == len(ends(axes, "other matches")) == 2
-    assert figures.match_picture(first, second, a, b, matches.indices[:0], inliers[:0]).axes
+    assert figures.plot_match_pair(first, second, a, b, matches.indices[:0], inliers[:0]).axes

@@ -17,7 +17,7 @@ SIZE = (120, 160)
 
 def draw(rng, name, ranges=None):
     """A rendered shape as (H, W) uint8, with its corners."""
-    scene = classes.draw(rng, SIZE, name, ranges)
+    scene = classes.random_scene(rng, SIZE, name, ranges)
     picture = render.render([scene], SIZE, torch.Generator().manual_seed(0))
     return (picture[0, 0] * 255).round().byte().numpy(), scene.corners[inside(scene.corners, SIZE)]
 
@@ -72,9 +72,9 @@ def test_nothing_shows_through_between_tiles_that_meet():
 
 
 def test_a_homography_moves_corners_and_picture_alike():
-    scene = classes.draw(np.random.default_rng(2), SIZE, "checkerboard")
+    scene = classes.random_scene(np.random.default_rng(2), SIZE, "checkerboard")
     to_view = np.array([[0.9, -0.2, 20], [0.15, 1.1, -10], [2e-4, -1e-4, 1]])
-    seen = scene.seen_through(to_view)
+    seen = scene.warp(to_view)
     np.testing.assert_allclose(seen.corners, project(to_view, scene.corners))
     pictures = render.render([scene, seen], SIZE, torch.Generator()).numpy()[:, 0]
     warped = cv2.warpPerspective(pictures[0], to_view, SIZE[::-1])
@@ -90,7 +90,7 @@ def test_a_homography_moves_corners_and_picture_alike():
 def test_the_same_seed_draws_the_same_images():
     def draw_images(seed):
         rng = np.random.default_rng(seed)
-        scenes = [classes.draw(rng, SIZE) for _ in range(12)]
+        scenes = [classes.random_scene(rng, SIZE) for _ in range(12)]
         return render.render(scenes, SIZE, torch.Generator().manual_seed(seed))
 
     torch.testing.assert_close(draw_images(1), draw_images(1), rtol=0, atol=0)

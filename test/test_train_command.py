@@ -87,11 +87,11 @@ def test_the_miniature_recipe_runs_every_stage_and_improves_repeatability(train,
             features = superpoint.extract(image)
             return features.keypoints, features.descriptors
 
-        held = list(warps.warped(sorted(photographs.iterdir())[:6], (120, 160)))
+        held = list(warps.warp_all(sorted(photographs.iterdir())[:6], (120, 160)))
         return planar.evaluate(method, held, 60).repeatability
 
     trained = networks.read(tmp_path / "run" / "joint")
-    untrained = networks.new(trained.architecture)
+    untrained = networks.create(trained.architecture)
     assert repeatability(trained, "trained") > repeatability(untrained, "untrained") + 0.15
 
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.ckpt")}
@@ -215,7 +215,7 @@ def test_two_processes_train_one_network_and_share_the_labelling(train, tmp_path
     assert np.isfinite(SuperPoint(tmp_path / "run" / "weights.safetensors").extract(
         cv2.imread(str(next(photographs.iterdir())))
     ).descriptors).all()  # fmt: skip
-    mean = networks.mean([tmp_path / "run" / "detector", tmp_path / "run" / "joint"])
+    mean = networks.average([tmp_path / "run" / "detector", tmp_path / "run" / "joint"])
     weights.save(mean, tmp_path / "mean.safetensors")
     written = weights.load(tmp_path / "run" / "weights.safetensors").network.state_dict()
     expected = weights.load(tmp_path / "mean.safetensors").network.state_dict()

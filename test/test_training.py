@@ -16,9 +16,9 @@ from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.training import config, loop, networks, stages
 from superpoint_ros.training.config import DetectorConfig, JointConfig, NetworkSizes, ShapesConfig
-from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.data import LabelledImages, PairsDataset, ShapesDataset, ViewsDataset, is_held_out
 from superpoint_ros.training.homographies import HomographyRange
-from superpoint_ros.training.monitor import views_picture
+from superpoint_ros.training.monitor import draw_views
 from superpoint_ros.training.objectives import JointLoss, JointObjective, ShapesObjective
 from superpoint_ros.training.views import project, warp
 
@@ -61,7 +61,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
 
 def test_going_on_with_other_settings_is_refused_and_more_steps_are_allowed(tmp_path):
     stages.train_shapes(tmp_path, SMALL)
-    with pytest.raises(ValueError, match="begun with batch 2, not 3"):
+    with pytest.raises(ValueError, match="started with batch 2, not 3"):
         stages.train_shapes(tmp_path, dataclasses.replace(SMALL, batch=3))
     assert stages.train_shapes(tmp_path, dataclasses.replace(SMALL, steps=8)) == 8
 
@@ -81,7 +81,7 @@ class Spoilt:
 
 
 def spoilt_run(tmp_path, steps, total):
-    network = networks.new(Architecture(TINY.encoder, 32, 32, 24))
+    network = networks.create(Architecture(TINY.encoder, 32, 32, 24))
     objective = Spoilt(ShapesObjective(network, SMALL.size), steps)
     settings = dataclasses.replace(SMALL, steps=total)
     ranges = HomographyRange()
@@ -104,14 +104,14 @@ def test_a_step_that_is_not_finite_is_skipped_and_leaves_no_trace(tmp_path, capl
 
 
 def test_losses_that_stay_not_finite_end_the_run_with_a_sentence(tmp_path):
-    with pytest.raises(loop.Diverged, match="50 steps in a row"):
+    with pytest.raises(loop.DivergenceError, match="50 consecutive steps"):
         spoilt_run(tmp_path, set(range(100)), 100)
     assert torch.load(tmp_path / "x.ckpt", weights_only=True)["step"] < 100
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing():
     settings = loop.LoopConfig(steps=100, warmup=10, decay=0.5, learning_rate=1.0)
-    rates = [loop.rate(step, settings) for step in range(101)]
+    rates = [loop.scheduled_rate(step, settings) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert all(rate == pytest.approx(1) for rate in rates[9:51])
     assert (np.diff(rates[51:]) < 0).all()
@@ -138,24 +138,24 @@ def always(path):
 
 
 def test_labels_move_with_the_views_of_their_images(labelled):
-    source = LabelledPictures.read(*labelled, 160, always)
+    source = LabelledImages.read(*labelled, 160, always)
     data = PairsDataset(source, JointConfig(batch=3, size=(64, 80), ranges=HomographyRange(rotation=30)))
     batch = data[4]
-    assert batch["pictures"].shape == (3, 1, 160, 160)
+    assert batch["sources"].shape == (3, 1, 160, 160)
     objective = JointObjective(SuperPointNet(Architecture(*dataclasses.astuple(TINY))), (64, 80))
     images, truth = objective.prepare(batch)
     assert images.shape == (6, 1, 64, 80)
-    back = project(batch["to_picture"].flatten(0, 1).float(), truth["points"])
+    back = project(batch["to_source"].flatten(0, 1).float(), truth["points"])
     original = batch["labels"].repeat_interleave(2, dim=0)
     assert float((back - original)[truth["valid"]].abs().max()) < 0.01
     assert truth["valid"].sum() > 20
 
 
 def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
-    source = LabelledPictures.read(*labelled, 160, always)
+    source = LabelledImages.read(*labelled, 160, always)
     upright = HomographyRange(rotation=0, scale_min=1.0, perspective=0, shear=0)
     data = ViewsDataset(source, DetectorConfig(batch=50, size=(64, 80), ranges=upright, crop_min=0.25))
-    maps = data[0]["to_picture"][:, 0]
+    maps = data[0]["to_source"][:, 0]
     height, width = source.sizes[0]
     scale, corner = maps[:, 0, 0], maps[:, :2, 2]
     share = (scale * 63 + 1) / height  # the view's height is what the crop limits
@@ -166,12 +166,12 @@ def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
 
 @pytest.mark.parametrize("close", [0.0, 1.0])
 def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labelled, close):
-    source = LabelledPictures.read(*labelled, 160, always)
+    source = LabelledImages.read(*labelled, 160, always)
     ranges = HomographyRange(rotation=20, scale_min=0.8)
     config = JointConfig(batch=3, size=(64, 80), ranges=ranges, close=close)
     batch = PairsDataset(source, config)[0]
-    maps = batch["to_picture"]
-    pictures = batch["pictures"].float() / 255
+    maps = batch["to_source"]
+    pictures = batch["sources"].float() / 255
     first, second = (warp(pictures, maps[:, i].float(), (64, 80)) for i in (0, 1))
     across = torch.linalg.inv(maps[:, 1]) @ maps[:, 0]
     again = warp(second, across.float(), (64, 80))
@@ -181,9 +181,9 @@ def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labe
 
 
 def test_close_second_views_lie_within_the_first_and_are_as_many_as_asked(labelled):
-    source = LabelledPictures.read(*labelled, 160, always)
+    source = LabelledImages.read(*labelled, 160, always)
     batch = PairsDataset(source, JointConfig(batch=200, size=(64, 80), close=0.3))[0]
-    maps = batch["to_picture"]
+    maps = batch["to_source"]
     to_first = (torch.linalg.inv(maps[:, 0]) @ maps[:, 1]).float()
     corners = torch.tensor([[0.0, 0.0], [79.0, 0.0], [79.0, 63.0], [0.0, 63.0]]).expand(200, -1, -1)
     there = project(to_first, corners)
@@ -194,25 +194,25 @@ def test_close_second_views_lie_within_the_first_and_are_as_many_as_asked(labell
 
 
 def test_an_epoch_shows_every_picture_once_whatever_the_number_of_processes(labelled):
-    source = LabelledPictures.read(*labelled, 160, always)
+    source = LabelledImages.read(*labelled, 160, always)
     for world in (1, 2):
         sets = [
             ViewsDataset(source, DetectorConfig(batch=2, size=(64, 80), seed=3), rank, world) for rank in range(world)
         ]
-        shown = [i for step in range(5 // world * 2) for data in sets for i in data._images(step).tolist()]
+        shown = [i for step in range(5 // world * 2) for data in sets for i in data._batch_indices(step).tolist()]
         for epoch in range(len(shown) // 5):
             assert sorted(shown[5 * epoch : 5 * epoch + 5]) == list(range(5))
 
 
 def test_pictures_held_out_are_the_same_every_time_and_are_not_read(tmp_path, labelled):
     images, labels = labelled
-    source = LabelledPictures.read(images, labels, 160, lambda path: path.stem != "3")
+    source = LabelledImages.read(images, labels, 160, lambda path: path.stem != "3")
     assert len(source.sizes) == 4
     with pytest.raises(ValueError, match="holds no labels"):
-        LabelledPictures.read(images, tmp_path / "elsewhere", 160, always)
-    aside = [i for i in range(2000) if held_out(images / f"{i}.jpg")]
+        LabelledImages.read(images, tmp_path / "elsewhere", 160, always)
+    aside = [i for i in range(2000) if is_held_out(images / f"{i}.jpg")]
     assert 20 < len(aside) < 90
-    assert aside == [i for i in range(2000) if held_out(tmp_path / "other" / "images" / f"{i}.jpg")]
+    assert aside == [i for i in range(2000) if is_held_out(tmp_path / "other" / "images" / f"{i}.jpg")]
 
 
 JOINT = JointConfig(
@@ -227,15 +227,15 @@ def test_joint_training_lowers_the_descriptor_loss_of_either_kind(tmp_path, labe
     losses = []
 
     class Record:
-        def curves(self, step, values):
+        def scalars(self, step, values):
             losses.append(values["descriptor"])
 
-        def picture(self, step, objective, batch): ...
+        def image(self, step, objective, batch): ...
 
     settings = dataclasses.replace(
         JOINT, steps=25, log_every=1, learning_rate=3e-3, loss=JointLoss(descriptor=descriptor, correspondences=64)
     )
-    source = LabelledPictures.read(*labelled, 160, always)
+    source = LabelledImages.read(*labelled, 160, always)
     objective = JointObjective(networks.read(tmp_path / "shapes"), (64, 80), loss=settings.loss)
     data = PairsDataset(source, JointConfig(batch=2, size=(64, 80), ranges=HomographyRange(rotation=5, scale_min=0.9)))
     loop.run(objective, lambda rank, world: data, settings, tmp_path / "joint.ckpt", Record())
@@ -263,7 +263,7 @@ def test_a_finished_stage_reads_no_picture_again_and_still_refuses_other_setting
         before = (run / "checkpoint.ckpt").read_bytes()
         assert train(run, tiny_weights, *labelled, JOINT, always) == 3
         assert (run / "checkpoint.ckpt").read_bytes() == before
-        with pytest.raises(ValueError, match="begun with batch 2, not 3"):
+        with pytest.raises(ValueError, match="started with batch 2, not 3"):
             train(run, tiny_weights, *labelled, dataclasses.replace(JOINT, batch=3), always)
         with pytest.raises(ValueError, match="holds no labels"):
             train(run, tiny_weights, *labelled, dataclasses.replace(JOINT, steps=4), always)
@@ -278,7 +278,7 @@ def test_a_stage_that_finds_no_labels_leaves_nothing_that_binds_the_next_attempt
 
 def test_normalisation_put_back_into_a_network_changes_no_result(tiny_network):
     images = torch.rand(4, 1, 64, 80)
-    again = networks.trainable(tiny_network, images)
+    again = networks.with_batch_normalisation(tiny_network, images)
     with torch.no_grad():
         for ours, theirs in zip(again(images), tiny_network(images), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
@@ -292,8 +292,8 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.ckpt"):
         networks.read(tmp_path / "bad.ckpt")
     with pytest.raises(ValueError, match=r"bad\.ckpt"):
-        networks.reached(tmp_path / "bad.ckpt")
-    assert networks.reached(tmp_path / "missing.ckpt") == 0
+        networks.checkpoint_step(tmp_path / "bad.ckpt")
+    assert networks.checkpoint_step(tmp_path / "missing.ckpt") == 0
     with pytest.raises(ValueError, match=r"missing\.ckpt' does not exist"):
         networks.read(tmp_path / "missing.ckpt")
 
@@ -313,9 +313,9 @@ def test_tensorboard_gets_curves_and_pictures_of_a_run(tmp_path):
 
 
 def test_the_picture_of_a_batch_shows_its_labels_in_green():
-    objective = ShapesObjective(networks.new(Architecture(*dataclasses.astuple(TINY))), (48, 64))
+    objective = ShapesObjective(networks.create(Architecture(*dataclasses.astuple(TINY))), (48, 64))
     batch = ShapesDataset((48, 64), 6, HomographyRange(), 0)[0]
-    picture = views_picture(objective, batch)
+    picture = draw_views(objective, batch)
     green = (picture[..., 1] > 200) & (picture[..., 0] < 80) & (picture[..., 2] < 80)
     assert green.any()
 
@@ -339,13 +339,13 @@ def test_settings_survive_the_way_through_yaml():
     settings = dataclasses.replace(JOINT, ranges=HomographyRange(rotation=33))
     import yaml
 
-    assert config.build(JointConfig, yaml.safe_load(config.as_yaml(settings))) == settings
+    assert config.build(JointConfig, yaml.safe_load(config.to_yaml(settings))) == settings
 
 
 def test_each_number_of_a_mean_network_is_the_mean_of_those_of_its_networks(tmp_path):
     for seed in (1, 2, 3):
         stages.train_shapes(tmp_path / str(seed), dataclasses.replace(SMALL, seed=seed))
-    found = networks.mean([tmp_path / "1", tmp_path / "2", tmp_path / "3"]).state_dict()
+    found = networks.average([tmp_path / "1", tmp_path / "2", tmp_path / "3"]).state_dict()
     parts = [networks.read(tmp_path / str(seed)).state_dict() for seed in (1, 2, 3)]
     for name, value in found.items():
         torch.testing.assert_close(value.double(), sum(part[name].double() for part in parts) / 3, atol=1e-6, rtol=0)
@@ -355,4 +355,4 @@ def test_each_number_of_a_mean_network_is_the_mean_of_those_of_its_networks(tmp_
 def test_networks_of_different_layers_have_no_mean(tmp_path, tiny_weights):
     stages.train_shapes(tmp_path, SMALL)
     with pytest.raises(ValueError, match="differ in their layers"):
-        networks.mean([tmp_path, tiny_weights])
+        networks.average([tmp_path, tiny_weights])

@@ -9,7 +9,7 @@ import torch
 
 from superpoint_ros.training import views
 from superpoint_ros.training.homographies import HomographyRange, random_homographies, random_homography
-from superpoint_ros.training.photometric import Photometric, augment, augment_picture
+from superpoint_ros.training.photometric import Photometric, augment, augment_image
 from superpoint_ros.two_view.geometry import homography_from_corners, project
 
 SIZE = (120, 160)
@@ -126,7 +126,7 @@ def test_compression_loses_what_opencvs_jpeg_loses(grey):
 
 
 def test_a_single_picture_is_augmented_the_same_for_the_same_seed(grey):
-    once, again, other = (augment_picture(grey, seed) for seed in (4, 4, 5))
+    once, again, other = (augment_image(grey, seed) for seed in (4, 4, 5))
     assert once.dtype == np.uint8
     np.testing.assert_array_equal(once, again)
     assert not np.array_equal(once, other)

@@ -1,4 +1,4 @@
-"""The benchmarks: what is computed on a pair of images, with which numbers, and how pairs are summed up."""
+"""The benchmarks: the metrics of an image pair, the parameters of the protocol, and the summary over pairs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ CURVE = tuple(range(1, 11))
 
 @dataclass(frozen=True)
 class Benchmark(ABC):
-    """Numbers of a protocol.
+    """Parameters of a protocol.
 
     Attributes:
-        framing: size of the images.
-        max_keypoints: most keypoints that a method is asked for in an image.
+        framing: size that images are scaled and cropped to.
+        max_keypoints: maximum number of keypoints per image.
         nms_radius: radius of non-maximum suppression, the same for every method.
-        epsilon: greatest distance in pixels of what counts as the same place.
+        epsilon: correctness threshold, in pixels.
     """
 
     name: ClassVar[str]
@@ -44,24 +44,24 @@ class Benchmark(ABC):
     epsilon: float = 3.0
 
     def settings(self) -> dict[str, Any]:
-        """All numbers as JSON can hold them."""
+        """Return all parameters as JSON values."""
         return {"benchmark": self.name, **asdict(self), "framing": str(self.framing)}
 
     @abstractmethod
     def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
-        """Metrics of one pair; NaN where one is not defined."""
+        """Compute the metrics of one pair; NaN where a metric is undefined."""
 
     @abstractmethod
     def summarise(self, pairs: Sequence[Values]) -> Values:
-        """Metrics of many pairs."""
+        """Summarise the metrics of many pairs."""
 
 
 @dataclass(frozen=True)
 class Repeatability(Benchmark):
-    """Are the same places found again? 240 x 320 pixels, 300 points in the common view, NMS 4 (paper, section 7.1).
+    """Repeatability of a detector: 240 x 320 pixels, 300 points in the common view, NMS 4 (paper, section 7.1).
 
     Attributes:
-        most: keypoints kept of those in the common view.
+        most: maximum number of keypoints in the common view.
     """
 
     name: ClassVar[str] = "repeatability"
@@ -73,7 +73,7 @@ class Repeatability(Benchmark):
     most: int = 300
 
     def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
-        """See `metrics.repeatability`."""
+        """Compute `metrics.repeatability`."""
         share, distance = metrics.repeatability(
             first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape, self.epsilon,
             self.most,
@@ -81,18 +81,18 @@ class Repeatability(Benchmark):
         return {"repeatability": share, "localisation_error": distance, "keypoints": (len(first) + len(second)) / 2}
 
     def summarise(self, pairs: Sequence[Values]) -> Values:
-        """Means over the pairs for which a metric is defined."""
+        """Average each metric over the pairs for which it is defined."""
         return _means(pairs)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A homography and what it was estimated from.
+    """An estimated homography and its correspondences.
 
     Attributes:
-        first, second: the keypoints that took part.
+        first, second: the keypoints that were matched.
         matches: (M, 2) indices into them.
-        homography: with its (M,) inliers.
+        homography: the estimate, with (M,) inliers.
     """
 
     first: Detection
@@ -103,12 +103,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class HomographyEstimation(Benchmark):
-    """Is the homography found? 480 x 640 pixels, 1000 points, NMS 8, mutual matches, RANSAC (paper, section 7.3).
+    """Homography estimation: 480 x 640 pixels, 1000 points, NMS 8, mutual matches, RANSAC (paper, section 7.3).
 
     Attributes:
-        estimator: a method of `superpoint_ros.two_view.homography`; the published evaluation has OpenCV's RANSAC.
-        threshold: greatest reprojection error of an inlier, in pixels.
-        align: refine on the images, as `estimate_homography` does when it is given them.
+        estimator: a method of `superpoint_ros.two_view.homography`; the published evaluation uses OpenCV's RANSAC.
+        threshold: maximum reprojection error of an inlier, in pixels.
+        align: refine on the images, as `estimate_homography` does if given them.
         common_view: match only keypoints of the common view, as the published evaluation does.
     """
 
@@ -124,12 +124,12 @@ class HomographyEstimation(Benchmark):
     common_view: bool = True
 
     def estimate(self, pair: Pair, first: Detection, second: Detection) -> Estimate:
-        """Match two images' keypoints and estimate the homography."""
+        """Match the keypoints of a pair and estimate its homography."""
         if self.common_view:
-            seen = metrics.common_view(
+            visible = metrics.common_view(
                 first.keypoints, second.keypoints, pair.homography, pair.first.shape, pair.second.shape
             )
-            first, second = first.select(seen[0]), second.select(seen[1])
+            first, second = first.select(visible[0]), second.select(visible[1])
         matches = metrics.mutual_matches(_distances(first, second))
         found = homography_from_points(
             first.keypoints[matches[:, 0]],
@@ -142,7 +142,7 @@ class HomographyEstimation(Benchmark):
         return Estimate(first, second, matches, found)
 
     def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
-        """Corner error in pixels (infinite where no homography was found), number of matches and of inliers."""
+        """Compute the corner error in pixels (infinite without an estimate) and the numbers of matches and inliers."""
         estimate = self.estimate(pair, first, second)
         found, error = estimate.homography, np.inf
         if found.status == Status.OK:
@@ -154,7 +154,7 @@ class HomographyEstimation(Benchmark):
         }
 
     def summarise(self, pairs: Sequence[Values]) -> Values:
-        """Correctness and area under its curve at 1, 3 and 5 pixels; means of the numbers of matches and inliers."""
+        """Compute correctness and AUC at 1, 3 and 5 pixels, and the mean numbers of matches and inliers."""
         errors = np.array([values["corner_error"] for values in pairs])
         result = {f"correctness_{e}": metrics.correctness(errors, e) for e in EPSILONS}
         result |= {f"auc_{e}": metrics.area_under_curve(errors, e) for e in EPSILONS}
@@ -163,10 +163,10 @@ class HomographyEstimation(Benchmark):
 
 @dataclass(frozen=True)
 class Matching(Benchmark):
-    """Do descriptors find their counterparts? Images and points as in homography estimation (paper, appendix).
+    """Descriptor matching, with images and keypoints as in homography estimation (paper, appendix).
 
-    The matching accuracy is that of mutual matches among all keypoints; nearest-neighbour mAP and matching score are
-    those of one-sided matches in the common view.
+    Matching accuracy is computed on mutual matches of all keypoints; nearest-neighbour mAP and matching score on
+    one-sided matches in the common view.
     """
 
     name: ClassVar[str] = "matching"
@@ -177,7 +177,7 @@ class Matching(Benchmark):
     nms_radius: int = 8
 
     def score(self, pair: Pair, first: Detection, second: Detection) -> Values:
-        """See `metrics.nearest_neighbours` and `metrics.matching_accuracy`."""
+        """Compute `metrics.nearest_neighbours` and `metrics.matching_accuracy`."""
         distances = _distances(first, second)
         sizes = pair.first.shape, pair.second.shape
         nearest = metrics.nearest_neighbours(
@@ -192,7 +192,7 @@ class Matching(Benchmark):
         return values | {"matches": len(matches)}
 
     def summarise(self, pairs: Sequence[Values]) -> Values:
-        """Means over the pairs for which a metric is defined."""
+        """Average each metric over the pairs for which it is defined."""
         return _means(pairs)
 
 
@@ -201,7 +201,7 @@ BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "homography": HomographyEstimation,
     "matching": Matching,
 }
-"""Benchmarks by name, with the published numbers."""
+"""Benchmarks by name, with the published parameters."""
 
 
 def _distances(first: Detection, second: Detection) -> np.ndarray:

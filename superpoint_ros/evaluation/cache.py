@@ -1,4 +1,4 @@
-"""Predictions on disk by content, so that metrics are recomputed without computing features again."""
+"""A content-addressed cache of predictions on disk, so that metrics are recomputed without running the methods."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _FORMAT = 1
 
 
 def default_folder() -> Path:
-    """Below the user's cache folder: `$XDG_CACHE_HOME/superpoint_ros/predictions`, usually in ~/.cache."""
+    """Return `$XDG_CACHE_HOME/superpoint_ros/predictions`, usually in ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "superpoint_ros" / "predictions"
 
 
 class Predictor:
-    """A method whose detections are kept in a folder.
+    """A method whose detections are cached in a folder.
 
-    The key is a checksum of the method's settings, the image's bytes and the protocol's numbers, so nothing stale is
-    ever read, whatever files are called. Files are written whole: an interrupted run goes on where it was.
+    The key is a checksum of the method's settings, the image's bytes and the protocol's parameters, so no stale entry
+    is ever read. Files are written atomically: an interrupted run resumes where it stopped.
 
     Args:
-        folder: where to keep predictions; None keeps none.
+        folder: cache folder; None disables the cache.
     """
 
     def __init__(self, method: Method, folder: Path | None) -> None:
@@ -40,7 +40,7 @@ class Predictor:
         self.reused = 0
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int, descriptors: bool = True) -> Detection:
-        """As the method's `detect`; without `descriptors` they are neither returned nor kept."""
+        """Detect as the method does, or read from the cache; drop descriptors unless `descriptors`."""
         path = self._path(image, (max_keypoints, nms_radius, int(descriptors)))
         if path and (kept := _read(path)) is not None:
             self.reused += 1
@@ -63,7 +63,7 @@ class Predictor:
 
 
 def _read(path: Path) -> Detection | None:
-    """What was kept; None where nothing was, or where the file is damaged and better computed again."""
+    """Read a cache entry; return None if it is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             descriptors = file["descriptors"] if "descriptors" in file else None
@@ -79,7 +79,7 @@ def _write(path: Path, found: Detection) -> None:
     arrays: dict[str, Any] = {"keypoints": found.keypoints, "scores": found.scores}
     if found.descriptors is not None:
         arrays["descriptors"] = found.descriptors
-    # Processes may write the same prediction at once: each has a file of its own until it is whole.
+    # Processes may write the same prediction at once, each to a temporary file of its own.
     partial = path.with_name(f"{path.stem}.{os.getpid()}.partial")
     try:
         with open(partial, "wb") as file:

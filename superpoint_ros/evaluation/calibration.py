@@ -1,4 +1,4 @@
-"""A camera's calibration from the files that sequences and ROS keep it in."""
+"""Read camera calibrations in the file formats of data sets and of ROS."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ _FREIBURG = {
     "freiburg2": (520.9, 521.0, 325.1, 249.7, 0.2312, -0.7849, -0.0033, -0.0001, 0.9172),
     "freiburg3": (535.4, 539.2, 320.1, 247.6, 0.0, 0.0, 0.0, 0.0, 0.0),
 }
-"""fx fy cx cy k1 k2 p1 p2 k3 of the TUM RGB-D benchmark's colour cameras, as its calibration page states them."""
+"""fx fy cx cy k1 k2 p1 p2 k3 of the TUM RGB-D benchmark's colour cameras, from its calibration page."""
 
 
 def pinhole(
     size: Size, fx: float, fy: float, cx: float, cy: float, distortion: Any = (), model: str = "plumb_bob"
 ) -> Camera:
-    """A camera from its numbers; `size` is (height, width) of its images.
+    """Build a camera from its intrinsics; `size` is (height, width).
 
     Raises:
-        ValueError: in one sentence, if no camera has such numbers.
+        ValueError: in one sentence, if the intrinsics are invalid.
     """
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
     check_focal_lengths(matrix, "the camera matrix")
     return Camera(size, matrix, *checked_distortion(model, distortion))
 
 
-def freiburg(folder: Path, size: Size) -> Camera:
-    """The camera of a TUM RGB-D sequence, whose name says which it is.
+def freiburg_camera(folder: Path, size: Size) -> Camera:
+    """Return the camera of a TUM RGB-D sequence, determined by the folder's name.
 
     Raises:
-        ValueError: if the folder is called otherwise.
+        ValueError: if the name contains none of the known cameras.
     """
     for name, values in _FREIBURG.items():
         if name in folder.resolve().name:
             return pinhole(size, *values[:4], values[4:])
     raise ValueError(
-        f"sequence '{folder}' states no calibration and its name contains none of {', '.join(_FREIBURG)}, "
-        f"give one with --camera-info"
+        f"sequence '{folder}' has no calibration and its name contains none of {', '.join(_FREIBURG)}, "
+        f"pass one with --camera-info"
     )
 
 
-def kitti(path: Path, index: int, size: Size) -> tuple[Camera, NDArray[np.float64]]:
-    """The rectified camera `index` of a KITTI calib.txt, and its centre (3,) in camera 0's frame, in metres.
+def read_kitti(path: Path, index: int, size: Size) -> tuple[Camera, NDArray[np.float64]]:
+    """Read rectified camera `index` from a KITTI calib.txt, and its centre (3,) in camera 0's frame, in metres.
 
     Raises:
-        ValueError: if the file holds no projection matrix for it.
+        ValueError: if the file has no projection matrix for it.
     """
     rows: list[list[str]] = []
     for line in read_text(path).splitlines():
@@ -64,16 +64,16 @@ def kitti(path: Path, index: int, size: Size) -> tuple[Camera, NDArray[np.float6
         projection = np.array(rows[index], np.float64).reshape(3, 4)
         centre = np.asarray(-np.linalg.solve(projection[:, :3], projection[:, 3]), np.float64)
     except (IndexError, ValueError, np.linalg.LinAlgError):
-        raise ValueError(f"file '{path}' holds no 3x4 projection matrix of camera {index}") from None
+        raise ValueError(f"file '{path}' has no 3x4 projection matrix of camera {index}") from None
     matrix = projection[:, :3]
     return pinhole(size, matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]), centre
 
 
 def read_camera(path: str | Path) -> Camera:
-    """The camera of a YAML file: ROS's camera_info format, or EuRoC's sensor.yaml.
+    """Read a camera from a YAML file in ROS's camera_info format or EuRoC's sensor.yaml format.
 
     Raises:
-        ValueError: if the file is missing or states no calibration that can be used.
+        ValueError: if the file is missing or has no usable calibration.
     """
     values = read_yaml(path)
     try:
@@ -91,7 +91,7 @@ def read_camera(path: str | Path) -> Camera:
         fx, fy, cx, cy = numbers
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise ValueError(
-            f"file '{path}' states no camera: needed are image_width, image_height and camera_matrix (ROS), or "
+            f"file '{path}' has no calibration: needed are image_width, image_height and camera_matrix (ROS), or "
             f"resolution, intrinsics, distortion_model and distortion_coefficients (EuRoC)"
         ) from None
     try:
@@ -101,10 +101,10 @@ def read_camera(path: str | Path) -> Camera:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file's mapping; OpenCV's %YAML:1.0 line, which no YAML reader takes, is skipped.
+    """Read a YAML mapping; OpenCV's %YAML:1.0 directive, which YAML parsers reject, is skipped.
 
     Raises:
-        ValueError: if the file is missing or no YAML mapping.
+        ValueError: if the file is missing or not a YAML mapping.
     """
     import yaml
 
@@ -119,14 +119,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str:
-    """A text file.
+    """Read a UTF-8 text file.
 
     Raises:
-        ValueError: if it is missing or no text.
+        ValueError: if the file is missing or not text.
     """
     if not path.is_file():
         raise ValueError(f"file '{path}' does not exist")
     try:
         return path.read_text(encoding="utf-8-sig")  # editors of Windows put a byte order mark first
     except UnicodeDecodeError:
-        raise ValueError(f"file '{path}' is no text file") from None
+        raise ValueError(f"file '{path}' is not a text file") from None

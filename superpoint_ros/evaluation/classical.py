@@ -1,7 +1,7 @@
-"""OpenCV's detectors and descriptors as methods to evaluate, under the same non-maximum suppression as the network.
+"""OpenCV's detectors and descriptors as evaluation methods, with the same non-maximum suppression as the network.
 
-The published evaluations (rpautrat's, and the paper's section 7) suppress neighbours of classical keypoints too:
-without it the scores would compare densities.
+The published evaluations (rpautrat's, and the paper's section 7) apply it to classical keypoints too; without it the
+metrics would mostly compare keypoint densities.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from superpoint_ros.evaluation.methods import Detection, Image
 
 _REVISION = 1
-"""Raised whenever a change of this file changes what its methods find."""
+"""Incremented with every change of this file that changes detections; part of the cache key."""
 
 
 def suppress_points(
     keypoints: NDArray[np.floating], scores: NDArray[np.floating], radius: int, most: int
 ) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: indices of the kept points, best first, at most `most`.
+    """Apply greedy non-maximum suppression; return the indices of at most `most` kept points, best first.
 
-    A point is dropped if a better one lies within `radius` pixels (Chebyshev, positions rounded to whole pixels, as the
-    heat map of the network has them). Radius 0 drops nothing. Equal scores keep their order.
+    A point is suppressed if a better one lies within `radius` pixels (Chebyshev distance of positions rounded to whole
+    pixels, as in the network's heat map). Radius 0 suppresses nothing. Equal scores keep their order.
 
     Args:
-        keypoints: (N, 2) in pixels, not negative.
+        keypoints: (N, 2) non-negative pixels.
         scores: (N,).
     """
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
@@ -51,34 +51,34 @@ def suppress_points(
 
 
 class _Classical(ABC):
-    """Settings, suppression and the order by score are the same for all."""
+    """Base class: settings, suppression and sorting by score."""
 
     name: str
     parameters: dict[str, Any]
 
     def settings(self) -> dict[str, Any]:
-        """Parameters and OpenCV's version."""
+        """Return the parameters and OpenCV's version."""
         return {"method": self.name, "opencv": cv2.__version__, "revision": _REVISION, **self.parameters}
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
-        """See `superpoint_ros.evaluation.methods.Method`."""
-        found = self._candidates(image, max_keypoints)
+        """Detect as `superpoint_ros.evaluation.methods.Method` specifies."""
+        found = self._detect_all(image, max_keypoints)
         return found.select(suppress_points(found.keypoints, found.scores, nms_radius, max_keypoints))
 
     @abstractmethod
-    def _candidates(self, image: Image, max_keypoints: int) -> Detection:
-        """Keypoints in any order, more than are wanted, so that enough are left after suppression."""
+    def _detect_all(self, image: Image, max_keypoints: int) -> Detection:
+        """Return keypoints in any order, and enough of them that sufficiently many survive suppression."""
 
 
-class _Described(_Classical):
-    """Detectors that describe what they find; OpenCV's KeyPoint has its coordinates at pixel centres, as ours."""
+class _WithDescriptors(_Classical):
+    """Detectors with descriptors; OpenCV's KeyPoint puts the origin at a pixel centre, as this package does."""
 
-    def _candidates(self, image: Image, max_keypoints: int) -> Detection:
+    def _detect_all(self, image: Image, max_keypoints: int) -> Detection:
         keypoints, descriptors = self._detector(max_keypoints).detectAndCompute(image, None)
-        points, scores = _arrays(keypoints)
+        points, scores = _to_arrays(keypoints)
         if descriptors is None:
             descriptors = self._empty()
-        return Detection(points, scores, self._normalised(descriptors))
+        return Detection(points, scores, self._normalise(descriptors))
 
     @abstractmethod
     def _detector(self, max_keypoints: int) -> Any: ...
@@ -86,15 +86,15 @@ class _Described(_Classical):
     def _empty(self) -> NDArray[Any]:
         return np.zeros((0, 32), np.uint8)
 
-    def _normalised(self, descriptors: NDArray[Any]) -> NDArray[Any]:
+    def _normalise(self, descriptors: NDArray[Any]) -> NDArray[Any]:
         return descriptors
 
 
-class Sift(_Described):
-    """SIFT (Lowe, 2004), with every keypoint that OpenCV finds as a candidate.
+class Sift(_WithDescriptors):
+    """SIFT (Lowe, 2004), with all of OpenCV's keypoints as candidates.
 
     Args:
-        rootsift: Hellinger distance instead of the Euclidean one (Arandjelovic and Zisserman, 2012).
+        rootsift: use the Hellinger distance instead of the Euclidean one (Arandjelovic and Zisserman, 2012).
     """
 
     name = "sift"
@@ -108,18 +108,18 @@ class Sift(_Described):
     def _empty(self) -> NDArray[Any]:
         return np.zeros((0, 128), np.float32)
 
-    def _normalised(self, descriptors: NDArray[Any]) -> NDArray[Any]:
+    def _normalise(self, descriptors: NDArray[Any]) -> NDArray[Any]:
         if self.parameters["rootsift"]:
             descriptors = np.sqrt(descriptors / np.maximum(np.abs(descriptors).sum(axis=1, keepdims=True), 1e-12))
         norm = np.linalg.norm(descriptors, axis=1, keepdims=True)
         return np.asarray(descriptors / np.maximum(norm, 1e-12), np.float32)
 
 
-class Orb(_Described):
+class Orb(_WithDescriptors):
     """ORB (Rublee et al., 2011).
 
     Args:
-        candidates: keypoints asked for, as a multiple of the number wanted, so that suppression leaves enough.
+        candidates: requested keypoints as a multiple of the maximum number, so that enough survive suppression.
     """
 
     name = "orb"
@@ -133,14 +133,14 @@ class Orb(_Described):
         return cv2.ORB.create(nfeatures=self.parameters["candidates"] * max_keypoints)
 
 
-class Akaze(_Described):
+class Akaze(_WithDescriptors):
     """AKAZE with its binary descriptor (Alcantarilla et al., 2013).
 
     Args:
-        threshold: least detector response.
+        threshold: minimum detector response.
 
     Raises:
-        ValueError: if this OpenCV has no AKAZE; since version 5 it is one of the contrib modules.
+        ValueError: if OpenCV lacks AKAZE, which moved to the contrib modules in version 5.
     """
 
     name = "akaze"
@@ -165,7 +165,7 @@ class Fast(_Classical):
     """FAST (Rosten and Drummond, 2006); a detector only.
 
     Args:
-        threshold: least difference in brightness; the published evaluation has 10.
+        threshold: minimum brightness difference; 10 in the published evaluation.
     """
 
     name = "fast"
@@ -173,16 +173,16 @@ class Fast(_Classical):
     def __init__(self, threshold: int = 10) -> None:
         self.parameters = {"threshold": threshold}
 
-    def _candidates(self, image: Image, max_keypoints: int) -> Detection:
+    def _detect_all(self, image: Image, max_keypoints: int) -> Detection:
         keypoints = cv2.FastFeatureDetector.create(threshold=self.parameters["threshold"]).detect(image)
-        return Detection(*_arrays(keypoints), None)
+        return Detection(*_to_arrays(keypoints), None)
 
 
 class Harris(_Classical):
     """Harris corners (Harris and Stephens, 1988), local maxima of OpenCV's response; a detector only.
 
     Args:
-        block, aperture, k: as OpenCV's cornerHarris has them; the published evaluation has 4, 3 and 0.04.
+        block, aperture, k: as in OpenCV's cornerHarris; 4, 3 and 0.04 in the published evaluation.
     """
 
     name = "harris"
@@ -190,7 +190,7 @@ class Harris(_Classical):
     def __init__(self, block: int = 4, aperture: int = 3, k: float = 0.04) -> None:
         self.parameters = {"block": block, "aperture": aperture, "k": k}
 
-    def _candidates(self, image: Image, max_keypoints: int) -> Detection:
+    def _detect_all(self, image: Image, max_keypoints: int) -> Detection:
         p = self.parameters
         return _peaks(cv2.cornerHarris(image, p["block"], p["aperture"], p["k"]))
 
@@ -199,7 +199,7 @@ class ShiTomasi(_Classical):
     """Shi-Tomasi corners (1994): local maxima of the smaller eigenvalue; a detector only.
 
     Args:
-        block: window of the gradients' covariance, 3 as in OpenCV's goodFeaturesToTrack.
+        block: window of the structure tensor, 3 as in OpenCV's goodFeaturesToTrack.
     """
 
     name = "shi"
@@ -207,18 +207,18 @@ class ShiTomasi(_Classical):
     def __init__(self, block: int = 3) -> None:
         self.parameters = {"block": block}
 
-    def _candidates(self, image: Image, max_keypoints: int) -> Detection:
+    def _detect_all(self, image: Image, max_keypoints: int) -> Detection:
         return _peaks(cv2.cornerMinEigenVal(image, self.parameters["block"]))
 
 
-def _arrays(keypoints: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _to_arrays(keypoints: Sequence[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     points = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
     return points, np.array([k.response for k in keypoints], np.float32)
 
 
-def _peaks(response: NDArray[np.floating], least: float = 1e-6) -> Detection:
-    """Pixels that are the greatest of their 3 x 3 window and not mere rounding, as keypoints."""
+def _peaks(response: NDArray[np.floating], relative_floor: float = 1e-6) -> Detection:
+    """Return the local maxima of 3 x 3 windows above the noise floor as keypoints."""
     response = np.asarray(response, np.float32)
-    peak = (response == cv2.dilate(response, np.ones((3, 3), np.uint8))) & (response > least * response.max())
+    peak = (response == cv2.dilate(response, np.ones((3, 3), np.uint8))) & (response > relative_floor * response.max())
     y, x = np.nonzero(peak & (response > 0))
     return Detection(np.column_stack((x, y)).astype(np.float32), response[y, x], None)

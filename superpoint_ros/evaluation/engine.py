@@ -1,4 +1,4 @@
-"""Many independent tasks: in this process, in several, or on every machine of a Ray cluster."""
+"""Run independent tasks in this process, in several processes, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Engine:
-    """How tasks are spread.
+    """How tasks are distributed.
 
     Attributes:
-        processes: on this machine; 1 works in the caller's own.
-        ray: None for no Ray, "" for a Ray of this machine alone, or the address of a running cluster. Every machine of
-            a cluster needs this package and the dataset at the same path; each keeps predictions in its own folder.
+        processes: number of processes on this machine; 1 runs in the caller's process.
+        ray: None for no Ray, "" for a local Ray instance, or the address of a running cluster. Every machine of a
+            cluster needs this package and the dataset at the same path; each has its own cache of predictions.
     """
 
     processes: int = 1
     ray: str | None = None
 
     def run(self, function: Callable[[Task], Result], tasks: Sequence[Task], what: str) -> Iterator[Result]:
-        """Results in the order in which they are ready, with a progress bar on stderr.
+        """Run tasks and yield results as they complete, with a progress bar on stderr.
 
-        A failing task ends the run with its exception; so does Ctrl-C, after the tasks that are under way.
+        A failing task ends the run with its exception; Ctrl-C ends it after the running tasks.
 
         Args:
-            function: of a module, so that other processes can import it.
-            what: shown beside the bar.
+            function: module-level, so that other processes can import it.
+            what: label of the progress bar.
 
         Raises:
-            ValueError: if Ray is wanted and not installed, or its cluster cannot be reached.
+            ValueError: if Ray is requested but not installed, or its cluster cannot be reached.
         """
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -52,41 +52,41 @@ class Engine:
 
     def _results(self, function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         if self.ray is not None:
-            yield from _with_ray(function, tasks, self.ray, self.processes)
+            yield from _run_with_ray(function, tasks, self.ray, self.processes)
         elif self.processes > 1 and len(tasks) > 1:
-            yield from _in_processes(function, tasks, min(self.processes, len(tasks)))
+            yield from _run_in_processes(function, tasks, min(self.processes, len(tasks)))
         else:
             yield from map(function, tasks)
 
 
-def _in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
+def _run_in_processes(function: Callable[[Task], Result], tasks: Sequence[Task], processes: int) -> Iterator[Result]:
     import multiprocessing
 
     threads = max(1, (os.cpu_count() or 1) // processes)
-    # A forked process hangs where PyTorch or OpenCV has threads already.
+    # A forked process hangs if PyTorch or OpenCV has already started threads.
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, spawn, _prepare_process, (threads,))
     try:
         for future in as_completed([pool.submit(function, task) for task in tasks]):
             yield future.result()
     finally:
-        # Not `with`: its own shutdown would take the cancelling back.
+        # Not `with`: its own shutdown would not cancel pending tasks.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_process(threads: int) -> None:
-    """Share the processor's cores; leave Ctrl-C to the process that started this one."""
+    """Limit the threads of this process to its share of the cores, and leave Ctrl-C to the parent."""
     import cv2
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # PyTorch reads it, if it is imported at all
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # for PyTorch, if it is imported later
     cv2.setNumThreads(threads)
 
 
-def _with_ray(
+def _run_with_ray(
     function: Callable[[Task], Result], tasks: Sequence[Task], address: str, processes: int
 ) -> Iterator[Result]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -105,15 +105,15 @@ def _with_ray(
         ) from error
     try:
         remote = ray.remote(function)
-        # No more tasks are handed out than the cluster can soon take, so that Ctrl-C leaves little behind.
-        room = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        waiting = list(tasks)
-        running = [remote.remote(task) for task in waiting[:room]]
-        del waiting[:room]
+        # Submit few tasks ahead, so that Ctrl-C leaves little running.
+        window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        pending = list(tasks)
+        running = [remote.remote(task) for task in pending[:window]]
+        del pending[:window]
         while running:
             done, running = ray.wait(running)
-            if waiting:
-                running.append(remote.remote(waiting.pop(0)))
+            if pending:
+                running.append(remote.remote(pending.pop(0)))
             yield ray.get(done[0])
     finally:
         ray.shutdown()

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: curves, bars for each sequence, and images of matches."""
+"""Figures of an evaluation: curves, bars per sequence, and match visualisations."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which most colour-blind readers can tell apart; yellow is too faint for lines on white.
+# The Okabe-Ito palette, distinguishable for most colour-blind readers, without yellow, which is too faint on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 _DASHES = ("-", "--", ":", "-.")
-_BARS_A_ROW = 72
+_BARS_PER_ROW = 72
 _LONGEST_NAME = 16
 
 
 def matching_accuracy_curves(
     accuracy: Mapping[str, ArrayLike], thresholds: Sequence[float] = tuple(range(1, 11)), title: str = ""
 ) -> Figure:
-    """Mean matching accuracy over the reprojection error that counts as right, one line a method.
+    """Plot mean matching accuracy against the threshold of the reprojection error, one line per method.
 
     Args:
-        accuracy: for each method the share of right matches at each threshold, 0 to 1.
+        accuracy: for each method, the fraction of correct matches at each threshold.
         thresholds: in pixels.
     """
     return curves(
@@ -45,26 +45,26 @@ def curves(
     limits: tuple[float, float] | None = None,
     marker: str = "",
 ) -> Figure:
-    """One line for each name, with a legend beside them.
+    """Plot one line per name, with a legend next to the axes.
 
     Args:
-        lines: for each name its (N,) values; a NaN leaves a gap.
-        x: (N,) places of the values.
+        lines: (N,) values by name; NaN leaves a gap.
+        x: (N,) positions of the values.
         limits: of the vertical axis.
 
     Raises:
-        ValueError: if a line has not as many values as there are places.
+        ValueError: if a line does not have one value per position.
     """
-    places = np.asarray(x, float)
+    positions = np.asarray(x, float)
     figure, axes = _figure(7.0, 4.0)
     for (name, values), style in zip(lines.items(), _styles(), strict=False):
         y = np.asarray(values, float)
-        if y.shape != places.shape:
-            raise ValueError(f"line '{name}' has {y.size} values, allowed is one for each of {places.size} places")
-        axes.plot(places, y, label=name, marker=marker, markersize=4, linewidth=1.6, **style)
+        if y.shape != positions.shape:
+            raise ValueError(f"line '{name}' has {y.size} values, allowed is one for each of {len(positions)}")
+        axes.plot(positions, y, label=name, marker=marker, markersize=4, linewidth=1.6, **style)
     axes.set(xlabel=x_label, ylabel=y_label, title=title)
     if marker:
-        axes.set_xticks(places)
+        axes.set_xticks(positions)
     if limits:
         axes.set_ylim(*limits)
     _grid(axes, "both")
@@ -73,21 +73,21 @@ def curves(
     return figure
 
 
-def _short(name: str) -> str:
-    """A name that leaves room for the bars: its beginning and its end."""
+def _shorten(name: str) -> str:
+    """Abbreviate a long name to its beginning and its end."""
     return name if len(name) <= _LONGEST_NAME else f"{name[:8]}…{name[-7:]}"
 
 
 def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, title: str = "") -> Figure:
-    """A group of bars for each sequence, one bar a method; many sequences go on in further rows.
+    """Plot a group of bars per sequence, one bar per method; many sequences wrap into several rows.
 
     Args:
-        values: for each method its value on each sequence; where a method has none, or NaN, the place stays empty.
+        values: by method, the value on each sequence; missing values and NaN leave a gap.
     """
     sequences = list(dict.fromkeys(name for row in values.values() for name in row))
     methods = max(len(values), 1)
-    a_row = max(_BARS_A_ROW // methods, 1)
-    rows = [sequences[start : start + a_row] for start in range(0, len(sequences), a_row)] or [[]]
+    per_row = max(_BARS_PER_ROW // methods, 1)
+    rows = [sequences[start : start + per_row] for start in range(0, len(sequences), per_row)] or [[]]
     figure, *axes = _figure(10.0, 2.4 * len(rows) + 0.6, len(rows))
     highest = max((v for row in values.values() for v in row.values() if np.isfinite(v)), default=1.0)
     for index, (panel, names) in enumerate(zip(axes, rows, strict=True)):
@@ -96,10 +96,10 @@ def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, ti
             left = np.arange(len(names)) + (number - (methods - 1) / 2) * 0.8 / methods
             panel.bar(left, heights, 0.8 / methods, label=method, color=style["color"])
         turned = len(names) > 4
-        panel.set_xticks(range(len(names)), [_short(name) for name in names], fontsize="small",
+        panel.set_xticks(range(len(names)), [_shorten(name) for name in names], fontsize="small",
                          rotation=30 if turned else 0, ha="right" if turned else "center", rotation_mode="anchor",
                          )  # fmt: skip
-        # Rows of one scale can be compared, also where the last is not full.
+        # All rows share one scale, even if the last is not full.
         panel.set(xlim=(-0.6, len(rows[0]) - 0.4), ylim=(0, 1.05 * max(highest, 1e-9)), ylabel=y_label)
         _grid(panel, "y")
         if index == 0:
@@ -109,7 +109,7 @@ def sequence_bars(values: Mapping[str, Mapping[str, float]], y_label: str, *, ti
     return figure
 
 
-def match_picture(
+def plot_match_pair(
     first: NDArray[np.uint8],
     second: NDArray[np.uint8],
     found_a: Scored,
@@ -120,14 +120,14 @@ def match_picture(
     title: str = "",
     most: int = 200,
 ) -> Figure:
-    """Two images with their matches, inliers in green and others in red.
+    """Plot two images side by side with their matches, inliers in green and others in red.
 
     Args:
         first, second: (H, W) grey or (H, W, 3) BGR uint8.
-        found_a, found_b: what was found in them, with keypoints (N, 2) and scores (N,).
+        found_a, found_b: their detections, with keypoints (N, 2) and scores (N,).
         matches: (M, 2) indices into the keypoints.
         inliers: (M,) bool.
-        most: where there are more matches, this many are drawn, evenly taken from all; the title says so.
+        most: maximum number of matches to draw, evenly sampled; the title says so if there are more.
     """
     shown = np.unique(np.linspace(0, len(matches) - 1, min(most, len(matches))).round().astype(int))
     if len(shown) < len(matches):
@@ -137,11 +137,11 @@ def match_picture(
         first, second, found_a, found_b, np.asarray(matches)[shown], agree, title=title, keypoints=False
     )
     figure = axes.figure
-    return figure  # type: ignore[return-value] # of its own, so no part of another figure
+    return figure  # type: ignore[return-value] # a figure of its own, not a subfigure
 
 
 def _figure(width: float, height: float, rows: int = 1) -> Any:
-    """A figure that pyplot does not know, and its axes one below the other."""
+    """Create a figure outside pyplot, and its axes, one below the other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -151,7 +151,7 @@ def _figure(width: float, height: float, rows: int = 1) -> Any:
 
 
 def _styles() -> Iterator[dict[str, str]]:
-    """Colours and dashes in an order that never ends, so that a method looks the same in every figure."""
+    """Cycle through colours and dashes in a fixed order, so that a method looks the same in every figure."""
     while True:
         for dash in _DASHES:
             for colour in _COLOURS:

@@ -1,4 +1,4 @@
-"""Bringing images to a protocol's size, together with what that does to their pixels."""
+"""Scale and crop images to a protocol's size, and track the transformation of their pixels."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from superpoint_ros.io.images import resize_image
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
-LEAST_SIDE = 16
+MIN_SIDE = 16
 
 
 @dataclass(frozen=True)
 class Framing:
-    """The size at which images are evaluated; with neither of the two given they stay as they are.
+    """The size at which images are evaluated; by default their original size.
 
     Attributes:
-        crop: (height, width) that every image is scaled to cover and then cropped to about its centre, as the
-            published evaluations have it (rpautrat's code; paper, section 7: 240 x 320 and 480 x 640).
-        longer_side: pixels of the longer side; nothing is cropped.
+        crop: (height, width) that every image is scaled to cover and then centre-cropped to, as in the published
+            evaluations (rpautrat's code; paper, section 7: 240 x 320 and 480 x 640).
+        longer_side: longer side in pixels, without cropping.
     """
 
     crop: tuple[int, int] | None = None
@@ -31,19 +31,19 @@ class Framing:
 
     @staticmethod
     def parse(text: str) -> Framing:
-        """`240x320` (height x width), `640` (longer side) or `native`.
+        """Parse `240x320` (height x width), `640` (longer side) or `native`.
 
         Raises:
-            ValueError: if the text is none of these or a side is below 16 pixels.
+            ValueError: if the text has another form or a side is below 16 pixels.
         """
         if text == "native":
             return Framing()
         found = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
         sides = [int(side) for side in found.groups() if side] if found else []
-        if not sides or min(sides) < LEAST_SIDE:
+        if not sides or min(sides) < MIN_SIDE:
             raise ValueError(
                 f"size '{text}' is not allowed, it must be HEIGHTxWIDTH such as 240x320, the longer side such as 640, "
-                f"or native, with sides of at least {LEAST_SIDE}"
+                f"or native, with sides of at least {MIN_SIDE}"
             )
         return Framing(crop=(sides[0], sides[1])) if len(sides) == 2 else Framing(longer_side=sides[0])
 
@@ -53,9 +53,9 @@ class Framing:
         return str(self.longer_side) if self.longer_side else "native"
 
     def apply(self, image: Image) -> tuple[Image, Matrix]:
-        """A (H, W) image in this size, and the (3, 3) map from the original's pixels to its pixels.
+        """Bring an (H, W) image to this size; return it and the (3, 3) map from original pixels to its pixels.
 
-        Ground truth must go through these maps: H of the framed pair is `second_map @ H @ inv(first_map)`.
+        Ground truth must be transformed accordingly: H of the framed pair is `second_map @ H @ inv(first_map)`.
         """
         height, width = image.shape
         if self.crop:
@@ -63,10 +63,10 @@ class Framing:
             size = max(self.crop[0], round(height * factor)), max(self.crop[1], round(width * factor))
         elif self.longer_side:
             factor = self.longer_side / max(height, width)
-            size = max(LEAST_SIDE, round(height * factor)), max(LEAST_SIDE, round(width * factor))
+            size = max(MIN_SIDE, round(height * factor)), max(MIN_SIDE, round(width * factor))
         else:
             return image, np.eye(3)
-        matrix = scaling((height, width), size)
+        matrix = scaling_matrix((height, width), size)
         image = resize_image(image, size)
         if self.crop:
             top, left = ((size[k] - self.crop[k]) // 2 for k in (0, 1))
@@ -75,7 +75,7 @@ class Framing:
         return image, matrix
 
 
-def scaling(before: tuple[int, int], after: tuple[int, int]) -> Matrix:
-    """What resizing from one (height, width) to another does to pixels whose centres are whole numbers."""
+def scaling_matrix(before: tuple[int, int], after: tuple[int, int]) -> Matrix:
+    """Return the (3, 3) pixel map of a resize between (height, width) sizes, with pixel centres at whole numbers."""
     x, y = after[1] / before[1], after[0] / before[0]
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1]])

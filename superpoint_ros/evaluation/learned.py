@@ -1,4 +1,4 @@
-"""SuperPoint and MagicPoint as methods to evaluate."""
+"""SuperPoint and MagicPoint as evaluation methods."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class SuperPointMethod:
     """SuperPoint with any weights file.
 
     Args:
-        weights: known name or path, as `superpoint_ros.extraction.weights.load` takes it, or a checkpoint of `train`.
-        detection_threshold: least probability of a keypoint. The default is low, so that the number of keypoints is
-            decided by the protocol, as in the published evaluations.
+        weights: known name or path, as for `superpoint_ros.extraction.weights.load`, or a checkpoint of `train`.
+        detection_threshold: minimum probability of a keypoint. The default is low, so that the protocol determines the
+            number of keypoints, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel.
-        levels: sizes at which keypoints are found, as `SuperPoint` takes it. The protocol's suppression is across them.
-        nms_radius: of suppression within a level where the protocol's is less.
-        device, runtime, precision: as `SuperPoint` takes them. PyTorch in float32 gives the same numbers on every
-            machine, but for rounding.
+        levels: pyramid levels, as in `SuperPoint`. The protocol's suppression acts across them.
+        nms_radius: minimum radius of suppression within a level.
+        device, runtime, precision: as in `SuperPoint`. PyTorch in float32 is reproducible on every machine, up to
+            rounding.
     """
 
     name = "superpoint"
@@ -59,7 +59,7 @@ class SuperPointMethod:
             self.name = f"{self.name}:{Path(weights).name}"
 
     def settings(self) -> dict[str, Any]:
-        """Weights by checksum, settings, arithmetic, and the code that turns an image into features."""
+        """Return the checksum of the weights, the settings, the arithmetic, and the checksum of the extraction code."""
         found, used = self._superpoint, self._superpoint.settings
         return {
             "method": type(self).__name__,
@@ -84,7 +84,7 @@ class SuperPointMethod:
         }
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
-        """See `Method`."""
+        """Detect as `Method` specifies."""
         levels = self._superpoint.settings.levels
         within = max(nms_radius, self._nms_radius)
         self._superpoint.configure(max_keypoints=max_keypoints * levels, nms_radius=within)
@@ -96,9 +96,9 @@ class SuperPointMethod:
 
 
 class MagicPointMethod(SuperPointMethod):
-    """The detector half alone (paper, section 4), from a weights file or a checkpoint of `train shapes`.
+    """The detector alone (paper, section 4), from a weights file or a checkpoint of `train shapes`.
 
-    There are no default weights: SuperPoint's would only give SuperPoint's keypoints again.
+    There are no default weights: those of SuperPoint would only repeat SuperPoint's keypoints.
     """
 
     name = "magicpoint"
@@ -109,13 +109,13 @@ class MagicPointMethod(SuperPointMethod):
         super().__init__(weights, **options)
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
-        """See `Method`."""
+        """Detect as `Method` specifies."""
         found = super().detect(image, max_keypoints, nms_radius)
         return Detection(found.keypoints, found.scores, None)
 
 
 def _without_training_state(weights: str, scratch: Path) -> str | Path:
-    """Weights as they are, or, for a checkpoint of training, the network's part of it as a file in `scratch`."""
+    """Return the weights, or, for a training checkpoint, its network written to a file in `scratch`."""
     import torch
     from safetensors.torch import save_file
 
@@ -126,7 +126,7 @@ def _without_training_state(weights: str, scratch: Path) -> str | Path:
         state = torch.load(path, map_location="cpu", weights_only=True)
         parts = {name.removeprefix("network."): part for name, part in state["model"].items() if "network." in name}
     except Exception:
-        return weights  # whatever it is, `superpoint_ros.extraction.weights` says what is wrong with it
+        return weights  # `superpoint_ros.extraction.weights` reports what is wrong with it
     if not parts:
         return weights
     target = scratch / f"{path.stem}.safetensors"

@@ -1,4 +1,4 @@
-"""Feature methods by name: what is compared with what. A method is a small class, and anybody can add one."""
+"""Feature extraction methods by name; users add their own as small classes."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Detection:
-    """What a method finds in one image, best keypoint first.
+    """The detections of a method in one image, best keypoint first.
 
     Attributes:
         keypoints: (N, 2) float32, x right, y down, in pixels; the centre of the top-left pixel is (0, 0).
         scores: (N,) float32, descending.
-        descriptors: (N, D) float32 of unit length, or (N, D) uint8 bit strings; None for a mere detector.
+        descriptors: (N, D) float32 of unit length, or (N, D) uint8 bit strings; None for a pure detector.
     """
 
     keypoints: NDArray[np.float32]
@@ -31,32 +31,32 @@ class Detection:
         return len(self.keypoints)
 
     def select(self, chosen: NDArray[np.generic] | slice) -> Detection:
-        """The keypoints that an index, a mask or a slice chooses."""
+        """Select keypoints by indices, a mask or a slice."""
         descriptors = None if self.descriptors is None else self.descriptors[chosen]
         return Detection(self.keypoints[chosen], self.scores[chosen], descriptors)
 
 
 class Method(Protocol):
-    """Finds keypoints, and describes them unless it is a mere detector.
+    """Interface of a method: detects keypoints and, unless it is a pure detector, describes them.
 
     Attributes:
-        name: what it is called in tables.
+        name: name in tables.
     """
 
     name: str
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the output beside the image and `detect`'s numbers, as JSON can hold it.
+        """Return everything that determines the output besides the arguments of `detect`, as JSON values.
 
-        Two methods with equal settings find the same in the same image: predictions are kept by them.
+        Methods with equal settings must give equal detections: the settings are the key of cached predictions.
         """
 
     def detect(self, image: Image, max_keypoints: int, nms_radius: int) -> Detection:
-        """The best keypoints of a (H, W) uint8 image.
+        """Detect the best keypoints of an (H, W) uint8 image.
 
         Args:
-            max_keypoints: most keypoints, at least 1.
-            nms_radius: no two keypoints lie within this Chebyshev distance in whole pixels; 0 turns this off.
+            max_keypoints: maximum number of keypoints, at least 1.
+            nms_radius: radius of non-maximum suppression (Chebyshev distance in whole pixels); 0 disables it.
         """
 
 
@@ -70,18 +70,18 @@ METHODS = {
     "harris": "superpoint_ros.evaluation.classical:Harris",
     "shi": "superpoint_ros.evaluation.classical:ShiTomasi",
 }
-"""Known methods: name and `package.module:Class`. A class is imported only when it is asked for."""
+"""Known methods: name and `package.module:Class`. Classes are imported on demand."""
 
 
 def create(spec: str) -> Method:
-    """The method that a text names.
+    """Create a method from its specification.
 
-    The text is a known name or the dotted path `package.module:Class` of any class that is a `Method`, and may go on
-    with `:` and options, separated by commas: `KEY=VALUE` goes to the class by keyword, a bare value is its `weights`.
+    The specification is a known name or the path `package.module:Class` of a class that implements `Method`, followed
+    by optional `:` and comma-separated options: `KEY=VALUE` is a keyword argument, a bare value is `weights`.
     Examples: `sift`, `superpoint:weights.safetensors`, `superpoint:subpixel=false`, `my_package.features:Mine`.
 
     Raises:
-        ValueError: in one sentence, if there is no such method or it does not take these options.
+        ValueError: in one sentence, if there is no such method or it does not accept these options.
     """
     name, _, rest = spec.partition(":")
     if name in METHODS:
@@ -92,28 +92,28 @@ def create(spec: str) -> Method:
         if not class_name.isidentifier():
             known = ", ".join(METHODS)
             raise ValueError(f"method '{spec}' is unknown, allowed is one of {known}, or package.module:Class")
-    made = _load(path)
+    factory = _load(path)
     options = _options(text, spec)
     try:
-        inspect.signature(made).bind(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
-        raise ValueError(f"method '{spec}' cannot be made: {error}") from error
-    method: Method = made(**options)
+        raise ValueError(f"method '{spec}' cannot be created: {error}") from error
+    method: Method = factory(**options)
     return method
 
 
 def _load(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
-        made = getattr(importlib.import_module(module), name, None)
+        factory = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        # A package that the module itself lacks is another matter than a wrong name.
+        # A missing dependency of the module is not a wrong name.
         if error.name and not module.startswith(error.name):
             raise
         raise ValueError(f"method '{path}' is unknown: there is no Python module '{module}'") from error
-    if not callable(made):
+    if not callable(factory):
         raise ValueError(f"method '{path}' is unknown: module '{module}' has no class '{name}'")
-    return made
+    return factory
 
 
 def _options(text: str, spec: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The metrics of the field on one pair of images: points and descriptors against a known homography.
+"""Standard metrics of a pair of images: keypoints and descriptors against a known homography.
 
 Distances are in pixels; `homography` always maps pixels of the first image to pixels of the second, sizes are
-(height, width), and the common view is what both images show. Nothing here draws random numbers.
+(height, width), and the common view is the region visible in both images. Everything here is deterministic.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Descriptors = NDArray[np.float32] | NDArray[np.uint8]
 def common_view(
     first: Points, second: Points, homography: Matrix, first_size: Size, second_size: Size
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which (N, 2) points of the first and (M, 2) points of the second image fall inside the other image too."""
+    """Return which (N, 2) points of the first and (M, 2) points of the second image lie inside the other one."""
     in_second = inside(project(homography, first), second_size)
     in_first = inside(project(np.linalg.inv(homography), second), first_size)
     return in_second, in_first
@@ -35,19 +35,18 @@ def repeatability(
     epsilon: float = 3.0,
     most: int | None = None,
 ) -> tuple[float, float]:
-    """Share of the keypoints in the common view that are found again within `epsilon` pixels, and their mean distance.
+    """Compute the repeatability of keypoints in the common view within `epsilon` pixels, and the localisation error.
 
-    Of the N1 + N2 keypoints in the common view, a keypoint is found again if one of the other image lies within
-    `epsilon` of it (paper, section 7.1 and appendix; Mikolajczyk and Schmid, 2005). Distances are measured in the
-    second image. The localisation error is the mean distance of those found again (paper, appendix).
+    A keypoint of the N1 + N2 in the common view is repeated if the other image has one within `epsilon` of it (paper,
+    section 7.1 and appendix; Mikolajczyk and Schmid, 2005). Distances are measured in the second image. The
+    localisation error is the mean distance of repeated keypoints (paper, appendix).
 
     Args:
         first, second: (N, 2) and (M, 2) keypoints, best first.
-        most: keep only that many of each image's keypoints in the common view, as the published evaluation does.
+        most: maximum number of each image's keypoints in the common view, as in the published evaluation.
 
     Returns:
-        Repeatability (NaN where no keypoint lies in the common view) and localisation error (NaN where none is found
-        again).
+        Repeatability (NaN if no keypoint lies in the common view) and localisation error (NaN if none is repeated).
     """
     seen_first, seen_second = common_view(first, second, homography, first_size, second_size)
     common_first = project(homography, first[seen_first])[:most]
@@ -66,7 +65,7 @@ def repeatability(
 def matching_accuracy(
     first: Points, second: Points, homography: Matrix, thresholds: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Share of matches whose reprojection error is at most each threshold; zeros where there is no match.
+    """Compute the fraction of matches whose reprojection error is within each threshold; zeros without matches.
 
     Its mean over pairs is the mean matching accuracy (MMA; Mikolajczyk and Schmid, 2005; Dusmanu et al., 2019), with
     thresholds of 1 to 10 pixels its curve.
@@ -82,7 +81,7 @@ def matching_accuracy(
 
 
 def descriptor_distances(first: Descriptors, second: Descriptors) -> NDArray[np.float64]:
-    """(N, M) distances: Euclidean between float descriptors of (N, D) and (M, D), Hamming between uint8 bit strings."""
+    """Compute (N, M) distances: Euclidean for float descriptors (N, D) and (M, D), Hamming for uint8 bit strings."""
     if first.dtype == np.uint8:
         bits = [np.unpackbits(np.asarray(d, np.uint8), axis=1).astype(np.float64) for d in (first, second)]
         ones = bits[0].sum(axis=1)[:, None] + bits[1].sum(axis=1)[None]
@@ -93,7 +92,7 @@ def descriptor_distances(first: Descriptors, second: Descriptors) -> NDArray[np.
 
 
 def mutual_matches(distances: NDArray[np.floating]) -> NDArray[np.int64]:
-    """(M, 2) indices of those that are each other's nearest in (N, M) distances; among equals the first counts."""
+    """Return (K, 2) indices of mutual nearest neighbours in (N, M) distances; ties go to the first."""
     if not distances.size:
         return np.zeros((0, 2), np.int64)
     forward, backward = distances.argmin(axis=1), distances.argmin(axis=0)
@@ -104,11 +103,11 @@ def mutual_matches(distances: NDArray[np.floating]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """Both metrics of nearest-neighbour matching, each the mean of its two directions.
+    """The metrics of nearest-neighbour matching, each the mean over both directions.
 
     Attributes:
-        average_precision: see `nearest_neighbours`; NaN where no keypoint has a counterpart.
-        matching_score: NaN where no keypoint lies in the common view.
+        average_precision: see `nearest_neighbours`; NaN if no keypoint has a counterpart.
+        matching_score: NaN if no keypoint lies in the common view.
     """
 
     average_precision: float
@@ -124,14 +123,14 @@ def nearest_neighbours(
     second_size: Size,
     epsilon: float = 3.0,
 ) -> NearestNeighbours:
-    """Average precision and matching score of nearest-neighbour matching in the common view (paper, appendix).
+    """Compute average precision and matching score of nearest neighbours in the common view (paper, appendix).
 
-    Every keypoint of the common view is matched to the one of the other image's with the nearest descriptor. A match
-    is correct if it lies within `epsilon` pixels of the true place.
+    Every keypoint in the common view is matched to the one in the other image with the nearest descriptor. A match
+    is correct if it lies within `epsilon` pixels of the true position.
 
     * Matching score: correct matches over keypoints in the common view.
-    * Average precision: area under the precision-recall curve of a sweep of the greatest descriptor distance, as the
-      sum over distinct distances of precision times the step in recall. Recall counts correct matches among the
+    * Average precision: area under the precision-recall curve as the descriptor distance threshold varies, the sum
+      over distinct distances of precision times the step in recall. Recall counts correct matches among the
       keypoints that have a counterpart within `epsilon` (Mikolajczyk and Schmid, 2005). Its mean over pairs is the
       nearest-neighbour mAP.
 
@@ -144,11 +143,11 @@ def nearest_neighbours(
     seen_first, seen_second = common_view(first, second, homography, first_size, second_size)
     a, b = np.asarray(first, float)[seen_first], np.asarray(second, float)[seen_second]
     distances = distances[seen_first][:, seen_second]
-    ways = (
+    directions = (
         _one_way(project(homography, a), b, distances, epsilon),
         _one_way(project(np.linalg.inv(homography), b), a, distances.T, epsilon),
     )
-    precision, score = (_mean_of_defined([way[k] for way in ways]) for k in (0, 1))
+    precision, score = (_nanmean([direction[k] for direction in directions]) for k in (0, 1))
     return NearestNeighbours(precision, score)
 
 
@@ -167,12 +166,12 @@ def _one_way(true: Points, others: Points, distances: NDArray[np.floating], epsi
 
 
 def average_precision(distances: NDArray[np.floating], correct: NDArray[np.bool_], positives: int) -> float:
-    """Area under the precision-recall curve: the sum over distinct distances of precision times the step in recall.
+    """Compute the area under the precision-recall curve: the sum over distances of precision times the step in recall.
 
     Args:
-        distances: (N,) of the candidates, nearest are taken first, equal ones together.
-        correct: (N,) which candidates are right.
-        positives: how many right ones there could be, at least 1.
+        distances: (N,) distances of the matches; equal ones form one step.
+        correct: (N,) bool, which matches are correct.
+        positives: number of possible correct matches, at least 1.
     """
     order = np.argsort(distances, kind="stable")
     sorted_distances = np.asarray(distances)[order]
@@ -183,26 +182,26 @@ def average_precision(distances: NDArray[np.floating], correct: NDArray[np.bool_
 
 
 def corner_error(estimated: Matrix, true: Matrix, size: Size) -> float:
-    """Mean distance in pixels between the image's four corners under two homographies (paper, section 7.3)."""
+    """Compute the mean distance in pixels between image corners mapped by two homographies (paper, section 7.3)."""
     height, width = size
     corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], float)
     return float(np.linalg.norm(project(estimated, corners) - project(true, corners), axis=1).mean())
 
 
 def correctness(errors: NDArray[np.floating], epsilon: float) -> float:
-    """Share of (N,) corner errors that are at most `epsilon` pixels (paper, section 7.3); failures are infinite."""
+    """Return the fraction of (N,) corner errors within `epsilon` pixels (paper, section 7.3); failures are infinite."""
     errors = np.asarray(errors, np.float64)
     return float((errors <= epsilon).mean()) if len(errors) else float("nan")
 
 
 def area_under_curve(errors: NDArray[np.floating], limit: float) -> float:
-    """Area under the share of errors below a threshold that rises from 0 to `limit` pixels, over `limit`.
+    """Compute the area under the cumulative error curve up to `limit` pixels, divided by `limit`.
 
-    The curve is linear between the sorted errors, as published comparisons have it (Sarlin et al., 2020, AUC of the
-    pose error).
+    The curve is piecewise linear between the sorted errors, as in published comparisons (Sarlin et al., 2020, AUC of
+    the pose error).
 
     Args:
-        errors: (N,) corner errors, infinite where the estimate failed.
+        errors: (N,) errors, infinite for failed estimates.
     """
     errors = np.sort(np.asarray(errors, np.float64))
     if not len(errors):
@@ -214,6 +213,6 @@ def area_under_curve(errors: NDArray[np.floating], limit: float) -> float:
     return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / limit)
 
 
-def _mean_of_defined(values: list[float]) -> float:
+def _nanmean(values: list[float]) -> float:
     defined = [value for value in values if not np.isnan(value)]
     return float(np.mean(defined)) if defined else float("nan")

@@ -1,4 +1,4 @@
-"""Visual odometry from frame to frame: a method's matches -> camera motions, against a sequence's ground truth."""
+"""Frame-to-frame visual odometry of a method's matches, compared with a sequence's ground truth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from superpoint_ros.evaluation import metrics
 from superpoint_ros.evaluation.cache import Predictor
 from superpoint_ros.evaluation.methods import Detection, Image, create
-from superpoint_ros.evaluation.pairs import LeftOut
+from superpoint_ros.evaluation.pairs import Skipped
 from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.evaluation.sequences import Sequence
 from superpoint_ros.io.images import read_grey
@@ -24,15 +24,15 @@ from superpoint_ros.two_view.motion import ESTIMATORS, Motion, MotionStatus
 
 @dataclass(frozen=True)
 class Settings:
-    """Numbers of the protocol, the same for every method.
+    """Parameters of the protocol, the same for every method.
 
     Attributes:
-        max_keypoints: most keypoints of an image.
-        nms_radius: no two keypoints lie within it, in pixels.
+        max_keypoints: maximum number of keypoints per frame.
+        nms_radius: radius of non-maximum suppression, in pixels.
         estimator: a name of `motion.ESTIMATORS`.
-        threshold: greatest epipolar error of an inlier, in pixels.
-        min_translation: metres; a step that is truly shorter counts for its rotation only.
-        delta: frames over which the relative pose error is taken.
+        threshold: maximum epipolar error of an inlier, in pixels.
+        min_translation: metres; steps with a shorter true translation count for their rotation only.
+        delta: number of frames of the relative pose error.
     """
 
     max_keypoints: int = 1000
@@ -45,17 +45,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Step:
-    """What a method made of the step from one frame to the next.
+    """The errors of a method on one step, from one frame to the next.
 
     Attributes:
         first, second: file names of the images.
-        translation: true length in metres.
-        rotation: true angle in degrees.
-        rotation_error: degrees; infinite if there was no estimate.
-        direction_error: angle between the true and the estimated translation in degrees; infinite if there was no
-            estimate of it; NaN where the step is too short for a true direction.
-        matches, inliers: how many.
-        status: of the estimate.
+        translation: true translation in metres.
+        rotation: true rotation in degrees.
+        rotation_error: degrees; infinite without an estimate.
+        direction_error: angle between the true and the estimated translation in degrees; infinite without an estimate,
+            NaN if the step is too short for a true direction.
+        matches, inliers: their numbers.
+        status: status of the estimate.
     """
 
     first: str
@@ -71,15 +71,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Track:
-    """A method's odometry along a sequence.
+    """The odometry of a method along a sequence.
 
     Attributes:
-        method: the name under which it was asked for.
-        settings: of the method.
+        method: specification, as given by the user.
+        settings: settings of the method.
         steps: N - 1.
-        poses: (N, 4, 4) chained estimates, camera to world. They start in the true first pose, and every step has its
-            true length, which a single camera cannot know.
-        seconds: spent on finding and describing keypoints; 0 where predictions were kept.
+        poses: (N, 4, 4) chained estimates, camera to world. They start at the true first pose, and every step is scaled
+            to its true length, which is unobservable with a single camera.
+        seconds: time spent on extraction; close to 0 if predictions were cached.
     """
 
     method: str
@@ -91,22 +91,22 @@ class Track:
 
 @dataclass(frozen=True)
 class Odometry:
-    """An evaluation over one sequence.
+    """The evaluation of several methods on one sequence.
 
     Attributes:
-        sequence: those of its frames that were used.
-        left_out: what was not used, and why.
+        sequence: the frames that were used.
+        skipped: what was not used, and why.
     """
 
     sequence: Sequence
     settings: Settings
     tracks: tuple[Track, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[Skipped, ...]
 
 
 @dataclass
 class _Run:
-    """A method on its way along the sequence."""
+    """The state of a method while it runs along the sequence."""
 
     name: str
     predictor: Predictor
@@ -125,15 +125,14 @@ def evaluate(
     predictions: Path | None = None,
     progress: Callable[[Several[Path]], Iterator[Path]] = iter,
 ) -> Odometry:
-    """Run methods side by side along a sequence.
+    """Run several methods along a sequence.
 
-    Images that cannot be read, and methods without descriptors, are left out and named; a step then leads over the
-    gap.
+    Unreadable frames and methods without descriptors are skipped and reported; a step then spans the gap.
 
     Args:
-        methods: as `methods.create` takes them.
-        predictions: folder where detections are kept; None keeps none.
-        progress: passes the images on and shows how far the work is.
+        methods: specifications, as for `methods.create`.
+        predictions: cache folder of detections; None disables the cache.
+        progress: wraps the iteration over images, to show progress.
 
     Raises:
         ValueError: if a method or the estimator is unknown, or nothing is left to evaluate.
@@ -142,29 +141,29 @@ def evaluate(
         raise ValueError(f"estimator '{settings.estimator}' is unknown, allowed is one of {', '.join(ESTIMATORS)}")
     created = {name: create(name) for name in methods}
     runs = [_Run(name, Predictor(method, predictions), method.settings()) for name, method in created.items()]
-    left_out = [LeftOut(sequence.name, reason) for reason in sequence.left_out]
+    skipped = [Skipped(sequence.name, reason) for reason in sequence.skipped]
     used: list[int] = []
     for index, path in enumerate(progress(sequence.images)):
         try:
             image = _read(path, sequence.camera.image_size)
         except ValueError as error:
-            left_out.append(LeftOut(path.name, str(error)))
+            skipped.append(Skipped(path.name, str(error)))
             continue
         for run in list(runs):
             reason = _advance(run, image, sequence, used[-1] if used else None, index, settings)
             if reason:
-                left_out.append(LeftOut(run.name, reason))
+                skipped.append(Skipped(run.name, reason))
                 runs.remove(run)
         if not runs:
             break
         used.append(index)
     if not runs or len(used) < 2:
         raise ValueError(
-            f"nothing is left to evaluate in sequence '{sequence.name}': "
-            + "; ".join(f"{item.name}: {item.reason}" for item in left_out)
+            f"there is nothing to evaluate in sequence '{sequence.name}': "
+            + "; ".join(f"{item.name}: {item.reason}" for item in skipped)
         )
     tracks = tuple(Track(r.name, r.settings, tuple(r.steps), np.array(r.poses), r.seconds) for r in runs)
-    return Odometry(sequence.select(used), settings, tracks, tuple(left_out))
+    return Odometry(sequence.select(used), settings, tracks, tuple(skipped))
 
 
 def _read(path: Path, size: tuple[int, int]) -> Image:
@@ -178,12 +177,12 @@ def _read(path: Path, size: tuple[int, int]) -> Image:
 def _advance(
     run: _Run, image: Image, sequence: Sequence, before: int | None, now: int, settings: Settings
 ) -> str | None:
-    """Take a frame; the result says why the method cannot go on."""
+    """Process one frame; return why the method cannot continue, or None."""
     start = time.perf_counter()
     detection = run.predictor.detect(image, settings.max_keypoints, settings.nms_radius)
     run.seconds += time.perf_counter() - start
     if detection.descriptors is None:
-        return "the method has no descriptors, so nothing can be matched"
+        return "the method has no descriptors, which matching needs"
     if before is None or run.before is None:
         run.poses.append(sequence.poses[now])
     else:
@@ -191,7 +190,7 @@ def _advance(
         motion, matches = match_motion(run.before, detection, sequence, settings)
         names = sequence.images[before].name, sequence.images[now].name
         run.steps.append(step_errors(motion, true, settings.min_translation, names, matches))
-        # A step that could not be estimated goes on as the one before.
+        # A failed step repeats the previous motion.
         if motion.status != MotionStatus.FAILED:
             run.motion = np.eye(4)
             run.motion[:3, :3] = motion.rotation
@@ -204,7 +203,7 @@ def _advance(
 
 
 def match_motion(first: Detection, second: Detection, sequence: Sequence, settings: Settings) -> tuple[Motion, int]:
-    """The motion between two frames by their mutual nearest neighbours, and how many those are."""
+    """Estimate the motion between two frames from mutual nearest neighbours; return it and the number of matches."""
     if first.descriptors is None or second.descriptors is None or not len(first) or not len(second):
         return Motion.failed(0), 0
     matches = metrics.mutual_matches(metrics.descriptor_distances(first.descriptors, second.descriptors))
@@ -222,7 +221,7 @@ def step_errors(
     names: tuple[str, str] = ("", ""),
     matches: int = 0,
 ) -> Step:
-    """Errors of an estimated motion; `true` (4, 4) maps points of the first camera's frame to the second's."""
+    """Compute the errors of a motion; `true` (4, 4) maps points from the first camera's frame to the second's."""
     length = float(np.linalg.norm(true[:3, 3]))
     failed = motion.status == MotionStatus.FAILED
     direction_error = float("nan")
@@ -243,12 +242,12 @@ def step_errors(
 
 
 def rotation_angle(rotation: NDArray[np.float64]) -> float:
-    """Angle of a (3, 3) rotation in degrees, exact for small ones."""
+    """Return the angle of a (3, 3) rotation in degrees, accurate for small angles."""
     axis = rotation - rotation.T
     sine = np.linalg.norm([axis[2, 1], axis[0, 2], axis[1, 0]]) / 2
     return float(np.degrees(np.arctan2(sine, (np.trace(rotation) - 1) / 2)))
 
 
 def angle_between(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Angle of two vectors in degrees, 0 to 180, exact for small ones."""
+    """Return the angle between two vectors in degrees, 0 to 180, accurate for small angles."""
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(first, second)), first @ second)))

@@ -1,4 +1,4 @@
-"""Images of an odometry evaluation: the trajectories from above, and the errors step by step."""
+"""Figures of an odometry evaluation: trajectories in top view, and errors per step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from superpoint_ros.io.files import atomic_write
 
 
 def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Path]:
-    """trajectory.png and errors.png in a folder, each written whole.
+    """Write trajectory.png and errors.png to a folder.
 
     Raises:
         ValueError: if matplotlib is not installed.
@@ -30,11 +30,11 @@ def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Pa
 
 
 def trajectory(odometry: Odometry, summaries: list[Summary]) -> Any:
-    """A matplotlib figure of the paths from above: the two directions in which the true path extends most."""
+    """Plot trajectories in top view: the two axes along which the true path extends most."""
     figure = _figure(7, 6)
     axes = figure.add_subplot()
     true = odometry.sequence.poses[:, :3, 3]
-    first, second = _broadest(true)
+    first, second = _widest_axes(true)
     axes.plot(true[:, first], true[:, second], color="black", linewidth=2, label="ground truth")
     axes.plot(true[0, first], true[0, second], "o", color="black", markersize=5)
     for summary in summaries:
@@ -51,7 +51,7 @@ def trajectory(odometry: Odometry, summaries: list[Summary]) -> Any:
 
 
 def errors(odometry: Odometry) -> Any:
-    """A matplotlib figure of rotation and direction error of every step, in degrees on a logarithmic axis."""
+    """Plot rotation and direction error of every step, in degrees on a logarithmic axis."""
     figure = _figure(9, 6)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for track in odometry.tracks:
@@ -76,8 +76,8 @@ def errors(odometry: Odometry) -> Any:
     return figure
 
 
-def _broadest(positions: NDArray[np.float64]) -> tuple[int, int]:
-    """The two axes in which positions extend most, in the order of their names."""
+def _widest_axes(positions: NDArray[np.float64]) -> tuple[int, int]:
+    """Return the two axes along which positions extend most, in order."""
     extent = np.ptp(positions, axis=0)
     first, second = sorted(int(axis) for axis in np.argsort(-extent, kind="stable")[:2])
     return first, second
@@ -90,5 +90,5 @@ def _figure(width: float, height: float) -> Any:
         raise ValueError(
             f"Python package '{error.name}' is missing, install it with: pip install 'superpoint_ros[evaluate]'"
         ) from error
-    # A figure without pyplot needs no display and leaves no state behind.
+    # A figure outside pyplot needs no display and leaves no global state.
     return Figure(figsize=(width, height), layout="constrained")

@@ -1,4 +1,4 @@
-"""Odometry as tables, JSON, CSV and Markdown."""
+"""Report odometry as tables, JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from superpoint_ros.evaluation.odometry import Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
 from superpoint_ros.evaluation.results import versions
-from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
 from superpoint_ros.io.files import write_text
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _COUNTS = [
 
 
 def tables(odometry: Odometry, summaries: list[Summary]) -> list[Table]:
-    """Errors of the steps, errors of the trajectory, and counts."""
+    """Build the tables: errors per step, errors of the trajectory, and counts."""
     numbers, steps = odometry.settings, len(odometry.sequence) - 1
     values = summaries[0].values
     moving = int(values["moving_steps"])
@@ -52,7 +52,7 @@ def tables(odometry: Odometry, summaries: list[Summary]) -> list[Table]:
         f"{numbers.estimator} at {numbers.threshold:g} px"
     )
     chained = (
-        f"every step has its true length; RPE over {min(numbers.delta, steps)} frames, ATE after alignment by a "
+        f"steps are scaled to their true length; RPE over {min(numbers.delta, steps)} frames, ATE after alignment by a "
         f"similarity, root mean squares; true path {values['path']:.3g} m"
     )
     return [
@@ -68,7 +68,7 @@ def _table(heading: str, note: str, columns: list[Column], summaries: list[Summa
     best = {
         (r, c)
         for c, column in enumerate(columns, 1)
-        for r in best_of([summary.values[column.metric] for summary in summaries], column)
+        for r in best_rows([summary.values[column.metric] for summary in summaries], column)
     }
     return Table(heading, note, ("method", *(column.title for column in columns)), rows, frozenset(best))
 
@@ -78,41 +78,41 @@ def _number(value: float, column: Column) -> str:
 
 
 def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None:
-    """Print the tables, best figures bold, and what was left out."""
+    """Print the tables, best figures in bold, and what was skipped."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as RichTable
 
     for table in tables(odometry, summaries):
-        drawn = RichTable(
+        rich_table = RichTable(
             title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
         )
         for c, title in enumerate(table.header):
-            # A long method may take two lines, a figure must be whole.
+            # A long method name may wrap, a figure must not.
             widest = max(len(row[c]) for row in table.rows)
-            drawn.add_column(
+            rich_table.add_column(
                 title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
             )
-        fill(drawn, table)
-        console.print(drawn)
-    for item in odometry.left_out:
-        console.print(f"left out: {escape(f'{item.name}: {item.reason}')}", highlight=False)
+        add_rows(rich_table, table)
+        console.print(rich_table)
+    for item in odometry.skipped:
+        console.print(f"skipped: {escape(f'{item.name}: {item.reason}')}", highlight=False)
 
 
 def markdown(odometry: Odometry, summaries: list[Summary]) -> str:
-    """The tables, best figures bold, and what was left out."""
+    """Format the tables as Markdown, best figures in bold, and what was skipped."""
     sequence = odometry.sequence
     lines = [f"Sequence `{sequence.name}` ({sequence.layout}), {len(sequence)} frames."]
     for table in tables(odometry, summaries):
         lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
         lines += markdown_lines(table)
-    if odometry.left_out:
-        lines += ["", "### Left out", "", *(f"* {item.name}: {item.reason}" for item in odometry.left_out)]
+    if odometry.skipped:
+        lines += ["", "### Skipped", "", *(f"* {item.name}: {item.reason}" for item in odometry.skipped)]
     return "\n".join(lines) + "\n"
 
 
 def as_dict(odometry: Odometry, summaries: list[Summary]) -> dict[str, Any]:
-    """Everything, as JSON can hold it: what is not defined, and infinite errors of failed steps, are null."""
+    """Convert everything to JSON values; undefined values and infinite errors of failed steps become null."""
     sequence = odometry.sequence
     return {
         "sequence": sequence.name,
@@ -121,7 +121,7 @@ def as_dict(odometry: Odometry, summaries: list[Summary]) -> dict[str, Any]:
         "settings": asdict(odometry.settings),
         "scale": "the length of every step is taken from the ground truth",
         "versions": versions(),
-        "left_out": [asdict(item) for item in odometry.left_out],
+        "left_out": [asdict(item) for item in odometry.skipped],
         "methods": [
             {
                 "method": track.method,
@@ -139,7 +139,7 @@ def as_dict(odometry: Odometry, summaries: list[Summary]) -> dict[str, Any]:
 
 
 def as_csv(odometry: Odometry) -> str:
-    """A line for each step of each method."""
+    """Format as CSV, a line for each step of each method."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [field.name for field in fields(Step)]
@@ -150,7 +150,7 @@ def as_csv(odometry: Odometry) -> str:
 
 
 def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Path]:
-    """odometry.json, odometry.csv and odometry.md in a folder, each written whole."""
+    """Write odometry.json, odometry.csv and odometry.md to a folder; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "odometry.json": json.dumps(as_dict(odometry, summaries), indent=1, allow_nan=False) + "\n",

@@ -1,4 +1,4 @@
-"""Odometry in a few figures: errors of the steps, and of the trajectory by the `evo` library."""
+"""Summarise odometry: errors per step, and trajectory errors by the `evo` library."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.two_view.motion import MotionStatus
 
 AUC_LIMITS = (5, 10, 20)
-"""Degrees of the pose error's area under the curve."""
+"""Thresholds in degrees of the AUC of the pose error."""
 
 Values = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one method.
+    """Summary of one method.
 
     Attributes:
-        values: by name; NaN where one is not defined, infinite where most steps failed.
+        values: metrics by name; NaN where undefined, infinite if most steps failed.
         aligned: (N, 3) estimated positions after the alignment of the trajectory error, in metres.
     """
 
@@ -35,7 +35,7 @@ class Summary:
 
 
 def check_installed() -> None:
-    """Find out before the work whether its figures can be had.
+    """Check that the summary can be computed, before the evaluation starts.
 
     Raises:
         ValueError: if `evo` is not installed.
@@ -44,7 +44,7 @@ def check_installed() -> None:
 
 
 def summarise(odometry: Odometry) -> list[Summary]:
-    """Figures of every method.
+    """Summarise every method.
 
     Raises:
         ValueError: if `evo` is not installed.
@@ -63,16 +63,16 @@ def _summary(track: Track, odometry: Odometry) -> Summary:
         "inliers": float(np.median([step.inliers for step in track.steps])),
     }
     if not counts["moving_steps"]:
-        # Of a camera that hovers, positions say nothing: what little it moves is of the ground truth's own noise.
+        # The trajectory of a hovering camera is meaningless: its motion is within the noise of the ground truth.
         trajectory |= {name: float("nan") for name in ("rpe_translation", "ate", "ate_percent")}
     return Summary(track.method, {**step_errors(track.steps), **trajectory, **counts}, aligned)
 
 
 def step_errors(steps: Several[Step]) -> Values:
-    """Errors over steps, in degrees.
+    """Summarise the errors of steps, in degrees.
 
-    Medians and the area under the curve count a failed step as infinitely wrong; means are of the others. The area is
-    that of the greater one of rotation and direction error, over the steps with a true direction.
+    Medians and AUC count a failed step as an infinite error; means exclude it. The AUC is of the maximum of rotation
+    and direction error, over the steps with a true direction.
     """
     rotation = np.array([step.rotation_error for step in steps])
     moving = np.array([not np.isnan(step.direction_error) for step in steps], bool)
@@ -88,18 +88,17 @@ def step_errors(steps: Several[Step]) -> Values:
 
 
 def trajectory_errors(estimated: Poses, true: Poses, delta: int) -> tuple[Values, NDArray[np.float64]]:
-    """Relative pose error over `delta` frames and absolute trajectory error, by `evo`.
+    """Compute relative pose error over `delta` frames and absolute trajectory error, with `evo`.
 
-    The trajectory is aligned by a similarity (Sim(3); Umeyama, 1991) before its error is taken, the relative error is
-    not. All are root mean squares.
+    The trajectory is aligned by a similarity (Sim(3); Umeyama, 1991) for the absolute error only. All are root mean
+    squares.
 
     Args:
-        estimated, true: (N, 4, 4) camera to world.
+        estimated, true: (N, 4, 4) poses, camera to world.
 
     Returns:
         `rpe_translation` in metres and `rpe_rotation` in degrees, `ate` in metres and `ate_percent` of the true path's
-        length; NaN where they are not defined, as for the path of a camera that stands still; and (N, 3) positions
-        after the alignment.
+        length; NaN where undefined, as for a stationary camera; and (N, 3) aligned positions.
 
     Raises:
         ValueError: if `evo` is not installed.
@@ -138,7 +137,7 @@ def _evo() -> tuple[Any, Any, Any]:
 
 
 def _median(errors: NDArray[np.float64]) -> float:
-    # The mean of a finite and an infinite middle is infinite, and says so.
+    # With an even number of values, one infinite middle value makes the median infinite.
     return float(np.median(errors)) if len(errors) else float("nan")
 
 

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else: figures and style are in the file, and it opens offline."""
+"""Write a report as one self-contained HTML page with inline figures and styles, which opens offline."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ img { display: block; max-width: 100%; height: auto; }
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text, as many in each row as in the header; columns of numbers are set flush right.
+    """A table of text cells; numeric columns are right-aligned.
 
     Raises:
-        ValueError: if a row has another number of cells than the header.
+        ValueError: if the number of cells of a row differs from the header's.
     """
 
     header: Sequence[str]
@@ -58,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: plain text with paragraphs apart by an empty line, then the table, then the figures."""
+    """A section of a page: plain text with blank lines between paragraphs, then the table, then the figures."""
 
     heading: str
     text: str = ""
@@ -67,7 +67,7 @@ class Section:
 
 
 def write(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write a page; all text is taken as text, never as HTML, and the file appears whole or not at all.
+    """Write a page atomically; all text is escaped.
 
     Raises:
         OSError: if the file cannot be written.
@@ -80,7 +80,7 @@ def write(path: Path, title: str, sections: Sequence[Section]) -> None:
 def _page(title: str, sections: Sequence[Section]) -> str:
     links = "".join(f'<a href="#s{i}">{escape(each.heading)}</a>' for i, each in enumerate(sections, 1))
     body = "\n".join(_section(f"s{i}", each) for i, each in enumerate(sections, 1))
-    # The policy keeps a browser from loading anything, whatever a table says.
+    # The policy keeps a browser from loading anything, whatever a table contains.
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -118,8 +118,8 @@ def _table(table: Table) -> str:
 
     def row(tag: str, cells: Sequence[str]) -> str:
         marks = [' class="number"' if number else "" for number in numeric]
-        filled = zip(marks, cells, strict=True)
-        return "<tr>" + "".join(f"<{tag}{mark}>{escape(str(cell))}</{tag}>" for mark, cell in filled) + "</tr>"
+        marked = zip(marks, cells, strict=True)
+        return "<tr>" + "".join(f"<{tag}{mark}>{escape(str(cell))}</{tag}>" for mark, cell in marked) + "</tr>"
 
     body = "\n".join(row("td", cells) for cells in table.rows)
     return f"""<div class="scroll"><table>
@@ -131,11 +131,11 @@ def _table(table: Table) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    # Photographs are smaller as PNG; lines and text stay sharp as SVG.
-    photographs = any(axes.images for axes in figure.axes)
-    kind, mime = ("png", "image/png") if photographs else ("svg", "image/svg+xml")
+    # Figures with images are smaller as PNG; lines and text stay sharp as SVG.
+    has_images = any(axes.images for axes in figure.axes)
+    kind, mime = ("png", "image/png") if has_images else ("svg", "image/svg+xml")
     file = io.BytesIO()
-    figure.savefig(file, format=kind, dpi=130, facecolor="white", metadata=None if photographs else {"Date": None})
+    figure.savefig(file, format=kind, dpi=130, facecolor="white", metadata=None if has_images else {"Date": None})
     data = base64.b64encode(file.getvalue()).decode("ascii")
     name = " ".join(axes.get_title() for axes in figure.axes).strip() or "figure"
     return f'<figure><img alt="{escape(name)}" src="data:{mime};base64,{data}"></figure>'

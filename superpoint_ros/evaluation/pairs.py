@@ -1,6 +1,6 @@
-"""Pairs of images with true homographies, as folders hold them: HPatches sequences, and folders of warped pairs.
+"""Read pairs of images with true homographies from folders: HPatches sequences and warped pairs.
 
-Both have one layout (Balntas et al., 2017): a folder for each sequence, with images `1.ppm`, `2.ppm` ... (any image
+Both have the same layout (Balntas et al., 2017): a folder for each sequence, with images `1.ppm`, `2.ppm` ... (of any
 format) and text files `H_1_2`, `H_1_3` ... that map pixels of image 1 to pixels of image k.
 """
 
@@ -17,17 +17,17 @@ from superpoint_ros.evaluation.framing import Framing, Image, Matrix
 from superpoint_ros.io.images import SUFFIXES, read_grey
 
 GROUPS = {"i_": "illumination", "v_": "viewpoint", "w_": "warped"}
-"""What changes within a sequence, by the beginning of its name; w_ are the warped pairs of `evaluate make-pairs`."""
+"""What changes within a sequence, by the prefix of its name; w_ marks the warped pairs of `evaluate make-pairs`."""
 
-_COMPLETE = 6  # images of a sequence of HPatches
+_COMPLETE = 6  # number of images in a sequence of HPatches
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class Skipped:
     """Something that could not be evaluated.
 
     Attributes:
-        name: of the sequence, pair or method.
+        name: name of the sequence, pair, image or method.
         reason: one sentence.
     """
 
@@ -40,7 +40,7 @@ class Pair:
     """Two views of a plane, ready for evaluation.
 
     Attributes:
-        name: of sequence and images.
+        name: names of sequence and images.
         first, second: (H, W) uint8.
         homography: maps the first image's pixels to the second's.
         group: what changes between the views, a value of `GROUPS` or "other".
@@ -55,13 +55,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Sequence:
-    """One folder: a reference image and views of the same plane.
+    """A sequence: a reference image and other views of the same plane.
 
     Attributes:
-        name: path below the dataset's folder.
+        name: path relative to the dataset's folder.
         group: what changes, a value of `GROUPS` or "other".
         reference: file of image 1.
-        views: file of image k, and the homography from pixels of image 1 to its pixels, by k.
+        views: by k, the file of image k and the homography from pixels of image 1 to its pixels.
     """
 
     name: str
@@ -72,105 +72,103 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a folder holds that can be evaluated, and what was left out."""
+    """The usable sequences of a folder, and what was skipped."""
 
     folder: Path
     sequences: tuple[Sequence, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def read_dataset(folder: str | Path) -> Dataset:
-    """The sequences in and below a folder, without reading their images.
+    """Find the sequences in and below a folder, without reading their images.
 
-    Missing images, missing or unusable homographies and empty folders are left out and listed; a sequence named as in
-    HPatches (`i_`, `v_`) is expected to have six images.
+    Missing images, missing or unusable homographies and empty folders are skipped and reported; a sequence named as
+    in HPatches (`i_`, `v_`) is expected to have six images.
 
     Raises:
-        ValueError: if nothing is left to evaluate.
+        ValueError: if there is nothing to evaluate.
     """
     root = Path(folder)
     if not root.is_dir():
-        raise ValueError(f"dataset '{folder}' is no folder")
+        raise ValueError(f"dataset '{folder}' is not a folder")
     sequences: list[Sequence] = []
-    left_out: list[LeftOut] = []
-    for place in sorted([root, *(path for path in root.rglob("*") if path.is_dir())]):
-        name = place.relative_to(root).as_posix() if place != root else place.resolve().name
-        pictures, homographies = _contents(place)
-        if not pictures and not homographies:
-            if place != root and not any(child.is_dir() for child in place.iterdir()):
-                left_out.append(LeftOut(name, "the folder holds no image 1, 2 ... and no homography H_1_k"))
+    skipped: list[Skipped] = []
+    for path in sorted([root, *(folder for folder in root.rglob("*") if folder.is_dir())]):
+        name = path.relative_to(root).as_posix() if path != root else path.resolve().name
+        images, homographies = _contents(path)
+        if not images and not homographies:
+            if path != root and not any(child.is_dir() for child in path.iterdir()):
+                skipped.append(Skipped(name, "the folder has no image 1, 2 ... and no homography H_1_k"))
             continue
-        sequence, missing = _read_sequence(name, pictures, homographies)
-        left_out += missing
+        sequence, missing = _read_sequence(name, images, homographies)
+        skipped += missing
         if sequence.views:
             sequences.append(sequence)
     if not sequences:
-        why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ""
-        raise ValueError(f"dataset '{folder}' holds no sequence in HPatches layout (1.ppm, 2.ppm, H_1_2 ...){why}")
-    return Dataset(root, tuple(sequences), tuple(left_out))
+        why = f": {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        raise ValueError(f"dataset '{folder}' has no sequence in HPatches layout (1.ppm, 2.ppm, H_1_2 ...){why}")
+    return Dataset(root, tuple(sequences), tuple(skipped))
 
 
-def _contents(place: Path) -> tuple[dict[int, Path], dict[int, Path]]:
-    """Files of images and of homographies by their number."""
-    pictures: dict[int, Path] = {}
+def _contents(folder: Path) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Find the files of images and of homographies, by their number."""
+    images: dict[int, Path] = {}
     homographies: dict[int, Path] = {}
-    for path in sorted(place.iterdir()):
+    for path in sorted(folder.iterdir()):
         if path.stem.isdigit() and path.suffix.lower() in SUFFIXES:
-            pictures.setdefault(int(path.stem), path)
+            images.setdefault(int(path.stem), path)
         elif found := re.fullmatch(r"H_1_(\d+)", path.name):
             homographies[int(found[1])] = path
-    return pictures, homographies
+    return images, homographies
 
 
-def _read_sequence(
-    name: str, pictures: dict[int, Path], homographies: dict[int, Path]
-) -> tuple[Sequence, list[LeftOut]]:
+def _read_sequence(name: str, images: dict[int, Path], homographies: dict[int, Path]) -> tuple[Sequence, list[Skipped]]:
     group = GROUPS.get(Path(name).name[:2], "other")
-    expected = set(pictures) | set(homographies)
+    expected = set(images) | set(homographies)
     if group in ("illumination", "viewpoint"):
         expected |= set(range(2, _COMPLETE + 1))
-    if 1 not in pictures:
-        return Sequence(name, group, Path(), {}), [LeftOut(name, "image 1 is missing")]
+    if 1 not in images:
+        return Sequence(name, group, Path(), {}), [Skipped(name, "image 1 is missing")]
     views: dict[int, tuple[Path, Matrix]] = {}
-    left_out = []
+    skipped = []
     for k in sorted(expected - {1}):
-        if lacking := [text for text, found in ((f"image {k}", pictures), (f"homography H_1_{k}", homographies))
+        if missing := [text for text, found in ((f"image {k}", images), (f"homography H_1_{k}", homographies))
                        if k not in found]:  # fmt: skip
-            reason = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} missing"
-            left_out.append(LeftOut(f"{name}/1-{k}", reason))
+            reason = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            skipped.append(Skipped(f"{name}/1-{k}", reason))
             continue
         try:
-            views[k] = pictures[k], read_homography(homographies[k])
+            views[k] = images[k], read_homography(homographies[k])
         except ValueError as error:
-            left_out.append(LeftOut(f"{name}/1-{k}", str(error)))
-    return Sequence(name, group, pictures[1], views), left_out
+            skipped.append(Skipped(f"{name}/1-{k}", str(error)))
+    return Sequence(name, group, images[1], views), skipped
 
 
 def read_homography(path: Path) -> Matrix:
-    """The (3, 3) matrix in a text file.
+    """Read a (3, 3) homography from a text file.
 
     Raises:
-        ValueError: if the file holds no invertible 3 x 3 matrix of finite numbers.
+        ValueError: if the file is not an invertible 3 x 3 matrix of finite numbers.
     """
     try:
         matrix = np.loadtxt(path, ndmin=2)
     except (ValueError, OSError) as error:
         raise ValueError(f"homography {path.name} cannot be read as numbers") from error
     if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise ValueError(f"homography {path.name} is no invertible 3 x 3 matrix")
+        raise ValueError(f"homography {path.name} is not an invertible 3 x 3 matrix")
     return np.asarray(matrix, np.float64)
 
 
 class Views:
-    """The framed images of a sequence, each read once and only when it is wanted."""
+    """The framed images of a sequence, each read once, on demand."""
 
     def __init__(self, sequence: Sequence, framing: Framing) -> None:
         self.sequence = sequence
         self._framing = framing
         self._framed: dict[int, tuple[Image, NDArray[np.float64]]] = {}
 
-    def picture(self, k: int) -> Image:
-        """Image k as (H, W) uint8.
+    def image(self, k: int) -> Image:
+        """Return framed image k as (H, W) uint8.
 
         Raises:
             ValueError: if the file cannot be read.
@@ -178,7 +176,7 @@ class Views:
         return self._read(k)[0]
 
     def pair(self, k: int) -> Pair:
-        """Images 1 and k with the ground truth between their framed pixels.
+        """Return framed images 1 and k with the ground truth between their pixels.
 
         Raises:
             ValueError: if one of the files cannot be read.

@@ -1,4 +1,4 @@
-"""Repeatability, matching and homography accuracy of one function over pairs in memory; `suite` does whole datasets."""
+"""Evaluate one extractor function on pairs in memory; `suite` evaluates whole datasets."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ Extractor = Callable[[Image], tuple[NDArray[np.float32], NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over pairs: repeatability, localisation error in pixels, share of matches right to 3 px, and share of
-    homographies whose corner error is at most 1, 3 and 5 px."""
+    """Means over pairs: repeatability, localisation error in pixels, fraction of matches correct within 3 px, and
+    fraction of homographies with a corner error within 1, 3 and 5 px."""
 
     pairs: int
     repeatability: float
@@ -38,7 +38,7 @@ class Scores:
 
 
 def evaluate(extractor: Extractor, pairs: Iterable[Pair], repeatability_points: int = 300) -> Scores:
-    """Run an extractor over pairs; repeatability is of its best `repeatability_points` keypoints."""
+    """Evaluate an extractor on pairs; repeatability uses its best `repeatability_points` keypoints."""
     rows = []
     for pair in pairs:
         (first, first_descriptors), (second, second_descriptors) = extractor(pair.first), extractor(pair.second)

@@ -1,4 +1,4 @@
-"""The page of an evaluation on planar pairs: tables, curves, bars for each sequence, and images of matches."""
+"""Write the page of an evaluation on planar pairs: tables, curves, bars per sequence, and match visualisations."""
 
 from __future__ import annotations
 
@@ -22,42 +22,42 @@ _BARS = {
     "homography": ("correctness_3", "correctness at 3 px"),
     "matching": ("mma_3", "matching accuracy at 3 px"),
 }
-"""Metric of the bars, and its name, for each benchmark."""
+"""Metric shown as bars, and its label, for each benchmark."""
 
 
 def write(path: Path, dataset: pairs.Dataset, results: Results, predictions: Path | None) -> Path:
-    """Write the page; without matplotlib it has tables only and says so.
+    """Write the page; without matplotlib it has tables only, and says so.
 
     Args:
-        predictions: folder of the cache that the evaluation used; the match images take their keypoints from there.
+        predictions: cache folder that the evaluation used; match visualisations read their keypoints from it.
     """
-    drawn = importlib.util.find_spec("matplotlib") is not None
-    sections = [_overview(results, drawn)]
+    has_figures = importlib.util.find_spec("matplotlib") is not None
+    sections = [_overview(results, has_figures)]
     tables = report.tables(results)
     for benchmark in results.benchmarks:
         own = [table for table in tables if table.benchmark == benchmark.name]
-        figures = list(_figures(results, benchmark)) if drawn else []
+        figures = list(_figures(results, benchmark)) if has_figures else []
         for index, table in enumerate(own):
             last = index == len(own) - 1
             text = table.note if index == 0 else ""
             content = page.Table(table.header, table.rows)
             sections.append(page.Section(table.heading, text, content, figures if last else ()))
-        if drawn and own and isinstance(benchmark, HomographyEstimation):
-            pictures = list(_match_images(dataset, results, benchmark, predictions))
-            text = "Of each kind of change the pair of middling difficulty; inliers of the estimate are green."
-            sections.append(page.Section("Matches", text, figures=pictures))
+        if has_figures and own and isinstance(benchmark, HomographyEstimation):
+            visualisations = list(_match_images(dataset, results, benchmark, predictions))
+            text = "The pair of median difficulty of each kind of change; inliers of the estimate are green."
+            sections.append(page.Section("Matches", text, figures=visualisations))
     page.write(path, f"Evaluation on {Path(results.dataset).name or results.dataset}", sections)
     return path
 
 
-def _overview(results: Results, drawn: bool) -> page.Section:
+def _overview(results: Results, has_figures: bool) -> page.Section:
     lines = [
         f"Dataset {results.dataset}",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in results.versions.items()),
         f"{results.seconds:.1f} s, predictions: {results.computed} computed, {results.reused} from the cache",
-        *(f"Left out: {sentence}" for sentence in report.left_out(results)),
+        *(f"Skipped: {sentence}" for sentence in report.skipped(results)),
     ]
-    if not drawn:
+    if not has_figures:
         lines.append("Figures need matplotlib: pip install 'superpoint_ros[plot]'")
     rows = [
         (name, ", ".join(f"{key} {value}" for key, value in settings.items()))
@@ -90,7 +90,7 @@ def _match_images(
 ) -> Iterator[Figure]:
     from superpoint_ros.evaluation import figures
 
-    shown = _middling(results, benchmark)
+    shown = _median_pairs(results, benchmark)
     for method in dict.fromkeys(row.method for row in results.rows if row.benchmark == benchmark.name):
         predictor = cache.Predictor(methods.create(method), predictions)
         for sequence in dataset.sequences:
@@ -107,14 +107,14 @@ def _match_images(
                 error = values["corner_error"]
                 title = f"{method}, {name}: {found.homography.inlier_count} inliers of {len(found.matches)} matches, "
                 title += f"corner error {error:.1f} px" if math.isfinite(error) else "no homography"
-                yield figures.match_picture(
+                yield figures.plot_match_pair(
                     pair.first, pair.second, found.first, found.second, found.matches, found.homography.inliers,
                     title=title,
                 )  # fmt: skip
 
 
-def _middling(results: Results, benchmark: HomographyEstimation) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each group the pair of median difficulty: figures by pair and method."""
+def _median_pairs(results: Results, benchmark: HomographyEstimation) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the pair of median difficulty of each group: metrics by pair and method."""
     rows = [row for row in results.rows if row.benchmark == benchmark.name]
     by_group: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Text files of stamped images and stamped poses, and the pose at any time between stamps."""
+"""Read text files of stamped images and poses, and interpolate poses."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Times = NDArray[np.float64]
 Poses = NDArray[np.float64]
 
 
-def poses_at(times: NDArray[np.float64], stamps: NDArray[np.float64], poses: Poses) -> Poses:
-    """Poses between stamped ones: (N,) times, (M,) ascending stamps, (M, 4, 4) -> (N, 4, 4).
+def interpolate_poses(times: NDArray[np.float64], stamps: NDArray[np.float64], poses: Poses) -> Poses:
+    """Interpolate poses: (N,) times, (M,) ascending stamps, (M, 4, 4) poses -> (N, 4, 4).
 
-    Positions are interpolated linearly, rotations at constant angular speed; outside the stamps the nearest pose holds.
+    Positions are interpolated linearly, rotations by slerp; outside the stamps the nearest pose is used.
     """
     from scipy.spatial.transform import Rotation, Slerp
 
@@ -42,8 +42,8 @@ def distance_to_nearest(times: NDArray[np.float64], stamps: NDArray[np.float64])
     return np.asarray(np.minimum(*distances))
 
 
-def stamped_names(path: Path, separator: str | None, unit: float) -> tuple[NDArray[np.float64], list[str]]:
-    """Times in seconds and file names of a list, in order of time."""
+def read_stamped_names(path: Path, separator: str | None, unit: float) -> tuple[NDArray[np.float64], list[str]]:
+    """Read a list of stamps and file names; return times in seconds and names, sorted by time."""
     entries = []
     for number, line in _lines(path):
         words = [word.strip() for word in line.split(separator)]
@@ -57,18 +57,18 @@ def stamped_names(path: Path, separator: str | None, unit: float) -> tuple[NDArr
     return np.array([time for time, _ in entries]), [name for _, name in entries]
 
 
-def stamped_poses(
+def read_stamped_poses(
     path: Path, separator: str | None, unit: float, scalar_first: bool
 ) -> tuple[NDArray[np.float64], Poses]:
-    """Ascending times in seconds and (N, 4, 4) poses of a list of time, position and quaternion."""
+    """Read a list of time, position and quaternion; return ascending times in seconds and (N, 4, 4) poses."""
     from scipy.spatial.transform import Rotation
 
-    rows = table(path, separator, 8)
+    rows = read_table(path, separator, 8)
     order = np.unique(rows[:, 0], return_index=True)[1]
     rows = rows[order]
     quaternions = rows[:, [5, 6, 7, 4]] if scalar_first else rows[:, 4:8]
     if not np.all(np.linalg.norm(quaternions, axis=1) > 0.5):
-        raise ValueError(f"file '{path}' holds a quaternion that is no rotation")
+        raise ValueError(f"file '{path}' has a quaternion that is not a rotation")
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     if len(rows):
         poses[:, :3, :3] = Rotation.from_quat(quaternions).as_matrix()
@@ -76,8 +76,8 @@ def stamped_poses(
     return rows[:, 0] * unit, poses
 
 
-def table(path: Path, separator: str | None, columns: int) -> NDArray[np.float64]:
-    """The first `columns` numbers of every line, (N, columns)."""
+def read_table(path: Path, separator: str | None, columns: int) -> NDArray[np.float64]:
+    """Read the first `columns` numbers of every line as (N, columns)."""
     rows = []
     for number, line in _lines(path):
         words = line.split(separator)
@@ -92,6 +92,6 @@ def table(path: Path, separator: str | None, columns: int) -> NDArray[np.float64
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:
-    """Numbered lines that are neither empty nor comments."""
+    """Return the numbered lines that are neither empty nor comments."""
     numbered = enumerate(read_text(path).splitlines(), 1)
     return [(number, line.strip()) for number, line in numbered if line.strip() and not line.lstrip().startswith("#")]

@@ -1,4 +1,4 @@
-"""Results as tables: for the terminal, for Markdown and for the page."""
+"""Format results as tables: for the terminal, for Markdown and for the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from superpoint_ros.evaluation.benchmarks import EPSILONS
 from superpoint_ros.evaluation.results import Results, Summary
-from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,7 @@ _HEADLINES = {
     "matching": [("Nearest-neighbour mAP", Column("", "nn_map")), ("Matching score", Column("", "matching_score")),
                  ("Mutual matches", Column("", "matches", 0, ranked=False))],
 }  # fmt: skip
-"""Tables with a column for each group, as published evaluations print them."""
+"""Tables with a column for each group, as in published evaluations."""
 
 _DETAILS = {
     "homography": ("Homography estimation",
@@ -34,7 +34,7 @@ _DETAILS = {
 
 
 def tables(results: Results) -> list[Table]:
-    """Every table of an evaluation, benchmark by benchmark."""
+    """Build all tables of an evaluation, benchmark by benchmark."""
     found = []
     for benchmark in results.benchmarks:
         summaries = list(results.summaries(benchmark.name))
@@ -55,13 +55,13 @@ def tables(results: Results) -> list[Table]:
     return found
 
 
-def left_out(results: Results) -> list[str]:
-    """One sentence for everything that was left out."""
-    return [f"{item.name}: {item.reason}" for item in results.left_out]
+def skipped(results: Results) -> list[str]:
+    """Describe everything that was skipped, in one sentence each."""
+    return [f"{item.name}: {item.reason}" for item in results.skipped]
 
 
 def markdown(results: Results) -> str:
-    """The tables, best figures bold, and what was left out."""
+    """Format the tables as Markdown, best figures in bold, and what was skipped."""
     weights = [
         f"weights of {name}: {settings['weights_sha256'][:12]}"
         for name, settings in results.methods.items()
@@ -76,35 +76,35 @@ def markdown(results: Results) -> str:
             note = table.note
             lines += [f"{note}.", ""]
         lines += markdown_lines(table)
-    if results.left_out:
-        lines += ["", "### Left out", "", *(f"* {sentence}" for sentence in left_out(results))]
+    if results.skipped:
+        lines += ["", "### Skipped", "", *(f"* {sentence}" for sentence in skipped(results))]
     return "\n".join(lines) + "\n"
 
 
 def show(results: Results, console: Console) -> None:
-    """Print the tables, best figures bold, and what was left out."""
+    """Print the tables, best figures in bold, and what was skipped."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as RichTable
 
     note = ""
     for table in tables(results):
-        drawn = RichTable(
+        rich_table = RichTable(
             title=table.heading, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
         )
         if table.note != note:  # once for the tables of a benchmark
             note = table.note
             console.print(f"[dim]{escape(note)}[/]", highlight=False)
         for c, title in enumerate(table.header):
-            # A long method may take two lines, a figure must be whole.
+            # A long method name may wrap, a figure must not.
             widest = max(len(cells[c]) for cells in (table.header, *table.rows))
-            drawn.add_column(
+            rich_table.add_column(
                 title, justify="left" if c == 0 else "right", min_width=widest if c else 8, overflow="fold"
             )
-        fill(drawn, table)
-        console.print(drawn)
-    for sentence in left_out(results):
-        console.print(f"left out: {escape(sentence)}", highlight=False)
+        add_rows(rich_table, table)
+        console.print(rich_table)
+    for sentence in skipped(results):
+        console.print(f"skipped: {escape(sentence)}", highlight=False)
 
 
 def _headline(heading: str, note: str, column: Column, groups: list[str], summaries: list[Summary]) -> Table:
@@ -114,7 +114,7 @@ def _headline(heading: str, note: str, column: Column, groups: list[str], summar
     rows = tuple(
         (method, *(_number(value, column) for value in line)) for method, line in zip(methods, grid, strict=True)
     )
-    best = {(r, c + 1) for c in range(len(groups)) for r in best_of([line[c] for line in grid], column)}
+    best = {(r, c + 1) for c in range(len(groups)) for r in best_rows([line[c] for line in grid], column)}
     return Table(heading, note, ("method", *groups), rows, frozenset(best), summaries[0].benchmark)
 
 
@@ -135,7 +135,7 @@ def _details(heading: str, note: str, columns: list[Column], groups: list[str], 
     for group in groups:
         own = [index for index, s in enumerate(ordered) if s.group == group]
         for c, column in enumerate(columns):
-            ranks = best_of([ordered[index].values[column.metric] for index in own], column)
+            ranks = best_rows([ordered[index].values[column.metric] for index in own], column)
             best |= {(own[rank], c + shift) for rank in ranks}
     header = ("method", *(("change",) if several else ()), "pairs", *(column.title for column in columns))
     return Table(heading, note, header, rows, frozenset(best), summaries[0].benchmark)

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures of every pair, their summaries, and files of both."""
+"""The results of an evaluation: metrics of every pair, their summaries, and files of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from superpoint_ros.evaluation.benchmarks import Benchmark, Values
-from superpoint_ros.evaluation.pairs import GROUPS, LeftOut
+from superpoint_ros.evaluation.pairs import GROUPS, Skipped
 from superpoint_ros.io.files import write_text
 
 OVERALL = "overall"
@@ -22,11 +22,11 @@ OVERALL = "overall"
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of one method on one pair.
+    """Metrics of one method on one pair.
 
     Attributes:
         group: what changes within the pair (see `pairs.GROUPS`).
-        values: by the name of the metric.
+        values: metrics by name.
     """
 
     benchmark: str
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one method over the pairs of a group; the group "overall" is all pairs."""
+    """Metrics of one method over the pairs of a group; the group "overall" has all pairs."""
 
     benchmark: str
     method: str
@@ -53,31 +53,31 @@ class Results:
     """An evaluation.
 
     Attributes:
-        methods: settings by the name under which they were asked for.
-        versions: of everything that the figures may depend on.
-        seconds: how long it took.
-        computed, reused: predictions that were computed and that came from the cache.
+        methods: settings of the methods, by specification.
+        versions: versions of all software that may affect the metrics.
+        seconds: duration of the evaluation.
+        computed, reused: numbers of predictions that were computed and read from the cache.
     """
 
     dataset: str
     benchmarks: tuple[Benchmark, ...]
     methods: dict[str, dict[str, Any]]
     rows: tuple[Row, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[Skipped, ...]
     versions: dict[str, str]
     seconds: float
     computed: int
     reused: int
 
     def groups(self, benchmark: str) -> list[str]:
-        """Groups that occur, in the order of tables, "overall" last."""
+        """List the groups that occur, in the order of tables, "overall" last."""
         present = {row.group for row in self.rows if row.benchmark == benchmark}
         known = [group for group in (*GROUPS.values(), "other") if group in present]
-        # A single group is the whole.
+        # A single group equals the overall one.
         return [*known, OVERALL] if len(known) > 1 else [OVERALL]
 
     def summaries(self, benchmark: str) -> Iterator[Summary]:
-        """Per method and group, in the order of methods."""
+        """Summarise every method and group, in the order of methods."""
         kind = next(b for b in self.benchmarks if b.name == benchmark)
         for method in self.methods:
             own = [row for row in self.rows if row.benchmark == benchmark and row.method == method]
@@ -87,7 +87,7 @@ class Results:
                     yield Summary(benchmark, method, group, len(chosen), kind.summarise(chosen))
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON can hold it: metrics that are not defined and infinite errors are null."""
+        """Convert everything to JSON values; undefined metrics and infinite errors become null."""
         return {
             "dataset": self.dataset,
             "benchmarks": [benchmark.settings() for benchmark in self.benchmarks],
@@ -95,7 +95,7 @@ class Results:
             "versions": self.versions,
             "seconds": round(self.seconds, 3),
             "predictions": {"computed": self.computed, "reused": self.reused},
-            "left_out": [{"name": item.name, "reason": item.reason} for item in self.left_out],
+            "left_out": [{"name": item.name, "reason": item.reason} for item in self.skipped],
             "summaries": [
                 {
                     "benchmark": s.benchmark,
@@ -120,7 +120,7 @@ class Results:
         }
 
     def as_csv(self) -> str:
-        """One line for every metric of every summary and of every pair (a summary's pair is empty)."""
+        """Format as CSV, one line for every metric of every summary (with an empty pair) and of every pair."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("benchmark", "method", "group", "pair", "metric", "value"))
@@ -133,7 +133,7 @@ class Results:
 
 
 def write(results: Results, folder: Path, markdown: str) -> list[Path]:
-    """results.json, results.csv and results.md in a folder, each written whole."""
+    """Write results.json, results.csv and results.md to a folder; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "results.json": json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n",
@@ -146,7 +146,7 @@ def write(results: Results, folder: Path, markdown: str) -> list[Path]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the figures may depend on."""
+    """Return the versions of the software that may affect the metrics."""
     import cv2
     import numpy as np
 
@@ -162,7 +162,7 @@ def versions() -> dict[str, str]:
 
 
 def _version(package: str) -> str:
-    """Of an installed package, without importing it: that takes seconds, and classical methods do without."""
+    """Return the version of an installed package without importing it, which takes seconds."""
     try:
         return version(package)
     except PackageNotFoundError:

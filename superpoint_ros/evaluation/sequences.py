@@ -1,4 +1,4 @@
-"""Image sequences with known camera poses, in the layouts of EuRoC, TUM RGB-D and KITTI odometry."""
+"""Read image sequences with ground truth poses, in the layouts of EuRoC, TUM RGB-D and KITTI odometry."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.io.images import SUFFIXES, read_grey
 from superpoint_ros.node.camera import Camera
 
-MOST_APART = 0.02
-"""Seconds from an image to the nearest ground truth, beyond which its pose counts as unknown (as the TUM benchmark has
-it)."""
+MAX_TIME_DIFFERENCE = 0.02
+"""Maximum seconds between a frame and the nearest ground truth, as in the TUM benchmark's association."""
 KITTI_RATE = 10.0
-"""Images per second of KITTI sequences without times.txt."""
+"""Frames per second of KITTI sequences without times.txt."""
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """Images of one camera, with their poses.
+    """The frames of one camera, with their poses.
 
     Attributes:
-        name: of the sequence.
+        name: name of the sequence.
         layout: euroc, tum or kitti.
         images: N image files in order of time.
         times: (N,) seconds.
         poses: (N, 4, 4) camera to world, metres; the camera's frame is the optical one (x right, y down, z forward).
         camera: calibration of the images.
-        left_out: a sentence for everything of the sequence that is not used.
+        skipped: a sentence for everything of the sequence that is not used.
     """
 
     name: str
@@ -40,18 +39,18 @@ class Sequence:
     times: NDArray[np.float64]
     poses: Poses
     camera: Camera
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, chosen: list[int] | slice) -> Sequence:
-        """The frames that a list of indices or a slice chooses."""
+        """Select frames by a list of indices or a slice."""
         images = self.images[chosen] if isinstance(chosen, slice) else tuple(self.images[index] for index in chosen)
         return replace(self, images=images, times=self.times[chosen], poses=self.poses[chosen])
 
     def part(self, start: int = 0, frames: int | None = None, every: int = 1) -> Sequence:
-        """At most `frames` frames from `start` on, only every so-manieth of them.
+        """Select at most `frames` frames from `start` on, only every `every`-th of them.
 
         Raises:
             ValueError: if fewer than two remain.
@@ -59,13 +58,13 @@ class Sequence:
         found = self.select(slice(start, None, every)).select(slice(frames))
         if len(found) < 2:
             raise ValueError(
-                f"of the {len(self)} frames of sequence '{self.name}' {len(found)} are chosen, allowed is at least 2"
+                f"of the {len(self)} frames of sequence '{self.name}' {len(found)} are selected, allowed is at least 2"
             )
         return found
 
 
 def open_sequence(folder: str | Path, camera_info: str | Path | None = None) -> Sequence:
-    """The sequence in a folder; its layout is told from the files in it.
+    """Open the sequence in a folder; the layout is recognised by its files.
 
     * EuRoC: `mav0/cam0/data.csv` and `sensor.yaml`, with the poses of the body in
       `mav0/state_groundtruth_estimate0/data.csv` or, in shortened copies, `mav0/groundtruth_body.csv`; else those of
@@ -74,33 +73,33 @@ def open_sequence(folder: str | Path, camera_info: str | Path | None = None) -> 
     * KITTI odometry: `image_0` (or `image_l`, `image_2`), `calib.txt`, and `poses.txt` or `../../poses/NAME.txt`.
 
     Args:
-        camera_info: YAML file with the calibration, in the place of the layout's own.
+        camera_info: YAML file with the calibration, instead of the layout's own.
 
     Raises:
         ValueError: in one sentence, if the layout is unknown or a file that it needs is missing or damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"sequence '{folder}' is no folder")
+        raise ValueError(f"sequence '{folder}' is not a folder")
     for euroc in (folder, folder / "mav0"):
         if (euroc / "cam0" / "data.csv").is_file():
-            return _checked(_euroc(euroc, camera_info))
+            return _validate(_euroc(euroc, camera_info))
     if (folder / "rgb.txt").is_file():
-        return _checked(_tum(folder, camera_info))
+        return _validate(_tum(folder, camera_info))
     for name, index in (("image_0", 0), ("image_l", 0), ("image_2", 2)):
         if (folder / name).is_dir():
-            return _checked(_kitti(folder, folder / name, index, camera_info))
+            return _validate(_kitti(folder, folder / name, index, camera_info))
     raise ValueError(
         f"folder '{folder}' has none of the known layouts: EuRoC (mav0/cam0/data.csv), TUM RGB-D (rgb.txt) or "
         f"KITTI odometry (image_0)"
     )
 
 
-def _checked(sequence: Sequence) -> Sequence:
+def _validate(sequence: Sequence) -> Sequence:
     if len(sequence) < 2:
         raise ValueError(
             f"sequence '{sequence.name}' has {len(sequence)} frames with a known pose, allowed is at least 2"
-            + "".join(f"; {reason}" for reason in sequence.left_out)
+            + "".join(f"; {reason}" for reason in sequence.skipped)
         )
     shape = read_grey(sequence.images[0]).shape
     if shape != sequence.camera.image_size:
@@ -117,19 +116,19 @@ def _euroc(folder: Path, camera_info: str | Path | None) -> Sequence:
     bodies = folder / "state_groundtruth_estimate0" / "data.csv", folder / "groundtruth_body.csv"
     body = next((path for path in bodies if path.is_file()), None)
     camera = folder / "groundtruth_cam0.csv"
-    times, names = pose_files.stamped_names(data, ",", 1e-9)
+    times, names = pose_files.read_stamped_names(data, ",", 1e-9)
     if body:
-        stamps, poses = pose_files.stamped_poses(body, ",", 1e-9, scalar_first=True)
+        stamps, poses = pose_files.read_stamped_poses(body, ",", 1e-9, scalar_first=True)
         poses = poses @ _extrinsics(sensor)
     elif camera.is_file():
-        stamps, poses = pose_files.stamped_poses(camera, ",", 1e-9, scalar_first=True)
+        stamps, poses = pose_files.read_stamped_poses(camera, ",", 1e-9, scalar_first=True)
     else:
         raise ValueError(
             f"sequence '{folder}' has no ground truth, none of '{bodies[0]}', '{bodies[1]}' and '{camera}'"
         )
     name = folder.resolve().parent.name if folder.name == "mav0" else folder.resolve().name
-    images = [folder / "cam0" / "data" / picture for picture in names]
-    return _associated(name, "euroc", images, times, stamps, poses, calibration.read_camera(camera_info or sensor))
+    images = [folder / "cam0" / "data" / file for file in names]
+    return _associate(name, "euroc", images, times, stamps, poses, calibration.read_camera(camera_info or sensor))
 
 
 def _extrinsics(sensor: Path) -> NDArray[np.float64]:
@@ -137,46 +136,46 @@ def _extrinsics(sensor: Path) -> NDArray[np.float64]:
     try:
         return np.array(values["T_BS"]["data"], np.float64).reshape(4, 4)
     except (KeyError, TypeError, ValueError):
-        raise ValueError(f"file '{sensor}' states no 4x4 matrix T_BS") from None
+        raise ValueError(f"file '{sensor}' has no 4x4 matrix T_BS") from None
 
 
 def _tum(folder: Path, camera_info: str | Path | None) -> Sequence:
-    times, names = pose_files.stamped_names(folder / "rgb.txt", None, 1)
+    times, names = pose_files.read_stamped_names(folder / "rgb.txt", None, 1)
     truth = folder / "groundtruth.txt"
     if not truth.is_file():
         raise ValueError(f"sequence '{folder}' has no ground truth '{truth}'")
-    stamps, poses = pose_files.stamped_poses(truth, None, 1, scalar_first=False)
-    images = [folder / picture for picture in names]
+    stamps, poses = pose_files.read_stamped_poses(truth, None, 1, scalar_first=False)
+    images = [folder / file for file in names]
     if camera_info:
         camera = calibration.read_camera(camera_info)
     else:
         present = next((path for path in images if path.is_file()), None)
         if present is None:
             raise ValueError(f"none of the {len(images)} images in '{folder / 'rgb.txt'}' exists")
-        camera = calibration.freiburg(folder, _size(present))
-    return _associated(folder.resolve().name, "tum", images, times, stamps, poses, camera)
+        camera = calibration.freiburg_camera(folder, _size(present))
+    return _associate(folder.resolve().name, "tum", images, times, stamps, poses, camera)
 
 
-def _kitti(folder: Path, pictures: Path, index: int, camera_info: str | Path | None) -> Sequence:
+def _kitti(folder: Path, image_folder: Path, index: int, camera_info: str | Path | None) -> Sequence:
     name = folder.resolve().name
     poses = _kitti_poses(folder)
-    images = sorted(path for path in pictures.iterdir() if path.suffix.lower() in SUFFIXES and path.stem.isdigit())
+    images = sorted(path for path in image_folder.iterdir() if path.suffix.lower() in SUFFIXES and path.stem.isdigit())
     if not images:
-        raise ValueError(f"folder '{pictures}' holds no numbered image")
-    own, centre = calibration.kitti(folder / "calib.txt", index, _size(images[0]))
+        raise ValueError(f"folder '{image_folder}' has no numbered image")
+    own, centre = calibration.read_kitti(folder / "calib.txt", index, _size(images[0]))
     poses = poses.copy()
     poses[:, :3, 3] += poses[:, :3, :3] @ centre
-    # An image's number is the line of its pose.
+    # The number of an image is the line of its pose.
     known = [path for path in images if int(path.stem) < len(poses)]
     chosen = [int(path.stem) for path in known]
-    left_out = []
+    skipped = []
     if len(known) < len(images):
-        left_out.append(f"{len(images) - len(known)} images have no line in the {len(poses)} poses")
+        skipped.append(f"{len(images) - len(known)} images have no line in the {len(poses)} poses")
     if len(known) < len(poses):
-        left_out.append(f"{len(poses) - len(known)} of {len(poses)} poses have no image")
+        skipped.append(f"{len(poses) - len(known)} of {len(poses)} poses have no image")
     times = _kitti_times(folder / "times.txt", len(poses))[chosen]
     camera = calibration.read_camera(camera_info) if camera_info else own
-    return Sequence(name, "kitti", tuple(known), times, poses[chosen], camera, tuple(left_out))
+    return Sequence(name, "kitti", tuple(known), times, poses[chosen], camera, tuple(skipped))
 
 
 def _kitti_poses(folder: Path) -> Poses:
@@ -185,7 +184,7 @@ def _kitti_poses(folder: Path) -> Poses:
         path = folder.resolve().parent.parent / "poses" / f"{folder.resolve().name}.txt"
     if not path.is_file():
         raise ValueError(f"sequence '{folder}' has no ground truth, neither '{folder / 'poses.txt'}' nor '{path}'")
-    rows = pose_files.table(path, None, 12)
+    rows = pose_files.read_table(path, None, 12)
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows.reshape(-1, 3, 4)
     return poses
@@ -194,7 +193,7 @@ def _kitti_poses(folder: Path) -> Poses:
 def _kitti_times(path: Path, count: int) -> NDArray[np.float64]:
     if not path.is_file():
         return np.arange(count) / KITTI_RATE
-    times = pose_files.table(path, None, 1)[:, 0]
+    times = pose_files.read_table(path, None, 1)[:, 0]
     if len(times) < count:
         raise ValueError(f"file '{path}' holds {len(times)} times and there are {count} poses")
     return times
@@ -205,24 +204,30 @@ def _size(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def _associated(
+def _associate(
     name: str, layout: str, images: list[Path], times: NDArray[np.float64], stamps: NDArray[np.float64], poses: Poses,
     camera: Camera,
 ) -> Sequence:  # fmt: skip
-    """The frames that have both an image and a pose."""
+    """Keep the frames that have both an image and a pose."""
     there = np.array([path.is_file() for path in images], bool)
-    near = pose_files.distance_to_nearest(times, stamps) <= MOST_APART
-    left_out = []
+    near = pose_files.distance_to_nearest(times, stamps) <= MAX_TIME_DIFFERENCE
+    skipped = []
     if not there.all():
         first = images[int(np.flatnonzero(~there)[0])].name
-        left_out.append(f"{np.count_nonzero(~there)} of {len(images)} listed images do not exist, the first is {first}")
+        skipped.append(f"{np.count_nonzero(~there)} of {len(images)} listed images do not exist, the first is {first}")
     if (there & ~near).any():
-        left_out.append(
+        skipped.append(
             f"{np.count_nonzero(there & ~near)} of {len(images)} images have no ground truth within "
-            f"{MOST_APART:g} seconds"
+            f"{MAX_TIME_DIFFERENCE:g} seconds"
         )
     keep = there & near
     chosen = tuple(path for path, kept in zip(images, keep, strict=True) if kept)
     return Sequence(
-        name, layout, chosen, times[keep], pose_files.poses_at(times[keep], stamps, poses), camera, tuple(left_out)
+        name,
+        layout,
+        chosen,
+        times[keep],
+        pose_files.interpolate_poses(times[keep], stamps, poses),
+        camera,
+        tuple(skipped),
     )

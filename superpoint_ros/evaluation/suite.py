@@ -1,4 +1,4 @@
-"""Benchmarks over a dataset of planar pairs: methods and images in, results out."""
+"""Run benchmarks of several methods over a dataset of planar pairs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from superpoint_ros.evaluation import cache, methods, pairs
 from superpoint_ros.evaluation.benchmarks import Benchmark
 from superpoint_ros.evaluation.engine import Engine
 from superpoint_ros.evaluation.methods import Detection
-from superpoint_ros.evaluation.pairs import LeftOut
+from superpoint_ros.evaluation.pairs import Skipped
 from superpoint_ros.evaluation.results import Results, Row, versions
 
 
 @dataclass(frozen=True)
 class Task:
-    """One method on one sequence: what is handed to a process.
+    """One method on one sequence: the unit of work of a process.
 
     Attributes:
-        method: as `methods.create` takes it.
-        predictions: folder of the cache, or None.
+        method: specification, as for `methods.create`.
+        predictions: cache folder, or None.
     """
 
     sequence: pairs.Sequence
@@ -32,10 +32,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task gave: rows, what was left out, and how many predictions were computed and reused."""
+    """The result of a task: rows, what was skipped, and the numbers of predictions computed and reused."""
 
     rows: tuple[Row, ...]
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[Skipped, ...]
     computed: int
     reused: int
 
@@ -47,14 +47,14 @@ def evaluate(
     engine: Engine | None = None,
     predictions: Path | None = None,
 ) -> Results:
-    """Every benchmark for every method over a dataset.
+    """Run every benchmark with every method over a dataset.
 
     Args:
-        names: methods, as `methods.create` takes them.
-        predictions: folder for predictions, which a second or resumed run reads; None keeps none.
+        names: specifications of methods, as for `methods.create`.
+        predictions: cache folder of predictions, which a second or resumed run reads; None disables the cache.
 
     Raises:
-        ValueError: if a method cannot be made, or nothing at all could be evaluated.
+        ValueError: if a method cannot be created, or nothing could be evaluated.
     """
     started = time.monotonic()
     names = list(dict.fromkeys(names))
@@ -62,19 +62,19 @@ def evaluate(
     tasks = [Task(sequence, name, tuple(benchmarks), predictions) for sequence in dataset.sequences for name in names]
     outcomes = list((engine or Engine()).run(evaluate_sequence, tasks, "evaluating"))
     rows = [row for outcome in outcomes for row in outcome.rows]
-    left_out = list(dict.fromkeys([*dataset.left_out, *(item for outcome in outcomes for item in outcome.left_out)]))
+    skipped = list(dict.fromkeys([*dataset.skipped, *(item for outcome in outcomes for item in outcome.skipped)]))
     if not rows:
-        why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ""
+        why = f": {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         raise ValueError(f"nothing in dataset '{dataset.folder}' could be evaluated{why}")
-    # Tasks end in any order; tables keep the order of methods and pairs.
-    place = {name: index for index, name in enumerate(names)}
-    rows.sort(key=lambda row: (place[row.method], row.pair))
+    # Tasks complete in any order; tables keep the order of methods and pairs.
+    position = {name: index for index, name in enumerate(names)}
+    rows.sort(key=lambda row: (position[row.method], row.pair))
     return Results(
         dataset=str(dataset.folder),
         benchmarks=tuple(benchmarks),
         methods=settings,
         rows=tuple(rows),
-        left_out=tuple(left_out),
+        skipped=tuple(skipped),
         versions=versions(),
         seconds=time.monotonic() - started,
         computed=sum(outcome.computed for outcome in outcomes),
@@ -83,11 +83,11 @@ def evaluate(
 
 
 def evaluate_sequence(task: Task) -> Outcome:
-    """All pairs of one sequence with one method; what cannot be read or detected is left out, the rest goes on."""
+    """Evaluate one method on all pairs of a sequence; skip and report what cannot be read or detected."""
     method = cache.Predictor(methods.create(task.method), task.predictions)
     found: dict[tuple[str, int, int, bool, int], Detection] = {}
     rows: list[Row] = []
-    left_out: list[LeftOut] = []
+    skipped: list[Skipped] = []
     undescribed: list[str] = []
     for benchmark in task.benchmarks:
         views = pairs.Views(task.sequence, benchmark.framing)
@@ -96,7 +96,7 @@ def evaluate_sequence(task: Task) -> Outcome:
             numbers = benchmark.max_keypoints, benchmark.nms_radius, benchmark.descriptors
             key = (str(benchmark.framing), *numbers, k)
             if key not in found:
-                image = views.picture(k)
+                image = views.image(k)
                 try:
                     found[key] = method.detect(image, *numbers)
                 except ValueError as error:
@@ -106,7 +106,7 @@ def evaluate_sequence(task: Task) -> Outcome:
         try:
             first = detect(1)
         except ValueError as error:
-            left_out.append(LeftOut(task.sequence.name, str(error)))
+            skipped.append(Skipped(task.sequence.name, str(error)))
             continue
         if benchmark.descriptors and first.descriptors is None:
             undescribed.append(benchmark.name)
@@ -116,15 +116,15 @@ def evaluate_sequence(task: Task) -> Outcome:
                 pair = views.pair(k)
                 values = benchmark.score(pair, first, detect(k))
             except ValueError as error:
-                left_out.append(LeftOut(f"{task.sequence.name}/1-{k}", str(error)))
+                skipped.append(Skipped(f"{task.sequence.name}/1-{k}", str(error)))
                 continue
             rows.append(Row(benchmark.name, task.method, task.sequence.name, pair.name, pair.group, values))
     if undescribed:
-        left_out.append(LeftOut(task.method, f"the method has no descriptors, which {' and '.join(undescribed)} need"))
-    return Outcome(tuple(rows), tuple(left_out), method.computed, method.reused)
+        skipped.append(Skipped(task.method, f"the method has no descriptors, which {' and '.join(undescribed)} need"))
+    return Outcome(tuple(rows), tuple(skipped), method.computed, method.reused)
 
 
-def with_numbers(benchmark: Benchmark, **changes: object) -> Benchmark:
-    """A benchmark with other numbers; those that it does not have, and None, are ignored."""
+def with_overrides(benchmark: Benchmark, **changes: object) -> Benchmark:
+    """Return a benchmark with some parameters replaced; those that it does not have, and None, are ignored."""
     known = {name: value for name, value in changes.items() if value is not None and hasattr(benchmark, name)}
     return replace(benchmark, **known)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Tables of text in which the best figures stand out: what the reports have in common."""
+"""Text tables with the best figures highlighted, shared by all reports."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns; the first column names what a row is about.
+    """Text in rows and columns; the first column labels the rows.
 
     Attributes:
-        note: numbers of the protocol.
-        best: (row, column) of the best figures of their column.
-        benchmark: whose figures these are, where there are several.
+        note: parameters of the protocol.
+        best: (row, column) of the best figure of each column.
+        benchmark: name of the benchmark, if there are several.
     """
 
     heading: str
@@ -34,7 +34,7 @@ class Column:
     """A metric as a column: its title, its name in a summary, digits, and whether less is better.
 
     Attributes:
-        ranked: whether its best figures stand out.
+        ranked: whether to highlight the best figures.
     """
 
     title: str
@@ -44,8 +44,8 @@ class Column:
     ranked: bool = True
 
 
-def best_of(values: Sequence[float], column: Column) -> list[int]:
-    """Which of a column's values are the best, as far as its digits tell them apart."""
+def best_rows(values: Sequence[float], column: Column) -> list[int]:
+    """Return the indices of a column's best values, compared at the displayed precision."""
     shown = [round(value, column.digits) for value in values]
     defined = [value for value in shown if math.isfinite(value)]
     if not column.ranked or len(values) < 2 or not defined:
@@ -55,7 +55,7 @@ def best_of(values: Sequence[float], column: Column) -> list[int]:
 
 
 def markdown_lines(table: Table) -> list[str]:
-    """The lines of a table without its heading and note, best figures bold."""
+    """Format a table without its heading and note as lines of Markdown, best figures in bold."""
     lines = ["| " + " | ".join(table.header) + " |", "|" + "---|" * len(table.header)]
     for r, row in enumerate(table.rows):
         cells = (f"**{cell}**" if (r, c) in table.best else cell for c, cell in enumerate(row))
@@ -63,10 +63,10 @@ def markdown_lines(table: Table) -> list[str]:
     return lines
 
 
-def fill(drawn: RichTable, table: Table) -> None:
-    """Put the rows into a table for the terminal that has its columns, best figures bold."""
+def add_rows(rich_table: RichTable, table: Table) -> None:
+    """Add the rows to a terminal table that has the columns already, best figures in bold."""
     from rich.markup import escape
 
     for r, row in enumerate(table.rows):
         cells = [escape(cell) for cell in row]
-        drawn.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))
+        rich_table.add_row(*(f"[bold]{cell}[/]" if (r, c) in table.best else cell for c, cell in enumerate(cells)))

@@ -1,4 +1,4 @@
-"""Fine-tuning weights to a camera with its own recording (label, then joint training)."""
+"""Fine-tune weights to a camera on a recording of its own: label it, then train jointly."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Measure = Callable[[Path | str, list[Path]], Any]
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """How weights are adapted.
+    """Settings of the fine-tuning.
 
     Attributes:
-        weights: what to start from: known name or file.
-        topic, every: image topic of a bag, and least seconds between two frames.
-        held_out: share of the recording, at its end, that is kept out of training to measure on.
+        weights: initial weights, a known name or a file.
+        topic, every: image topic of a bag, and minimum seconds between two frames.
+        held_out: fraction at the end of the recording that is held out of training for evaluation.
         label: settings of Homographic Adaptation.
-        joint: settings of the training.
-        license: noted in the weights file.
+        joint: settings of joint training.
+        license: recorded in the weights file.
     """
 
     weights: str = "default"
@@ -50,9 +50,11 @@ class AdaptConfig:
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """What came of it: the weights file, and what `measure` said before and after on the frames held out, which is None
-    in all processes but the first."""
+class AdaptationResult:
+    """The fine-tuned weights file, and the scores of `measure` on the held-out frames before and after.
+
+    The scores are None in every process but the first.
+    """
 
     weights: Path
     held_out: int
@@ -60,35 +62,35 @@ class Adapted:
     after: Any
 
 
-def adapt(source: Path, out: Path, config: AdaptConfig, measure: Measure) -> Adapted:
-    """Fine-tune weights to the images of a folder, a video or a ROS bag, going on where it was interrupted.
+def adapt(source: Path, out: Path, config: AdaptConfig, measure: Measure) -> AdaptationResult:
+    """Fine-tune weights to the images of a folder, a video or a ROS bag; resume an interrupted run.
 
     Args:
-        measure: says how good weights are on images.
+        measure: evaluates weights on a list of images.
 
     Raises:
-        ValueError: if the source has too few images to hold some out.
+        ValueError: if the source has too few images to hold any out.
     """
     processes = loop.launch(config.joint)
     with processes.rank_zero_first():
-        images = frames.folder(source, out / "frames", config.topic, config.every)
-    found = list_images(images)
-    # The end of a recording is less like the rest of it than frames in between would be.
-    kept = round(len(found) * config.held_out)
-    if not 0 < kept < len(found):
+        images = frames.image_folder(source, out / "frames", config.topic, config.every)
+    paths = list_images(images)
+    # Frames at the end resemble the training frames less than frames in between would.
+    count = round(len(paths) * config.held_out)
+    if not 0 < count < len(paths):
         raise ValueError(
-            f"source '{source}' has {len(found)} images, of which held_out {config.held_out:g} leaves {kept}: "
-            "allowed is a share that leaves some on both sides"
+            f"source '{source}' has {len(paths)} images, of which held_out {config.held_out:g} holds out {count}: "
+            "allowed is a fraction that leaves images on both sides"
         )
-    aside = set(found[len(found) - kept :])
-    stages.label(config.weights, images, out / "labels", config.label, processes, lambda path: path not in aside)
+    held_out = set(paths[len(paths) - count :])
+    stages.label(config.weights, images, out / "labels", config.label, processes, lambda path: path not in held_out)
     stages.train_joint(
-        out / "joint", config.weights, images, out / "labels", config.joint, lambda path: path not in aside
+        out / "joint", config.weights, images, out / "labels", config.joint, lambda path: path not in held_out
     )
     target = out / "weights.safetensors"
     if processes.is_global_zero:
         weights.save(networks.read(out / "joint"), target, {"license": config.license})
     processes.barrier()
     if not processes.is_global_zero:
-        return Adapted(target, kept, None, None)
-    return Adapted(target, kept, measure(config.weights, sorted(aside)), measure(target, sorted(aside)))
+        return AdaptationResult(target, count, None, None)
+    return AdaptationResult(target, count, measure(config.weights, sorted(held_out)), measure(target, sorted(held_out)))

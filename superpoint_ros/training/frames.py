@@ -1,4 +1,4 @@
-"""Where images to train on come from: a folder, or the frames of a video or of a recording."""
+"""Sources of training images: a folder, or the frames of a video or a recording."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mjpeg", ".mpg", ".mpeg", ".
 _COMPLETE = "complete"
 
 
-def folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -> Path:
-    """The folder that holds a source's images: itself, or `out` with the frames of a video or a recording.
+def image_folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -> Path:
+    """Return the folder of a source's images: `source` itself, or `out` with the frames of a video or a recording.
 
-    Frames that were written before stay as they are, so an interrupted extraction goes on.
+    Frames that are already written are kept, so that an interrupted extraction resumes.
 
     Args:
-        topic: image topic of a recording; may be empty where it holds one only.
-        every: least time between two frames, in seconds.
+        topic: image topic of a recording; may be empty if it has only one.
+        every: minimum time between two frames, in seconds.
 
     Raises:
-        ValueError: if the source is none of these or cannot be read.
+        ValueError: if the source is of another kind or cannot be read.
     """
     if source.is_dir() and not bags.is_bag(source):
         return source
     if bags.is_bag(source):
         frames = bags.images(source, topic)
     elif source.is_file() and source.suffix.lower() in _VIDEOS:
-        frames = _video(source)
+        frames = _read_video(source)
     else:
-        raise ValueError(f"source '{source}' is no folder of images, no video and no ROS bag")
+        raise ValueError(f"source '{source}' is not a folder of images, a video or a ROS bag")
     if not (out / _COMPLETE).exists():
-        _extract(frames, out, round(every * 1e9))
+        _write_frames(frames, out, round(every * 1e9))
         (out / _COMPLETE).write_text(f"{source}\n", encoding="utf-8")
     return out
 
 
-def _extract(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, spacing: int) -> None:
+def _write_frames(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, spacing: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     first, due = None, 0
     for stamp, image in frames:
@@ -59,8 +59,8 @@ def _extract(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, spacing
             partial.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
-def _video(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Time in nanoseconds and (H, W) uint8 image of every frame."""
+def _read_video(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Yield the time in nanoseconds and the (H, W) uint8 image of every frame."""
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise ValueError(f"video '{path}' cannot be read")
@@ -76,4 +76,4 @@ def _video(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     finally:
         capture.release()
     if not number:
-        raise ValueError(f"video '{path}' holds no frame that can be read")
+        raise ValueError(f"video '{path}' has no readable frame")

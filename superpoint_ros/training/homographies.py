@@ -13,14 +13,14 @@ from superpoint_ros.two_view.geometry import homography_from_corners
 
 @dataclass(frozen=True)
 class HomographyRange:
-    """How far random homographies go.
+    """Ranges of the parameters of random homographies.
 
     Attributes:
-        rotation: standard deviation in degrees; 180 and more is any rotation.
-        scale_min, scale_max: side of the region seen, as a share of the largest one that fits.
-        perspective: greatest shift of a corner by perspective, as a share of the region's half side.
-        shear: greatest horizontal or vertical shear.
-        outside: how far the region may leave the image, as a share of its size.
+        rotation: standard deviation in degrees; 180 or more draws any rotation uniformly.
+        scale_min, scale_max: side of the visible region, as a fraction of the largest that fits.
+        perspective: maximum perspective shift of a corner, as a fraction of the region's half side.
+        shear: maximum horizontal or vertical shear.
+        outside: how far the region may extend beyond the image, as a fraction of its size.
     """
 
     rotation: float = 20.0
@@ -70,9 +70,9 @@ def random_homographies(
     target: tuple[int, int],
     ranges: HomographyRange,
 ) -> NDArray[np.float64]:
-    """Homographies that map pixels of a target-sized view to pixels of source-sized images.
+    """Draw homographies that map pixels of target-sized views to pixels of source-sized images.
 
-    The view's corners fall inside the image, but for `ranges.outside`.
+    The view's corners fall inside the image, apart from `ranges.outside`.
 
     Args:
         sources: (B, 2) as (height, width) of each image.
@@ -97,11 +97,11 @@ def random_homographies(
     rotation = np.stack((cosine, -sine, sine, cosine), axis=-1).reshape(count, 2, 2)
     shape = shape @ shear @ rotation.transpose(0, 2, 1)
 
-    room = last * (1 + ranges.outside)
-    largest = (room / np.ptp(shape, axis=1)).min(axis=1)
+    extent = last * (1 + ranges.outside)
+    largest = (extent / np.ptp(shape, axis=1)).min(axis=1)
     scale = largest * np.exp(rng.uniform(np.log(ranges.scale_min), np.log(ranges.scale_max), count))
     quad = shape * scale[:, None, None]
-    free = np.maximum(room - np.ptp(quad, axis=1), 0)
+    free = np.maximum(extent - np.ptp(quad, axis=1), 0)
     corner = rng.uniform(0, 1, (count, 2)) * free - last * ranges.outside / 2
     quad = quad - quad.min(axis=1, keepdims=True) + corner[:, None]
     return homography_from_corners((corners + 1) / 2 * (width_height - 1), quad)
@@ -110,5 +110,5 @@ def random_homographies(
 def random_homography(
     rng: np.random.Generator, source: tuple[int, int], target: tuple[int, int], ranges: HomographyRange
 ) -> NDArray[np.float64]:
-    """One of `random_homographies`, (3, 3)."""
+    """Draw one (3, 3) homography, as `random_homographies` does."""
     return random_homographies(rng, [source], target, ranges)[0]

@@ -1,4 +1,4 @@
-"""Curves and images of a run for TensorBoard."""
+"""Log scalars and images of a run to TensorBoard."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from numpy.typing import NDArray
 from superpoint_ros.extraction import decoding
 from superpoint_ros.training.objectives import Objective
 
-_MOST_VIEWS = 6
+_MAX_VIEWS = 6
 _ZOOM = 2
 
 
 class TensorBoard:
-    """Writes into a folder; see `loop.Monitor`. The file is opened with the first value."""
+    """A `loop.Monitor` that writes event files into a folder; the file is opened at the first value."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer: Any = None
 
-    def curves(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
-            self._opened(step).add_scalar(name, value, step)
+            self._open_writer(step).add_scalar(name, value, step)
 
-    def picture(self, step: int, objective: Objective, batch: dict[str, Any]) -> None:
-        self._opened(step).add_image("views", views_picture(objective, batch)[..., ::-1], step, dataformats="HWC")
+    def image(self, step: int, objective: Objective, batch: dict[str, Any]) -> None:
+        self._open_writer(step).add_image("views", draw_views(objective, batch)[..., ::-1], step, dataformats="HWC")
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 
-    def _opened(self, step: int) -> Any:
+    def _open_writer(self, step: int) -> Any:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            # What an interrupted run wrote after its last checkpoint is written again.
+            # An interrupted run repeats the steps after its last checkpoint: drop their old events.
             self._writer = SummaryWriter(str(self._folder), purge_step=step)
         return self._writer
 
 
 @torch.no_grad()
-def views_picture(objective: Objective, batch: dict[str, Any]) -> NDArray[np.uint8]:
-    """A batch as the network sees it, BGR: labels as green circles, what it detects as red crosses."""
+def draw_views(objective: Objective, batch: dict[str, Any]) -> NDArray[np.uint8]:
+    """Draw a batch as the network sees it, in BGR: labels as green circles, detections as red crosses."""
     images, truth = objective.prepare(batch)
-    images = images[:_MOST_VIEWS]
+    images = images[:_MAX_VIEWS]
     module = objective.module
     training = module.training
     outputs = module.eval()(images)
@@ -61,13 +61,13 @@ def views_picture(objective: Objective, batch: dict[str, Any]) -> NDArray[np.uin
     for i, image in enumerate(images):
         grey = (image[0] * 255).round().byte().cpu().numpy()
         tile = cv2.cvtColor(cv2.resize(grey, None, fx=_ZOOM, fy=_ZOOM), cv2.COLOR_GRAY2BGR)
-        for x, y in _drawn(truth["points"][i][truth["valid"][i]]):
+        for x, y in _to_canvas(truth["points"][i][truth["valid"][i]]):
             cv2.circle(tile, (x, y), 4, (0, 255, 0), 1, cv2.LINE_AA)
-        for x, y in _drawn(keypoints[i][scores[i] > 0]):
+        for x, y in _to_canvas(keypoints[i][scores[i] > 0]):
             cv2.drawMarker(tile, (x, y), (0, 0, 255), cv2.MARKER_CROSS, 5)
         tiles.append(tile)
     return np.asarray(np.hstack(tiles), np.uint8)
 
 
-def _drawn(points: torch.Tensor) -> list[tuple[int, int]]:
+def _to_canvas(points: torch.Tensor) -> list[tuple[int, int]]:
     return [(x, y) for x, y in ((points + 0.5) * _ZOOM - 0.5).round().int().tolist()]

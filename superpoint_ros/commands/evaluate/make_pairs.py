@@ -43,12 +43,12 @@ def run(options: argparse.Namespace) -> int:
     ranges = warps.Ranges(options.rotation, options.scale, options.perspective)
     settings = warps.Warping(size, options.seed, ranges, options.light)
     engine = Engine(max(1, options.processes))
-    made, left_out = warps.make_pairs(options.images, options.out, settings, options.limit, engine)
+    made, skipped = warps.make_pairs(options.images, options.out, settings, options.limit, engine)
     if options.json:
         summary = {"pairs": made, "out": str(options.out)}
-        print(json.dumps({**summary, "left_out": [{"name": i.name, "reason": i.reason} for i in left_out]}))
+        print(json.dumps({**summary, "left_out": [{"name": i.name, "reason": i.reason} for i in skipped]}))
         return 0
     print(f"{made} pairs in {options.out}")
-    for item in left_out:
-        print(f"left out: {item.name}: {item.reason}")
+    for item in skipped:
+        print(f"skipped: {item.name}: {item.reason}")
     return 0

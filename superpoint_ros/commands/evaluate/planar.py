@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
     from superpoint_ros.evaluation.benchmarks import BENCHMARKS
     from superpoint_ros.evaluation.framing import Framing
-    from superpoint_ros.evaluation.suite import with_numbers
+    from superpoint_ros.evaluation.suite import with_overrides
     from superpoint_ros.two_view.homography import METHODS
 
     if options.estimator and options.estimator not in METHODS:
@@ -106,4 +106,4 @@ def _benchmarks(options: argparse.Namespace) -> list[Benchmark]:
         "estimator": options.estimator,
         "align": options.align,
     }
-    return [with_numbers(kind(), **changes) for kind in kinds]
+    return [with_overrides(kind(), **changes) for kind in kinds]

@@ -1,1 +1,1 @@
-"""What training minimises, a module for each part of the network."""
+"""Training losses, a module for each head of the network."""

@@ -13,23 +13,23 @@ from superpoint_ros.training.views import inside, project
 def dual_softmax(
     first: Tensor, second: Tensor, positions: Tensor, valid: Tensor, temperature: float = 0.05, exclusion: float = 4.0
 ) -> Tensor:
-    """Each point shall be the other's best match in both directions (dual softmax, as in LoFTR and DISK).
+    """Compute the dual softmax loss of corresponding points (as in LoFTR and DISK).
 
-    It competes with the other points of its image and with those of the batch's other images.
+    Each point competes with the other points of its image and with those of the batch's other images.
 
     Args:
         first, second: (B, P, D) unit descriptors of corresponding points in two images.
         positions: (B, P, 2) pixels of the points in the second image.
-        valid: (B, P) bool, which correspondences count.
+        valid: (B, P) bool, which correspondences are used.
         temperature: divides the cosine similarity.
-        exclusion: points closer than this to the true one, in pixels, are no negatives.
+        exclusion: points closer to the true one than this, in pixels, are not negatives.
     """
     near = torch.block_diag(*(torch.cdist(positions, positions) < exclusion).float())
     used = valid.flatten().float()
     competes = torch.maximum(used[:, None] * used[None, :] * (1 - near), torch.eye(len(used), device=used.device))
     first, second = first.flatten(0, 1), second.flatten(0, 1)
     own = ((first * second).sum(dim=1) - 1) / temperature
-    # Similarities are at most 1: one exponential, without a search for the greatest, serves rows and columns.
+    # Similarities are at most 1, so one exponential without subtracting the maximum serves rows and columns.
     odds = torch.exp((first @ second.T - 1) / temperature) * competes
     loss = (odds.sum(dim=1).log() + odds.sum(dim=0).log()) / 2 - own
     return (loss * used).sum() / used.sum().clamp_min(1.0)
@@ -50,27 +50,27 @@ def turned_back(descriptors: Tensor, turns: Tensor) -> Tensor:
 def hinge(
     first: Tensor,
     second: Tensor,
-    across: Tensor,
+    first_to_second: Tensor,
     positive_margin: float = 1.0,
     negative_margin: float = 0.2,
     positive_weight: float = 250.0,
 ) -> Tensor:
-    """The paper's hinge loss between all pairs of cells (equations 4 to 6).
+    """Compute the paper's hinge loss between all pairs of cells (equations 4 to 6).
 
-    Cells whose centres lie within 8 pixels of each other after warping correspond. Cells of the first view that leave
-    the second one count nowhere (the valid mask at borders).
+    Cells correspond if their centres lie within 8 pixels of each other after warping. Cells of the first view that
+    fall outside the second one are masked out.
 
     Args:
         first, second: (B, D, H/8, W/8) descriptor maps.
-        across: (B, 3, 3), from pixels of the first views to those of the second.
-        positive_weight: lambda_d: balances the few corresponding pairs against the others.
+        first_to_second: (B, 3, 3) homographies from pixels of the first views to those of the second.
+        positive_weight: lambda_d, which balances the few corresponding pairs against the others.
     """
     rows, columns = first.shape[-2:]
     x = torch.arange(columns, device=first.device) * CELL + (CELL - 1) / 2
     y = torch.arange(rows, device=first.device) * CELL + (CELL - 1) / 2
     centres = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(1, -1, 2).expand(len(first), -1, -1)
-    warped = project(across, centres)
-    # The fast way to distances rounds too much: neighbouring cells lie exactly 8 pixels apart.
+    warped = project(first_to_second, centres)
+    # The matrix product form of distances is too inexact: neighbouring cells lie exactly 8 pixels apart.
     distance = torch.cdist(warped, centres, compute_mode="donot_use_mm_for_euclid_dist")
     corresponds = (distance <= CELL).float()
     valid = inside(warped, (rows * CELL, columns * CELL)).float().unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""Losses of the detector: labels, and agreement between two views."""
+"""Detector losses: cross-entropy against labels, and agreement between two views."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from superpoint_ros.training.views import inside, project
 
 
 def targets(points: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
-    """Keypoint labels as a distribution over each cell's 64 pixels and "none" (paper, section 3.4).
+    """Convert keypoint labels to a distribution over each cell's 64 pixels and "none" (paper, section 3.4).
 
-    A label between pixels is shared by its four neighbours, so that the network learns where in the pixel it lies.
+    A label is split bilinearly among its four neighbouring pixels, so that the network learns subpixel positions.
 
     Args:
         points: (B, N, 2) float (x, y) pixels.
@@ -42,30 +42,30 @@ def targets(points: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy over the 65 bins, mean over cells (paper, equations 1 to 3, with soft targets)."""
+    """Compute the cross-entropy over the 65 bins, averaged over cells (paper, equations 1 to 3, with soft targets)."""
     return -(target * F.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
 
 
 def agreement(
-    heat: Tensor, images: Tensor, across: Tensor, count: int = 100, reach: float = 3.0, close: float = 1.0
+    heat: Tensor, images: Tensor, first_to_second: Tensor, count: int = 100, reach: float = 3.0, close: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """How well two views agree on the keypoints that the decoder finds in them.
+    """Compute how well two views agree on their decoded keypoints.
 
-    Keypoints that are each other's nearest within `reach` pixels are drawn together, through the refinement on heat map
-    and image: that is what localisation error measures. And the probability of a keypoint rises where the
-    other view found it within `close` pixels, and falls where it did not, relative to the mean (a policy gradient as in
-    DISK, Tyszkiewicz et al., 2020, with repetition as the reward).
+    Mutual nearest keypoints within `reach` pixels are pulled together, through the refinement on heat map and image,
+    which lowers the localisation error. The probability of a keypoint is raised if the other view has one within
+    `close` pixels and lowered otherwise, relative to the mean (a policy gradient as in DISK, Tyszkiewicz et al., 2020,
+    with repetition as the reward).
 
     Args:
         heat: (B, 2, H, W) float32 keypoint probabilities of the two views.
-        images: (B, 2, H, W) float in 0..1, the views.
-        across: (B, 3, 3), from pixels of the first views to those of the second.
-        count: most keypoints per view.
+        images: (B, 2, H, W) float in 0..1, the two views.
+        first_to_second: (B, 3, 3) homographies from pixels of the first views to those of the second.
+        count: maximum number of keypoints per view.
 
     Returns:
-        localisation: mean distance in pixels of the keypoints drawn together, 0 without any.
-        repetition: the loss that rewards repeated keypoints.
-        share: of the keypoints seen by both views, those that were repeated; not differentiable.
+        localisation: mean distance in pixels between paired keypoints, 0 without any.
+        repetition: loss that rewards repeated keypoints.
+        share: fraction of the keypoints in the common view that are repeated; not differentiable.
     """
     size = (heat.shape[-2], heat.shape[-1])
     settings = decoding.Decoding(count, detection_threshold=0.005, border=4)
@@ -74,9 +74,9 @@ def agreement(
         positions, scores = decoding.pick(view.detach(), settings)
         chosen.append((positions, scores > 0))
         refined.append(corners.corner_step(image, decoding.refine(view, positions)))
-    back = torch.linalg.inv(across)
+    back = torch.linalg.inv(first_to_second)
     localisation, repetition, shares = [], [], []
-    for source, target, homography in ((0, 1, across), (1, 0, back)):
+    for source, target, homography in ((0, 1, first_to_second), (1, 0, back)):
         moved = project(homography, refined[source])
         usable, present = chosen[source][1] & inside(moved.detach(), size), chosen[target][1]
         distance = torch.cdist(moved.detach(), refined[target].detach())
@@ -84,11 +84,11 @@ def agreement(
         distance = torch.where(pairable, distance, torch.full_like(distance, 1e6))
         nearest, partner = distance.min(dim=2)
         mutual = distance.argmin(dim=1).gather(1, partner) == torch.arange(count, device=heat.device)
-        drawn = mutual & (nearest < reach)
+        paired = mutual & (nearest < reach)
         other = refined[target].gather(1, partner.unsqueeze(-1).expand(-1, -1, 2))
         gap = torch.sqrt(((moved - other) ** 2).sum(dim=-1) + 1e-4)
-        localisation.append((gap * drawn).sum() / drawn.sum().clamp_min(1))
-        repeated = (drawn & (nearest < close)).float()
+        localisation.append((gap * paired).sum() / paired.sum().clamp_min(1))
+        repeated = (paired & (nearest < close)).float()
         total = usable.sum().clamp_min(1)
         share = (repeated * usable).sum() / total
         x, y = chosen[source][0].unbind(dim=-1)

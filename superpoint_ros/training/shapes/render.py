@@ -1,4 +1,4 @@
-"""Synthetic Shapes from scenes to images, on the device that trains."""
+"""Render Synthetic Shapes on the training device."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from superpoint_ros.training.shapes.scene import Points, Scene
 
 
 def render(scenes: Sequence[Scene], size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Images of scenes: (B, 1, height, width) float in 0..1, on the generator's device.
+    """Render scenes to (B, 1, height, width) float images in 0..1, on the generator's device.
 
-    Each pixel takes the share of it that a tile covers, so that edges lie where the corners say.
+    Tiles are blended by their coverage of each pixel, so that edges agree with the labelled corners.
     """
     device = generator.device
     x, y = (torch.arange(side, device=device, dtype=torch.float32) for side in size[::-1])
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
     pixels = torch.cat((grid, torch.ones_like(grid[:, :1])), dim=1).T
-    pictures = torch.stack([_picture(scene, pixels, size) for scene in scenes])
+    pictures = torch.stack([_render_scene(scene, pixels, size) for scene in scenes])
     noise = torch.tensor([scene.noise for scene in scenes], device=device).view(-1, 1, 1, 1)
     if bool((noise > 0).any()):
         pictures = pictures + noise * torch.randn(pictures.shape, device=device, generator=generator)
@@ -30,7 +30,7 @@ def render(scenes: Sequence[Scene], size: tuple[int, int], generator: torch.Gene
 
 
 def labels(scenes: Sequence[Scene], count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Corners of scenes as (B, count, 2) float, and (B, count) bool: which places are used."""
+    """Return the corners of scenes as (B, count, 2) float, and (B, count) bool, which entries are used."""
     points, used = np.zeros((len(scenes), count, 2), np.float32), np.zeros((len(scenes), count), bool)
     for i, scene in enumerate(scenes):
         corners = scene.corners[:count]
@@ -38,7 +38,7 @@ def labels(scenes: Sequence[Scene], count: int, device: torch.device) -> tuple[T
     return torch.from_numpy(points).to(device), torch.from_numpy(used).to(device)
 
 
-def _picture(scene: Scene, pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def _render_scene(scene: Scene, pixels: Tensor, size: tuple[int, int]) -> Tensor:
     device = pixels.device
     background = torch.from_numpy(scene.background).float().to(device)[None, None]
     picture = F.interpolate(background, size, mode="bicubic", align_corners=True)[0]
@@ -63,26 +63,26 @@ def _picture(scene: Scene, pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _half_planes(tile: Points, count: int) -> NDArray[np.float32]:
-    """A convex polygon as (count, 3) half-planes: the distance in pixels by which (x, y, 1) lies inside each edge."""
+    """Convert a convex polygon to (count, 3) half-planes: signed distances in pixels of (x, y, 1) inside each edge."""
     along = np.roll(tile, -1, axis=0) - tile
     normal = np.column_stack((-along[:, 1], along[:, 0])) / np.maximum(np.linalg.norm(along, axis=1), 1e-9)[:, None]
     shift = -(normal * tile).sum(axis=1, keepdims=True)
-    # Whether the corners run with or against the clock follows from where the others lie.
+    # The sign follows from the orientation of the polygon, clockwise or not.
     sign = np.sign((tile.mean(axis=0) @ normal.T + shift[:, 0]).sum()) or 1.0
     planes = np.hstack((normal, shift)) * sign
     return planes[np.minimum(np.arange(count), len(tile) - 1)].astype(np.float32)
 
 
 def preview(seed: int = 0, columns: int = 6, zoom: int = 2, size: tuple[int, int] = (120, 160)) -> NDArray[np.uint8]:
-    """An image of every class in a row of its own, BGR, with the labels as green circles."""
+    """Draw examples of every class, one row each, in BGR with the labels as green circles."""
     import cv2
 
-    from superpoint_ros.training.shapes.classes import CLASSES, draw
+    from superpoint_ros.training.shapes.classes import CLASSES, random_scene
 
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     rows = []
     for name in CLASSES:
-        scenes = [draw(rng, size, name) for _ in range(columns)]
+        scenes = [random_scene(rng, size, name) for _ in range(columns)]
         tiles = []
         for scene, picture in zip(scenes, render(scenes, size, generator), strict=True):
             grey = (picture[0] * 255).round().byte().numpy()
