@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
 
-    def tell(text: str) -> None:
+    def progress(text: str) -> None:
         print(f"{time.monotonic() - begin:7.1f} s  {text}", file=sys.stderr, flush=True)
 
     def keep(results: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def measure(options: argparse.Namespace) -> int:
             ceiling_seconds=0.05 if options.quick else 0.4,
             extras=("kernels",) if options.quick else ("memory", "energy", "kernels"),
         )
-        results = run(plan, tell, keep)
+        results = run(plan, progress, keep)
     text = markdown(results) + "\n" + aims(results)
     if options.out:
         write_text(options.out / "results.md", text)

@@ -13,21 +13,21 @@ from superpoint_ros import __version__
 COMMANDS = {
     "detector": "run the detector as a ROS 2 node without a ROS 2 install",
     "demo": "fly a simulated camera over a photograph and watch the detector live",
-    "extract": "write the features of images to files",
-    "bag": "write what the detector finds in every frame of a recording",
+    "extract": "extract the features of images to files",
+    "bag": "run the detector on every frame of a recording and record its output",
     "train": "train the network",
-    "evaluate": "measure features on the benchmarks of the field, beside classical ones",
-    "bench": "measure speed, memory and messages beside other implementations",
+    "evaluate": "evaluate features on standard benchmarks, with classical baselines",
+    "bench": "measure speed, memory and messaging, compared with other implementations",
     "weights": "list, inspect, convert and calibrate weights files",
 }
 
 EXTRAS = {"detector": "standalone", "demo": "demo", "bag": "bag", "train": "train", "evaluate": "evaluate",
           "bench": "bench"}  # fmt: skip
-"""What to install for the commands that need more than the package itself."""
+"""The pip extras of commands that need more than the base installation."""
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
-    """The parser; only the module of `verb` is imported (all of them for None)."""
+    """Build the parser; only the module of `verb` is imported (all of them for None)."""
     parser = argparse.ArgumentParser(prog="superpoint-ros", description="SuperPoint visual front end for robots")
     parser.add_argument("--version", action="version", version=f"superpoint-ros {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="COMMAND")
@@ -40,8 +40,8 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
-    """Options; KEY=VALUE words of commands that take them may also stand behind options, which argparse cannot do."""
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Parse options; KEY=VALUE arguments may also follow options, which argparse does not support."""
     options, rest = parser.parse_known_args(words)
     if rest:
         if not hasattr(options, "overrides") or any(word.startswith("-") or "=" not in word for word in rest):
@@ -51,10 +51,10 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the result is the exit code: 0, 1 for a failure, 2 for misuse, 130 for Ctrl-C."""
+    """Run a command; return the exit code: 0, 1 for a failure, 2 for misuse, 130 for Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = next((word for word in words if word in COMMANDS), "")
-    options = _parsed(build_parser(verb), words)
+    options = _parse(build_parser(verb), words)
     logging.basicConfig(format="[%(levelname)s] %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         return int(options.run(options) or 0)
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(error)
         if "pip install" not in text:
             extra = EXTRAS.get(options.verb)
-            how = f"pip install 'superpoint_ros[{extra}]'" if extra else f"pip install {error.name}"
-            text = f"Python package '{error.name}' is missing, install it with: {how}"
+            command = f"pip install 'superpoint_ros[{extra}]'" if extra else f"pip install {error.name}"
+            text = f"Python package '{error.name}' is missing, install it with: {command}"
         print(f"superpoint-ros {options.verb}: {text}", file=sys.stderr)
         return 1

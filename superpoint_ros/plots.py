@@ -1,4 +1,4 @@
-"""Figures of features and matches with matplotlib, for notebooks, papers and reports."""
+"""Plot features and matches with matplotlib, for notebooks, papers and reports."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.collections import PathCollection
 
 INLIER, OUTLIER = "#2ee66b", "#ff3b30"
-_AREAS = (4.0, 60.0)  # of the least and of the best keypoint, in square points
-_LONGER_SIDE = 8.0  # of a figure with one image, in inches
+_AREAS = (4.0, 60.0)  # marker areas of the lowest and the highest score, in square points
+_LONGER_SIDE = 8.0  # longer side of a figure with one image, in inches
 _GAP = 8  # between two images, in pixels
 
 
@@ -42,27 +42,27 @@ def plot_features(
     title: str = "",
     colourbar: bool = False,
 ) -> Axes:
-    """An image with its keypoints, sized and coloured by score.
+    """Plot an image with its keypoints, sized and coloured by score.
 
     Args:
         image: (H, W) grey or (H, W, 3) BGR.
-        features: of this image.
-        ax: where to draw; a figure of its own, which pyplot does not know, where there is none.
-        title: above the image.
-        colourbar: show which colour means which score.
+        features: features of this image.
+        ax: axes to draw on; default: a new figure outside pyplot.
+        title: title above the image.
+        colourbar: add a colour bar of the scores.
 
     Returns:
-        The axes; `.figure.savefig("features.png")` writes the image.
+        The axes; `.figure.savefig("features.png")` saves the figure.
 
     Raises:
-        ValueError: if the image is of another kind.
+        ValueError: if the image has another type or shape.
         ModuleNotFoundError: if matplotlib is not installed.
     """
-    picture = _rgb(image)
-    height, width = picture.shape[:2]
+    rgb = _rgb(image)
+    height, width = rgb.shape[:2]
     axes = _axes(ax, (height, width), _LONGER_SIDE, title)
-    _show(axes, picture, 0)
-    points = _draw_keypoints(axes, features, 0, _top((features,)), 1)
+    _show(axes, rgb, 0)
+    points = _draw_keypoints(axes, features, 0, _max_score((features,)), 1)
     _frame(axes, (height, width))
     if colourbar:
         _draw_colourbar(axes, points)
@@ -81,26 +81,25 @@ def plot_matches(
     title: str = "",
     keypoints: bool = True,
 ) -> Axes:
-    """Two images side by side, with lines between matched keypoints.
+    """Plot two images side by side, with lines between matched keypoints.
 
-    Inliers are green, other matches thin and red. Where no inliers are given, the lines are coloured by the similarity
-    of the descriptors.
+    Inliers are green, other matches thin and red. Without `inliers`, lines are coloured by descriptor similarity.
 
     Args:
-        first, second: (H, W) grey or (H, W, 3) BGR, of any two sizes.
-        features_a, features_b: of the first and of the second image.
-        matches: of these features, or (M, 2) indices into their keypoints.
+        first, second: (H, W) grey or (H, W, 3) BGR images, not necessarily of the same size.
+        features_a, features_b: features of the first and the second image.
+        matches: matches of these features, or (M, 2) indices into their keypoints.
         inliers: (M,) bool, as in `Homography.inliers`.
-        ax: where to draw; a figure of its own, which pyplot does not know, where there is none.
-        title: above the images.
-        keypoints: draw all keypoints, sized and coloured by score, matched or not.
+        ax: axes to draw on; default: a new figure outside pyplot.
+        title: title above the images.
+        keypoints: also draw all keypoints, matched or not, sized and coloured by score.
 
     Returns:
-        The axes, in pixels of the first image; the second begins 8 pixels right of it.
+        The axes, in pixels of the first image; the second one starts 8 pixels to its right.
 
     Raises:
-        ValueError: if an image is of another kind, a match names a keypoint that is not there, or there is not one
-            value of `inliers` for each match.
+        ValueError: if an image has another type or shape, a match refers to a missing keypoint, or `inliers` does not
+            have one value per match.
         ModuleNotFoundError: if matplotlib is not installed.
     """
     left, right = _rgb(first), _rgb(second)
@@ -112,11 +111,11 @@ def plot_matches(
     _show(axes, left, 0)
     _show(axes, right, offset)
     if keypoints:
-        top = _top((features_a, features_b))
+        top = _max_score((features_a, features_b))
         _draw_keypoints(axes, features_a, 0, top, 0.4)
         _draw_keypoints(axes, features_b, offset, top, 0.4)
     ends = np.stack((features_a.keypoints[indices[:, 0]], features_b.keypoints[indices[:, 1]] + [offset, 0]), axis=1)
-    # Hundreds of lines of full width would hide the images.
+    # Hundreds of full-width lines would hide the images.
     style: dict[str, Any] = {"linewidths": float(np.clip(200 / max(len(ends), 1), 0.3, 1)), "alpha": 0.8}
     if inliers is not None:
         agree = np.asarray(inliers, bool)
@@ -131,7 +130,7 @@ def plot_matches(
 
 
 def _axes(ax: Axes | None, size: tuple[int, int], longer_side: float, title: str) -> Axes:
-    """The axes given, or new ones in the shape of a (height, width) image, with `longer_side` in inches."""
+    """Return the given axes, or new ones with the aspect of a (height, width) image and `longer_side` in inches."""
     if ax is None:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -140,7 +139,7 @@ def _axes(ax: Axes | None, size: tuple[int, int], longer_side: float, title: str
             raise ModuleNotFoundError(
                 "plots need matplotlib, install it with: pip install 'superpoint_ros[plot]'", name=error.name
             ) from error
-        # A strip of an image still needs room for its points and its title.
+        # Even a narrow image needs room for its markers and its title.
         height, width = (max(side * longer_side / max(size), 1.0) for side in size)
         figure = Figure(figsize=(width, height + (0.35 if title else 0)))
         FigureCanvasAgg(figure)
@@ -151,11 +150,11 @@ def _axes(ax: Axes | None, size: tuple[int, int], longer_side: float, title: str
     return ax
 
 
-def _show(axes: Axes, picture: NDArray[np.uint8], offset: int) -> None:
-    height, width = picture.shape[:2]
-    # Half a pixel around, so that pixel centres are whole numbers.
+def _show(axes: Axes, rgb: NDArray[np.uint8], offset: int) -> None:
+    height, width = rgb.shape[:2]
+    # Extend by half a pixel, so that pixel centres are at whole numbers.
     extent = (offset - 0.5, offset + width - 0.5, height - 0.5, -0.5)
-    axes.imshow(picture, extent=extent, interpolation="antialiased")
+    axes.imshow(rgb, extent=extent, interpolation="antialiased")
 
 
 def _frame(axes: Axes, size: tuple[int, int]) -> None:
@@ -163,15 +162,15 @@ def _frame(axes: Axes, size: tuple[int, int]) -> None:
     axes.set_axis_off()
 
 
-def _top(found: tuple[Scored, ...]) -> float:
-    """The greatest score, which both images of a pair share as the end of the scale."""
+def _max_score(found: tuple[Scored, ...]) -> float:
+    """Return the maximum score, the common upper end of the colour scale of both images."""
     return max((float(np.max(each.scores)) for each in found if len(each.scores)), default=0.0) or 1.0
 
 
 def _draw_keypoints(axes: Axes, features: Scored, offset: int, top: float, size: float) -> PathCollection:
     from matplotlib.colors import PowerNorm
 
-    # Scores fall off steeply: on a linear scale all but a few would look alike. The best are drawn last.
+    # Scores fall off steeply: on a linear scale almost all would look alike. The best are drawn last.
     scale = PowerNorm(0.5, 0, top, clip=True)
     scores = np.asarray(features.scores, float)[::-1]
     x, y = np.asarray(features.keypoints, float).reshape(-1, 2)[::-1].T
@@ -195,7 +194,7 @@ def _draw_lines(axes: Axes, ends: NDArray[np.floating], label: str, **style: Any
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W) grey or (H, W, 3) BGR -> (H, W, 3) RGB."""
+    """Convert (H, W) grey or (H, W, 3) BGR to (H, W, 3) RGB."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise ValueError(f"the image is {kind}, allowed is a uint8 array")
@@ -212,4 +211,4 @@ def _check(indices: NDArray[Any], inliers: NDArray[np.bool_] | None, count_a: in
         if len(chosen) and not (0 <= chosen.min() and chosen.max() < count):
             worst = chosen.min() if chosen.min() < 0 else chosen.max()
             name = ("first", "second")[side]
-            raise ValueError(f"a match names keypoint {worst} of the {name} image, allowed is 0 to {count - 1}")
+            raise ValueError(f"a match refers to keypoint {worst} of the {name} image, allowed is 0 to {count - 1}")

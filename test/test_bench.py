@@ -14,7 +14,7 @@ from superpoint_ros import cli
 from superpoint_ros.benchmark import energy, memory, scene, stages, subjects
 from superpoint_ros.benchmark.measure import Case, measure, summary
 from superpoint_ros.benchmark.plan import Plan
-from superpoint_ros.benchmark.report import in_short, markdown, table
+from superpoint_ros.benchmark.report import markdown, summary_lines, table
 from superpoint_ros.benchmark.run import run
 from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.decoding import Decoding
@@ -27,7 +27,7 @@ WHOLE_PIXELS = Decoding(subpixel=False, border=16, detection_threshold=0.0005)
 
 @pytest.fixture(scope="module")
 def pair():
-    """Two images of the drawn scene."""
+    """Two images of the synthetic scene."""
     return scene.frames(SIZE, 2)
 
 
@@ -103,7 +103,7 @@ def test_with_float32_the_descriptors_are_the_same_too(built, pair):
 def test_every_subject_relates_two_pictures_of_one_scene(built, pair):
     for name, subject in built.items():
         before, after = subject.extract(pair)
-        matches, homography = subject.relate(before, after, pair)
+        matches, homography = subject.match(before, after, pair)
         assert len(before) > 100 and len(matches) > 50, name
         assert homography.inlier_count > 0.5 * len(matches), name
 
@@ -185,8 +185,8 @@ def test_the_report_names_every_subject_and_case(results):
     assert all(f"| {name}" in text for case in results["cases"] for name in case["subjects"])
     assert all(f"## {case['label']}\n" in text for case in results["cases"])
     assert f"{results['default']} *" in text and results["machine"]["processor"] in text
-    assert any("plain-pytorch" in line for line in in_short(results))
-    assert any("160x120" in line for line in in_short(results))
+    assert any("plain-pytorch" in line for line in summary_lines(results))
+    assert any("160x120" in line for line in summary_lines(results))
 
 
 def test_tables_line_up():

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from superpoint_ros.evaluation.tables import Column, Table, best_rows, fill, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
 
 TABLE = Table(
     "Errors", "three frames", ("method", "error"), (("mine[x]", "0.10"), ("theirs", "0.25")), frozenset({(0, 1)})
@@ -41,7 +41,7 @@ def test_the_terminal_has_the_best_figures_bold_and_brackets_as_they_are():
     from rich.console import Console
 
     drawn = rich.Table(*TABLE.header)
-    fill(drawn, TABLE)
+    add_rows(drawn, TABLE)
     console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system="standard")
     console.print(drawn)
     text = console.file.getvalue()

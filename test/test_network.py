@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from superpoint_ros.extraction.network import CELL, Architecture, SuperPointNet, folded
+from superpoint_ros.extraction.network import CELL, Architecture, SuperPointNet, fold_batch_norm
 
 LAYERS = ["conv1a", "conv1b", "conv2a", "conv2b", "conv3a", "conv3b", "conv4a", "conv4b",
           "convPa", "convPb", "convDa", "convDb"]  # fmt: skip
@@ -73,7 +73,7 @@ def test_each_kind_of_norm_computes_in_its_own_order(randomised):
 
 def test_folding_batch_norm_before_the_relu_is_exact(randomised):
     network = randomised(SuperPointNet(Architecture(**WIDTHS, norm="before_relu")), seed=5)
-    plain = folded(network)
+    plain = fold_batch_norm(network)
     assert plain.architecture == Architecture(**WIDTHS)
     assert not any("norm" in name for name in plain.state_dict())
     with torch.inference_mode():
@@ -86,10 +86,10 @@ def test_folding_batch_norm_before_the_relu_is_exact(randomised):
 def test_folding_leaves_the_original_as_it_was(randomised):
     network = randomised(SuperPointNet(Architecture(**WIDTHS, norm="before_relu")))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    folded(network)
+    fold_batch_norm(network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_folding_is_refused_where_the_norm_follows_the_relu():
     with pytest.raises(ValueError, match="after the ReLU cannot be folded"):
-        folded(SuperPointNet(Architecture(**WIDTHS, norm="after_relu")))
+        fold_batch_norm(SuperPointNet(Architecture(**WIDTHS, norm="after_relu")))

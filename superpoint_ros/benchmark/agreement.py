@@ -1,4 +1,4 @@
-"""How many keypoints two ways of running the network have in common."""
+"""Compare the keypoints of different ways of running the network."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _MARGIN = 16  # pixels
 
 
 def agreement(built: Mapping[str, Subject], images: Sequence[Image]) -> dict[str, float]:
-    """Share of keypoints that have one of the reference's within a pixel, both ways; the reference is PyTorch float32,
-    this package's or else the plain one."""
+    """Compute the fraction of keypoints within a pixel of the reference's, in both directions.
+
+    The reference is this package in PyTorch float32 or, if it is not measured, another float32 implementation.
+    """
     networks = {name: subject for name, subject in built.items() if not name.startswith(("opencv-", LIGHT))}
     reference = next((name for name in ("pytorch-float32", PLAIN, TRANSFORMERS) if name in networks), None)
     if reference is None:
@@ -26,8 +28,8 @@ def agreement(built: Mapping[str, Subject], images: Sequence[Image]) -> dict[str
 
 
 def _whole_pixels(subject: Subject, image: Image) -> NDArray[np.float32]:
-    """Keypoints before refinement, which only this package has, and away from the borders, which transformers leaves
-    open on two sides."""
+    """Extract keypoints without subpixel refinement, which only this package has, and away from the borders, where
+    transformers suppresses nothing on two sides."""
     if isinstance(subject, Ours):
         refined = subject.superpoint.settings.subpixel
         subject.superpoint.configure(subpixel=False)
@@ -40,7 +42,7 @@ def _whole_pixels(subject: Subject, image: Image) -> NDArray[np.float32]:
 
 
 def shared(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Share of (N, 2) and (M, 2) keypoints that have one of the other ones within a pixel."""
+    """Compute the fraction of (N, 2) and (M, 2) keypoints that are within a pixel of one in the other set."""
     if not len(first) or not len(second):
         return float(len(first) == len(second))
     distance = np.linalg.norm(first[:, None] - second[None], axis=2)

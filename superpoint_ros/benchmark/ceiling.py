@@ -1,4 +1,4 @@
-"""What this machine makes of plain matrix products: the yardstick for the network's arithmetic."""
+"""Measure this machine's peak throughput of matrix products, the upper bound for the network's arithmetic."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Work = Callable[[], Any]
 
 
 def matrix_product_ceiling(device: torch.device, seconds: float) -> dict[str, float]:
-    """The most floating-point operations per second that a square matrix product reaches here, by precision.
+    """Measure the peak floating-point operations per second of square matrix products, by precision.
 
-    On the processor the product is tried in several sizes, and in PyTorch (as a product and as a 1 x 1 convolution) and
-    OpenVINO, because which of them knows a processor best differs. On CUDA, float32 may use TF32, as convolutions do.
+    On a CPU, several sizes are tried in PyTorch (as a product and as a 1 x 1 convolution) and in OpenVINO, since the
+    fastest differs between processors. On CUDA, float32 may use TF32, as convolutions do.
 
     Args:
-        seconds: for each of the products.
+        seconds: duration of each measurement.
     """
     names = ("float32", "bfloat16", "float16") if device.type == "cuda" else ("float32", "bfloat16")
     allowed = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
         return {
-            name: max(operations / _quickest(work, device, seconds) for operations, work in _products(device, name))
+            name: max(operations / _fastest(work, device, seconds) for operations, work in _products(device, name))
             for name in names
         }
     finally:
@@ -38,7 +38,7 @@ def matrix_product_ceiling(device: torch.device, seconds: float) -> dict[str, fl
 
 
 def _products(device: torch.device, precision: str) -> Iterator[tuple[int, Work]]:
-    """Operations, and what carries them out."""
+    """Yield the number of operations and a function that executes them."""
     for side in (4096, 8192) if device.type == "cuda" else (512, 1024):
         a, b = (torch.randn(side, side, device=device).to(getattr(torch, precision)) for _ in range(2))
         yield 2 * side**3, partial(torch.mm, a, b)
@@ -46,7 +46,7 @@ def _products(device: torch.device, precision: str) -> Iterator[tuple[int, Work]
             image = a.view(1, side, -1, 32).contiguous(memory_format=torch.channels_last)
             yield 2 * side**3, partial(F.conv2d, image, b[:, :, None, None].contiguous())
             if importlib.util.find_spec("openvino") is not None:
-                # A processor without bfloat16 refuses that product.
+                # OpenVINO rejects bfloat16 on processors without it.
                 with suppress(RuntimeError):
                     yield 2 * side**3, _openvino_product(side, precision)
 
@@ -68,8 +68,8 @@ def _openvino_product(side: int, precision: str) -> Work:
 
 
 @torch.inference_mode()
-def _quickest(work: Work, device: torch.device, seconds: float) -> float:
-    """Seconds of the quickest of many runs: a ceiling is what nobody else disturbed."""
+def _fastest(work: Work, device: torch.device, seconds: float) -> float:
+    """Return the seconds of the fastest of many runs, the one least disturbed by other programs."""
     best, begin, count = float("inf"), time.perf_counter(), 0
     while count < 3 or time.perf_counter() - begin < seconds:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Energy per image, where the machine counts it."""
+"""Measure energy per image, on machines with energy counters."""
 
 from __future__ import annotations
 
@@ -16,20 +16,19 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Meter(Protocol):
-    """Counts energy. `name` says of what."""
+    """An energy counter; `name` says what it covers."""
 
     name: str
 
     def start(self) -> None:
-        """Begin to count."""
+        """Start counting."""
 
     def joules(self) -> float:
-        """Energy since `start`."""
+        """Return the energy since `start`."""
 
 
 def meter(device: torch.device, powercap: Path = POWERCAP) -> Meter | None:
-    """What counts the device's energy here: NVML for CUDA (package pynvml), RAPL for processors; None if nothing may
-    be read."""
+    """Return the device's energy counter: NVML for CUDA (package pynvml), RAPL for CPUs; None if none is readable."""
     try:
         return _Nvml(device) if device.type == "cuda" else _Rapl(powercap)
     except (OSError, ImportError, ValueError, RuntimeError):
@@ -37,8 +36,10 @@ def meter(device: torch.device, powercap: Path = POWERCAP) -> Meter | None:
 
 
 def per_image(subject: Subject, images: Sequence[Image], counter: Meter, seconds: float = 1.5) -> float:
-    """Joules for an image from pixels to features, over a while of single images. It includes what the machine uses
-    when idle, and whatever else runs on it."""
+    """Measure joules per image of feature extraction, over a series of single images.
+
+    The figure includes idle power and everything else that runs on the machine.
+    """
     subject.extract(images[:1])
     counter.start()
     begin, count = time.perf_counter(), 0
@@ -49,7 +50,7 @@ def per_image(subject: Subject, images: Sequence[Image], counter: Meter, seconds
 
 
 class _Rapl:
-    """The processor packages' counters, in microjoules, that start anew at a known value."""
+    """The counters of the CPU packages, in microjoules, which wrap around at a known value."""
 
     name = "processor packages (RAPL)"
 
@@ -72,7 +73,7 @@ class _Rapl:
 
 
 class _Nvml:
-    """The GPU's counter, in millijoules."""
+    """The counter of the GPU, in millijoules."""
 
     name = "GPU (NVML)"
 

@@ -1,4 +1,4 @@
-"""Which operations a subject takes its time for, by PyTorch's profiler: kernels on a GPU, operators on a processor."""
+"""Profile a subject with PyTorch's profiler: kernels on a GPU, operators on a CPU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 _RUNS = 10
-_MOST = 15
+_MAX_ROWS = 15
 _LONGEST_NAME = 70
 
 
 def kernel_times(run: Callable[[], Any], device: torch.device) -> list[dict[str, Any]]:
-    """The operations of `run` that take longest, longest first.
+    """Profile `run` and list its most expensive operations, most expensive first.
 
     Returns:
-        For each its `name`, its `calls` and `milliseconds` in a run, and its `share` of the sum of all.
+        For each operation `name`, `calls` and `milliseconds` per run, and `share` of the total.
     """
     gpu = device.type == "cuda"
     run()
@@ -27,12 +27,12 @@ def kernel_times(run: Callable[[], Any], device: torch.device) -> list[dict[str,
             run()
         if gpu:
             torch.cuda.synchronize(device)
-    # On a GPU operators are listed with the kernels that they start, which would count these twice.
+    # On a GPU, operators include the kernels that they launch; counting both would count kernels twice.
     wanted = DeviceType.CUDA if gpu else DeviceType.CPU
     rows = [row for row in recorded.key_averages() if row.device_type == wanted]
     spent = [(row.self_device_time_total if gpu else row.self_cpu_time_total) for row in rows]
     total = sum(spent) or 1.0
-    longest = sorted(zip(spent, rows, strict=True), key=lambda pair: -pair[0])[:_MOST]
+    longest = sorted(zip(spent, rows, strict=True), key=lambda pair: -pair[0])[:_MAX_ROWS]
     return [
         {
             "name": row.key[:_LONGEST_NAME],

@@ -1,4 +1,4 @@
-"""The whole node at work: a camera and a subscriber in this process, `superpoint-ros detector` in another."""
+"""Measure the live node: camera and subscriber in this process, `superpoint-ros detector` in another."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
 
-_PATIENCE = 90.0
-_TOO_FAST = 1.5
-"""The camera's rate against the rate expected, so that the detector is never idle."""
+_TIMEOUT = 90.0
+_OVERLOAD = 1.5
+"""Camera rate relative to the expected rate; above 1, so that the detector is never idle."""
 
 _TURNS = 4
 
 
 @dataclass(frozen=True)
 class _Turn:
-    """What came back while the camera ran: number of frames, seconds from the first to the last, processor time of this
-    process, and seconds from each image to its features."""
+    """One period of publishing: number of features messages, seconds from the first to the last, CPU time of this
+    process, and latencies from image to features in seconds."""
 
     frames: int
     span: float
@@ -39,20 +39,20 @@ class _Turn:
 def measure_live(
     images: Sequence[Image], cost: Callable[[], float], assignments: Sequence[str], threads: int, seconds: float = 8.0
 ) -> dict[str, Any]:
-    """Feed a live detector faster than it can follow, and see what it keeps up.
+    """Overload a live detector with images and measure its throughput and latency.
 
     Args:
-        images: (H, W, 3) BGR, in turn.
-        cost: measures what a frame should cost the detector, in seconds. Called before, between and after the turns
-            of the camera, so that a machine that is busy for a while harms both sides alike.
-        assignments: its parameters, each as "name:=value".
-        threads: of its network.
-        seconds: of all turns.
+        images: (H, W, 3) BGR, published in rotation.
+        cost: measures the expected seconds per frame. Called before, between and after the turns of the camera, so that
+            temporary load on the machine affects both figures alike.
+        assignments: parameters of the detector, each as "name:=value".
+        threads: number of threads of its network.
+        seconds: total duration of all turns.
 
     Returns:
-        `rate_hz` of the features received; `expected_hz` from the median `cost` and the processor time that camera and
-        subscriber take of the same `threads`; `share`, the one over the other; `latency`, from the camera's publish()
-        to the features in the subscriber, in milliseconds.
+        `rate_hz` of received features; `expected_hz` from the median `cost` and the CPU time that camera and
+        subscriber take from the same `threads`; `share`, their ratio; `latency`, from the camera's publish() to the
+        subscriber's callback, in milliseconds.
 
     Raises:
         StandaloneError: if cyclonedds or rosbags is not installed.
@@ -61,13 +61,13 @@ def measure_live(
     from superpoint_ros.hosts.dds.node import Node
 
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log, Node("camera", namespace(), environ=loopback()) as node:
-        watch = _Watch(node, images)
+        peer = _CameraAndSubscriber(node, images)
         detector = _start(assignments, threads, log)
         try:
-            watch.until_first(lambda: detector.poll() is None, lambda: _last_line(log))
+            peer.await_first(lambda: detector.poll() is None, lambda: _last_line(log))
             costs, turns = [cost()], []
             for _ in range(_TURNS):
-                turns.append(watch.run(_TOO_FAST / costs[0], seconds / _TURNS))
+                turns.append(peer.run(_OVERLOAD / costs[0], seconds / _TURNS))
                 costs.append(cost())
             return _figures(turns, costs, threads)
         finally:
@@ -85,7 +85,7 @@ def _figures(turns: Sequence[_Turn], costs: Sequence[float], threads: int) -> di
     others = sum(turn.processor for turn in turns) / frames
     expected = 1 / (frame + others / threads)
     return {
-        "camera_hz": round(_TOO_FAST / costs[0], 2),
+        "camera_hz": round(_OVERLOAD / costs[0], 2),
         "rate_hz": round(rate, 2),
         "expected_hz": round(expected, 2),
         "share": round(rate / expected, 3),
@@ -96,8 +96,8 @@ def _figures(turns: Sequence[_Turn], costs: Sequence[float], threads: int) -> di
     }
 
 
-class _Watch:
-    """Camera and subscriber."""
+class _CameraAndSubscriber:
+    """The camera and the subscriber."""
 
     def __init__(self, node: Any, images: Sequence[Image]) -> None:
         image, features = interface.topic("image"), interface.topic("features")
@@ -121,19 +121,19 @@ class _Watch:
         self._publisher.publish(image_message(stamp, "camera", image))
         return stamp
 
-    def until_first(self, alive: Any, reason: Any) -> None:
-        """Publish slowly until the detector answers."""
-        end = time.monotonic() + _PATIENCE
+    def await_first(self, alive: Any, reason: Any) -> None:
+        """Publish slowly until features arrive."""
+        end = time.monotonic() + _TIMEOUT
         while len(self._arrivals) < 3:
             if not alive():
                 raise OSError(f"the detector stopped: {reason()}")
             if time.monotonic() > end:
-                raise OSError(f"the detector did not answer within {_PATIENCE:g} s")
+                raise OSError(f"the detector did not answer within {_TIMEOUT:g} s")
             self._publish()
             time.sleep(0.3)
 
     def run(self, rate: float, seconds: float) -> _Turn:
-        """Publish at a rate and count."""
+        """Publish at a fixed rate and collect the arrivals."""
         with self._lock:
             self._arrivals.clear()
         processor, start, sent = time.process_time(), time.monotonic(), 0

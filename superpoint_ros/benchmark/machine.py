@@ -1,4 +1,4 @@
-"""What the figures were taken on."""
+"""Describe the machine that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INSTRUCTIONS = (
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Processor, device, threads, versions, load and date."""
+    """Return processor, device, threads, versions, load and date."""
     result: dict[str, Any] = {
         "processor": _processor(),
         "instructions": " ".join(_instructions()),
@@ -49,12 +49,12 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def busy(usable: int) -> bool:
-    """Whether other programs take so much of the machine that figures from it say little."""
+    """Tell whether other programs load the machine so much that measurements are unreliable."""
     return os.getloadavg()[0] > 0.3 * usable
 
 
 def memory_available(device: torch.device) -> float:
-    """Bytes that a process may still take on a device, or infinity where that is unknown."""
+    """Return the bytes that a process can still allocate on a device; infinity if unknown."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     try:

@@ -1,4 +1,4 @@
-"""Interleaved measurements: everybody takes turns, so that a machine that is busy for a while harms all alike."""
+"""Interleaved measurements: subjects take turns, so that temporary load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.benchmark.subjects import Subject
 from superpoint_ros.features import Features
 
-VISIT = 0.15
-"""Seconds that a subject's turn takes at least; quick ones run several times in it."""
+TURN_SECONDS = 0.15
+"""Minimum seconds of a subject's turn; fast subjects run several times in it."""
 
-_MOST_IN_A_VISIT = 10
-_LEAST_ROUNDS = 3
+_MAX_RUNS_PER_TURN = 10
+_MIN_ROUNDS = 3
 _PERCENTILES = (10, 50, 90, 95)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One size and batch. `label` is as in "640x480" or "640x480, batch 4"."""
+    """One image size and batch size, with a `label` such as "640x480" or "640x480, batch 4"."""
 
     width: int
     height: int
@@ -34,19 +34,19 @@ class Case:
 
     @property
     def megapixels(self) -> float:
-        """Of one image."""
+        """Megapixels of one image."""
         return self.width * self.height / 1e6
 
 
 @dataclass
 class Samples:
-    """Of one subject in one case, each for the whole batch.
+    """Measurements of one subject in one case, each for the whole batch.
 
     Attributes:
         extract: seconds from images to features on the host.
-        whole: seconds of the same runs with matching against the images before and with the homographies.
-        processor: seconds of all this process's threads for `extract`; on a busy machine they are the better figure.
-        keypoints, matches, inliers: of the batch's first image in the last run.
+        whole: seconds of the same runs including matching with the previous images and homography estimation.
+        processor: CPU seconds of all threads for `extract`, the more reliable figure on a busy machine.
+        keypoints, matches, inliers: their numbers in the batch's first image in the last run.
     """
 
     extract: list[float] = field(default_factory=list)
@@ -63,23 +63,23 @@ def measure(
     batch: int,
     rounds: int,
     seconds: float = float("inf"),
-    tell: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda text: None,
 ) -> tuple[dict[str, Samples], dict[str, str]]:
-    """Let subjects take turns on the same images, in an order that shifts by one from round to round.
+    """Measure subjects in turns on the same images; the order rotates by one every round.
 
     Args:
-        images: at least 2 `batch`, of one size; halves of them follow each other as a camera's images do.
-        rounds: turns of each subject.
-        seconds: no further round begins when these are used up, but for the first three.
-        tell: gets a word on what is being done.
+        images: at least 2 `batch`, of one size; the two halves are consecutive frames of several cameras.
+        rounds: number of turns of each subject.
+        seconds: time budget, after which no round beyond the third starts.
+        progress: called with a description of each step.
 
     Returns:
-        Samples by name, and for those that failed the reason.
+        Samples by name, and the reasons of failures by name.
     """
-    turns = {name: _Turns(subject, images, batch) for name, subject in subjects.items()}
+    turns = {name: _Runner(subject, images, batch) for name, subject in subjects.items()}
     failed: dict[str, str] = {}
     for name in list(turns):
-        tell(f"{name}: warming up")
+        progress(f"{name}: warming up")
         try:
             turns[name].warm_up()
         except (RuntimeError, MemoryError) as error:
@@ -88,17 +88,17 @@ def measure(
     start = time.perf_counter()
     names = list(turns)
     for index in range(rounds):
-        if index >= min(_LEAST_ROUNDS, rounds) and time.perf_counter() - start > seconds:
+        if index >= min(_MIN_ROUNDS, rounds) and time.perf_counter() - start > seconds:
             break
         for offset in range(len(names)):
             name = names[(index + offset) % len(names)]
-            tell(f"round {index + 1} of {rounds}: {name}")
-            turns[name].visit()
+            progress(f"round {index + 1} of {rounds}: {name}")
+            turns[name].take_turn()
     return {name: turns[name].samples for name in names}, failed
 
 
-class _Turns:
-    """One subject's turns."""
+class _Runner:
+    """Runs one subject and collects its samples."""
 
     def __init__(self, subject: Subject, images: Sequence[Image], batch: int) -> None:
         self._subject = subject
@@ -108,16 +108,16 @@ class _Turns:
         self.samples = Samples()
 
     def warm_up(self) -> None:
-        """Runs that do not count: caches, compiled kernels and the result to match the first image against."""
+        """Run without recording, to fill caches, compile kernels and get features to match the first image with."""
         start = time.perf_counter()
-        while self._count < 2 or (self._count < 5 and time.perf_counter() - start < 2 * VISIT):
+        while self._count < 2 or (self._count < 5 and time.perf_counter() - start < 2 * TURN_SECONDS):
             self._run()
         self.samples = Samples()
 
-    def visit(self) -> None:
-        """One turn."""
+    def take_turn(self) -> None:
+        """Take one turn."""
         start, done = time.perf_counter(), 0
-        while not done or (done < _MOST_IN_A_VISIT and time.perf_counter() - start < VISIT):
+        while not done or (done < _MAX_RUNS_PER_TURN and time.perf_counter() - start < TURN_SECONDS):
             self._run()
             done += 1
 
@@ -127,21 +127,21 @@ class _Turns:
         processor, start = time.process_time(), time.perf_counter()
         found = self._subject.extract(images)
         extracted, processor = time.perf_counter() - start, time.process_time() - processor
-        seen = zip(previous, images, strict=True)
-        pairs = zip(self._before, found, seen, strict=bool(self._before))
-        related = [self._subject.relate(*pair) for pair in pairs]
+        image_pairs = zip(previous, images, strict=True)
+        pairs = zip(self._before, found, image_pairs, strict=bool(self._before))
+        outcomes = [self._subject.match(*pair) for pair in pairs]
         samples = self.samples
         samples.extract.append(extracted)
         samples.processor.append(processor)
         samples.keypoints = len(found[0])
-        if related:
+        if outcomes:
             samples.whole.append(time.perf_counter() - start)
-            samples.matches, samples.inliers = len(related[0][0]), related[0][1].inlier_count
+            samples.matches, samples.inliers = len(outcomes[0][0]), outcomes[0][1].inlier_count
         self._before = found
 
 
 def summary(seconds: Sequence[float]) -> dict[str, float]:
-    """Median and other figures of durations, in milliseconds."""
+    """Summarise durations by median and other percentiles, in milliseconds."""
     values = np.asarray(seconds) * 1e3
     low, median, high, higher = np.percentile(values, _PERCENTILES)
     figures = {"median": median, "p10": low, "p90": high, "p95": higher, "least": values.min()}

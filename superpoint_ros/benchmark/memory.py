@@ -1,6 +1,6 @@
-"""Peak memory of one subject, in a process that does nothing else.
+"""Measure the peak memory of one subject in a process of its own.
 
-`python -m superpoint_ros.benchmark.memory '{"subject": ..., ...}'` prints the figures as JSON.
+`python -m superpoint_ros.benchmark.memory '{"subject": ..., ...}'` prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import cast
 
 _MEGABYTE = 1e6
 _RUNS = 3
-_LONGEST = 300.0
+_TIMEOUT = 300.0
 
 
 def peak_memory(
     subject: str, size: tuple[int, int], weights: str | Path, device: str, threads: int
 ) -> dict[str, float] | None:
-    """Megabytes by kind, from the start of a Python process to the third image of `size` (width, height).
+    """Measure megabytes by kind, from the start of a Python process to the third image of `size` (width, height).
 
-    `resident` is the process's peak resident set: Python, its packages, weights and working memory. `cuda` is the most
-    that PyTorch had allocated on the GPU. None where a process of its own fails.
+    `resident` is the peak resident set: Python, its packages, weights and working memory. `cuda` is the peak that
+    PyTorch allocated on the GPU. None if the process fails.
     """
     task = {"subject": subject, "size": size, "weights": str(weights), "device": device, "threads": threads}
     command = [sys.executable, "-m", "superpoint_ros.benchmark.memory", json.dumps(task)]
@@ -32,7 +32,7 @@ def peak_memory(
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_LONGEST, check=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=True)
         return {kind: float(value) for kind, value in json.loads(done.stdout.splitlines()[-1]).items()}
     except (subprocess.SubprocessError, OSError, IndexError, ValueError):
         return None
@@ -54,7 +54,7 @@ def _measure(task: dict[str, object]) -> dict[str, float]:
     for index, image in enumerate(images):
         found = subject.extract([image])[0]
         if before is not None:
-            subject.relate(before, found, (images[index - 1], image))
+            subject.match(before, found, (images[index - 1], image))
         before = found
     result = {"resident": _peak_resident() / _MEGABYTE}
     if device.type == "cuda":
@@ -63,7 +63,7 @@ def _measure(task: dict[str, object]) -> dict[str, float]:
 
 
 def _peak_resident() -> float:
-    """Bytes. Linux's `ru_maxrss` would count what the process that started this one held."""
+    """Return peak resident bytes; on Linux not from `ru_maxrss`, which includes the parent's memory at the fork."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""What it costs to carry features from one process to another, over real DDS on this machine alone."""
+"""Measure the transport of features between two processes, over DDS on the loopback interface."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.messages import DESCRIPTOR_TYPES, features_fields, features_from_message
 
 PERIOD = 1 / 30
-"""Seconds between two messages, as from a camera."""
+"""Seconds between two messages, as with a camera."""
 
 _LABEL = "benchmark:000000000000"
 _WARM_UP = 5
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 
 
 def loopback() -> dict[str, str]:
-    """The environment for nodes that nobody beyond this machine hears."""
+    """Return an environment for nodes that are invisible outside this machine."""
     return {
         **{name: value for name, value in os.environ.items() if name != "ROS_STATIC_PEERS"},
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
@@ -35,7 +35,7 @@ def loopback() -> dict[str, str]:
 
 
 def namespace() -> str:
-    """Where this process's nodes live, so that they meet no other's."""
+    """Return a namespace for this process's nodes, which keeps them apart from others."""
     return f"/superpoint_bench_{os.getpid()}"
 
 
@@ -43,10 +43,10 @@ class Publisher(Protocol):
     """A host's publisher of features."""
 
     def matched(self) -> int:
-        """How many subscribers it has."""
+        """Return the number of matched subscribers."""
 
     def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
-        """A message with these fields and `number` for the nanoseconds of its stamp."""
+        """Build a message from these fields, with `number` as the nanoseconds of its stamp."""
 
     def publish(self, message: Any) -> None: ...
 
@@ -56,12 +56,12 @@ class Publisher(Protocol):
 
 
 class Host(Protocol):
-    """How a host opens a publisher, and a subscription in another process; both end with their `with` block."""
+    """Creates a publisher, and a subscription in another process, as context managers."""
 
     def publisher(self, namespace: str) -> AbstractContextManager[Publisher]: ...
 
     def subscription(self, namespace: str, take: Callable[[Any], None]) -> AbstractContextManager[Callable[[], int]]:
-        """The result tells how many publishers it has."""
+        """Subscribe; the context's value returns the number of matched publishers."""
 
 
 class Standalone:
@@ -115,23 +115,23 @@ class _StandalonePublisher:
 def measure_middleware(
     keypoints: int = 1000, descriptor_size: int = 256, messages: int = 60, host: Host | None = None
 ) -> dict[str, Any]:
-    """Durations in milliseconds (see `measure.summary`) by descriptor type, for features of one image.
+    """Measure durations in milliseconds (see `measure.summary`) by descriptor type, for the features of one image.
 
-    `fill` makes the message's fields of the features; `serialise` and `deserialise` are the message's bytes, alone;
-    `publish` is what the caller of publish() waits; `total` begins before `fill` and ends when the subscriber, another
-    process, holds the features as arrays. `bytes` is the message's size.
+    `fill` converts features to a message; `serialise` and `deserialise` are the CDR conversions alone; `publish` is the
+    time that publish() blocks; `total` is from before `fill` until the subscriber, in another process, has the features
+    as arrays. `bytes` is the size of the message.
 
     Args:
-        host: the one without ROS 2 where none is given; it must be picklable.
+        host: picklable; default: the host without ROS 2.
     """
     results: dict[str, Any] = {"keypoints": keypoints, "descriptor_size": descriptor_size}
-    result = _some_features(keypoints, descriptor_size)
+    result = _random_features(keypoints, descriptor_size)
     for descriptor_type in DESCRIPTOR_TYPES:
-        results[descriptor_type] = _one_type(result, descriptor_type, messages, host or Standalone())
+        results[descriptor_type] = _measure_type(result, descriptor_type, messages, host or Standalone())
     return results
 
 
-def _one_type(result: FrameResult, descriptor_type: str, messages: int, host: Host) -> dict[str, Any]:
+def _measure_type(result: FrameResult, descriptor_type: str, messages: int, host: Host) -> dict[str, Any]:
     filling, publishing, starts = [], [], []
     with _Subscriber(host) as subscriber, host.publisher(namespace()) as publisher:
         subscriber.await_ready(publisher.matched)
@@ -146,8 +146,8 @@ def _one_type(result: FrameResult, descriptor_type: str, messages: int, host: Ho
             time.sleep(PERIOD)
         arrivals = subscriber.arrivals()
         data = publisher.serialize(message)
-        serialising = _repeated(lambda: publisher.serialize(message), messages)
-        deserialising = _repeated(lambda: publisher.deserialize(data), messages)
+        serialising = _time_repeatedly(lambda: publisher.serialize(message), messages)
+        deserialising = _time_repeatedly(lambda: publisher.deserialize(data), messages)
     counted = range(_WARM_UP, messages + _WARM_UP)
     totals = [arrivals[number] - starts[number] for number in counted if number in arrivals]
     figures = {
@@ -165,7 +165,7 @@ def _one_type(result: FrameResult, descriptor_type: str, messages: int, host: Ho
     }
 
 
-def _repeated(work: Callable[[], Any], times: int) -> list[float]:
+def _time_repeatedly(work: Callable[[], Any], times: int) -> list[float]:
     durations = []
     for _ in range(times):
         start = time.monotonic()
@@ -174,7 +174,7 @@ def _repeated(work: Callable[[], Any], times: int) -> list[float]:
     return durations
 
 
-def _some_features(count: int, size: int) -> FrameResult:
+def _random_features(count: int, size: int) -> FrameResult:
     random = np.random.default_rng(0)
     descriptors = random.standard_normal((count, size), dtype=np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
@@ -188,7 +188,7 @@ def _some_features(count: int, size: int) -> FrameResult:
 
 
 class _Subscriber:
-    """A process that subscribes to the features of this process's publisher."""
+    """A subscriber to this process's features, in a process of its own."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -207,27 +207,27 @@ class _Subscriber:
         self._process.join()
 
     def await_ready(self, matched: Callable[[], int]) -> None:
-        """Wait until both sides know each other."""
+        """Wait until publisher and subscriber have discovered each other."""
         self._receive()
         self._await(matched)
         self._pipe.send("matched")
         self._receive()
 
     def arrivals(self) -> Mapping[int, float]:
-        """Time of arrival by number."""
+        """Return the times of arrival by number."""
         self._pipe.send("finish")
         return dict(self._receive())
 
     def _receive(self) -> Any:
         try:
-            if self._pipe.poll(_PATIENCE):
+            if self._pipe.poll(_TIMEOUT):
                 return self._pipe.recv()
         except EOFError:
             pass
         raise OSError("the benchmark's subscriber process stopped or did not answer")
 
     def _await(self, condition: Callable[[], int]) -> None:
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while not condition():
             if time.monotonic() > end:
                 raise OSError("the benchmark's two processes did not find each other over DDS on this machine")
@@ -250,5 +250,5 @@ def _subscribe(pipe: Connection, host: Host, where: str) -> None:
             time.sleep(0.01)
         pipe.send("matched")
         pipe.recv()
-        time.sleep(0.5)  # what is still on its way
+        time.sleep(0.5)  # for messages in transit
         pipe.send(arrived)

@@ -1,4 +1,4 @@
-"""The part of a run that goes through the middleware: messages between processes, and the live node."""
+"""The measurements over the middleware: messages between processes, and the live node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.benchmark.subjects import Subject
 from superpoint_ros.extraction.weights import Weights
 
-_VISITS = 5
+_ROUNDS = 5
 
 
 def add(
@@ -23,16 +23,16 @@ def add(
     found: Weights,
     images: Sequence[Image],
     default: Subject | None,
-    tell: Callable[[str], None],
+    progress: Callable[[str], None],
 ) -> None:
-    """Put `middleware` and `live` into `result` where the plan asks for them, or why not into `extras_left_out`.
+    """Add `middleware` and `live` to `result` if the plan asks for them; reasons of failures go to `extras_left_out`.
 
     Args:
-        default: the subject that does in this process what the live node does.
+        default: the subject with the live node's configuration, in this process.
     """
     left_out = result["extras_left_out"]
     if "middleware" in plan.extras:
-        tell("messages between two processes")
+        progress("messages between two processes")
         try:
             from superpoint_ros.benchmark.middleware import measure_middleware
 
@@ -44,7 +44,7 @@ def add(
         if default is None or "middleware" not in result:
             left_out["live"] = "the default subject or the middleware was not measured"
             return
-        tell("the live node")
+        progress("the live node")
         try:
             from superpoint_ros.benchmark.live import measure_live
 
@@ -57,12 +57,12 @@ def add(
 
 
 def _cost(subject: Subject, images: Sequence[Image], message: Mapping[str, Any]) -> Callable[[], float]:
-    """Measures the seconds that a frame costs here: extraction, matching, homography; with its message."""
+    """Return a function that measures the seconds per frame: extraction, matching, homography, and the message."""
 
-    def measured() -> float:
-        samples, failed = measure({"": subject}, images, batch=1, rounds=_VISITS)
+    def measure_cost() -> float:
+        samples, failed = measure({"": subject}, images, batch=1, rounds=_ROUNDS)
         if failed:
             raise OSError(failed[""])
         return statistics.median(samples[""].whole) + 1e-3 * (message["fill"]["median"] + message["publish"]["median"])
 
-    return measured
+    return measure_cost

@@ -1,7 +1,7 @@
-"""SuperPoint in plain PyTorch and float32, as most people run it today: the benchmark's yardstick, for nothing else.
+"""SuperPoint in plain PyTorch and float32, as it is commonly run: the baseline of the benchmark.
 
-Default memory layout, a dense heat map, suppression by square max-pooling, one image at a time from there on. The
-arithmetic is the paper's, so with the same weights the keypoints are those of this package.
+It uses the default memory layout, a dense heat map, suppression by square max-pooling, and decodes one image at a
+time. With the same weights it finds the same keypoints as this package.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.extraction.decoding import Decoding
-from superpoint_ros.extraction.network import CELL, ENCODER, HEADS, Layer, SuperPointNet, folded
+from superpoint_ros.extraction.network import CELL, ENCODER, HEADS, Layer, SuperPointNet, fold_batch_norm
 from superpoint_ros.features import Features
 
 
@@ -26,7 +26,7 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, network: SuperPointNet) -> None:
         super().__init__()
-        source = folded(network)
+        source = fold_batch_norm(network)
         for name in ENCODER + HEADS:
             theirs = cast(Layer, source.get_submodule(f"conv{name}")).conv
             ours = nn.Conv2d(theirs.in_channels, theirs.out_channels, theirs.kernel_size[0], padding=theirs.padding[0])
@@ -44,7 +44,7 @@ class PlainNetwork(nn.Module):
 
 
 class PlainSuperPoint:
-    """Images -> Features with `PlainNetwork`.
+    """Feature extraction with `PlainNetwork`.
 
     Raises:
         ValueError: if the network has batch normalisation after its ReLUs.
@@ -56,12 +56,12 @@ class PlainSuperPoint:
 
     @torch.inference_mode()
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Features of (H, W, 3) BGR images of one size, whose sides are cut to multiples of 8."""
+        """Extract features of (H, W, 3) BGR images of one size, cropped to multiples of 8."""
         height, width = (side // CELL * CELL for side in images[0].shape[:2])
         grey = np.stack([cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[:height, :width] for image in images])
         logits, descriptors = self._network(torch.from_numpy(grey)[:, None].to(self._device).float() / 255)
-        heat = _dense(logits)
-        scores = _suppressed(heat, self._settings.nms_radius)
+        heat = _to_heatmap(logits)
+        scores = _suppress(heat, self._settings.nms_radius)
         size = images[0].shape[0], images[0].shape[1]
         return [self._select(*pair, size) for pair in zip(scores, descriptors, strict=True)]
 
@@ -80,22 +80,22 @@ class PlainSuperPoint:
         return Features(points.cpu().numpy(), best.cpu().numpy(), found.cpu().numpy(), size, on_device)
 
 
-def _dense(logits: Tensor) -> Tensor:
-    """(B, 65, h, w) logits -> (B, 8 h, 8 w) probabilities."""
+def _to_heatmap(logits: Tensor) -> Tensor:
+    """Convert (B, 65, h, w) logits to (B, 8 h, 8 w) probabilities."""
     batch, _, rows, columns = logits.shape
     cells = logits.softmax(1)[:, :-1].permute(0, 2, 3, 1).reshape(batch, rows, columns, CELL, CELL)
     return cells.permute(0, 1, 3, 2, 4).reshape(batch, rows * CELL, columns * CELL)
 
 
-def _suppressed(heat: Tensor, radius: int) -> Tensor:
-    """Local maxima, then twice the maxima of what lies outside their windows; all else becomes 0."""
+def _suppress(heat: Tensor, radius: int) -> Tensor:
+    """Keep local maxima, and in two further rounds those outside the windows of maxima; set everything else to 0."""
 
-    def greatest(x: Tensor) -> Tensor:
+    def window_max(x: Tensor) -> Tensor:
         return F.max_pool2d(x, 2 * radius + 1, stride=1, padding=radius)
 
-    chosen = heat == greatest(heat)
+    maxima = heat == window_max(heat)
     for _ in range(2):
-        taken = greatest(chosen.float()) > 0
+        taken = window_max(maxima.float()) > 0
         rest = heat.masked_fill(taken, 0)
-        chosen = chosen | ((rest == greatest(rest)) & ~taken)
-    return heat.masked_fill(~chosen, 0)
+        maxima = maxima | ((rest == window_max(rest)) & ~taken)
+    return heat.masked_fill(~maxima, 0)

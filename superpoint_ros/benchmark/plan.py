@@ -1,4 +1,4 @@
-"""What a benchmark run is to measure."""
+"""The plan of a benchmark run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIZES = ("320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080")
 BATCHES = (1, 2, 4, 8)
 REFERENCE = "640x480"
 EXTRAS = ("memory", "energy", "middleware", "live")
-"""What is measured beside the times, at the reference size; there is also `kernels`, for PyTorch's runtimes."""
+"""Optional measurements at the reference size; besides these there is `kernels`, for PyTorch's runtimes."""
 
 _LARGEST_SIDE = 8192
 _LARGEST_BATCH = 16
@@ -22,17 +22,17 @@ _LARGEST_BATCH = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """See `superpoint-ros bench --help`.
+    """What a run measures; see `superpoint-ros bench --help`.
 
     Attributes:
         sizes: as "640x480".
-        batches: of images; above 1 at the reference size only, unless `grid`.
-        subjects: names, or beginnings of names, of those to measure; all where empty.
-        rounds: turns of each subject in each case.
-        seconds: no further round begins in a case when these are used up, but for the first three.
-        extras: of `EXTRAS`, and `kernels`.
-        ceiling_seconds: for each of the products that find the matrix product ceiling.
-        threads: of PyTorch, OpenVINO, ONNX Runtime and OpenCV; 0 leaves them as they are.
+        batches: batch sizes; above 1 at the reference size only, unless `grid`.
+        subjects: names, or prefixes of names, of the subjects to measure; all if empty.
+        rounds: number of turns of each subject in each case.
+        seconds: time budget per case, after which no round beyond the third starts.
+        extras: any of `EXTRAS`, and `kernels`.
+        ceiling_seconds: duration of each measurement of the matrix product ceiling.
+        threads: number of threads of PyTorch, OpenVINO, ONNX Runtime and OpenCV; 0 keeps their defaults.
     """
 
     sizes: Sequence[str] = SIZES
@@ -50,7 +50,7 @@ class Plan:
     threads: int = 0
 
     def cases(self) -> list[Case]:
-        """Sizes and batches in the order they are measured in.
+        """List the cases in the order in which they are measured.
 
         Raises:
             ValueError: if a size, batch or number of rounds is not allowed.
@@ -72,15 +72,15 @@ class Plan:
         ]
 
     def reference(self) -> tuple[int, int]:
-        """The size at which all but the times are measured: 640x480, or the first where that is not asked for."""
+        """Return the size at which everything but the times is measured: 640x480, or the first of `sizes`."""
         return size_of(REFERENCE if REFERENCE in self.sizes else self.sizes[0])
 
 
 def size_of(text: str) -> tuple[int, int]:
-    """(width, height) of a text such as "640x480".
+    """Parse a size such as "640x480"; return (width, height).
 
     Raises:
-        ValueError: if it is no such text, or a side is out of range.
+        ValueError: if the text has another form, or a side is out of range.
     """
     found = re.fullmatch(r"(\d+)x(\d+)", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,4 +1,4 @@
-"""The results as one image."""
+"""Plot the results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results as text: tables in Markdown that are as readable in a terminal."""
+"""Format the results as Markdown tables that are readable in a terminal, too."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Results = Mapping[str, Any]
 
 
 def markdown(results: Results) -> str:
-    """The whole report."""
+    """Format the report."""
     parts = ["# Benchmark", _about(results)]
     for case in results["cases"]:
         parts += [f"## {case['label']}", _case(case, results["default"])]
         parts += [f"* {name}: not measured, {reason}" for name, reason in case["failed"].items()]
     parts += _reference(results)
-    if short := in_short(results):
-        parts += ["## In short", "\n".join(f"* {line}" for line in short)]
+    if lines := summary_lines(results):
+        parts += ["## Summary", "\n".join(f"* {line}" for line in lines)]
     if results["left_out"]:
-        parts += ["## Left out", "\n".join(f"* {name}: {why}" for name, why in results["left_out"].items())]
+        parts += ["## Not available", "\n".join(f"* {name}: {why}" for name, why in results["left_out"].items())]
     return "\n\n".join(parts) + "\n"
 
 
-def in_short(results: Results) -> list[str]:
-    """What the default subject's figures come to, a sentence each."""
+def summary_lines(results: Results) -> list[str]:
+    """Summarise the results of the default subject, one sentence each."""
     name, reference = results["default"], results["reference"]
     single = [case for case in results["cases"] if case["batch"] == 1 and name in case["subjects"]]
     size = reference["width"], reference["height"]
@@ -55,12 +55,12 @@ def in_short(results: Results) -> list[str]:
         lines.append(f"a message takes {total:.2f} ms from features to features in another process")
     if "live" in reference:
         share = reference["live"]["share"]
-        lines.append(f"the live node keeps up {100 * share:.0f} % of the rate that the time of a frame lets expect")
+        lines.append(f"the live node reaches {100 * share:.0f} % of the rate expected from the time per frame")
     return lines
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns line up; the first is flush left, the others flush right."""
+    """Format a Markdown table with aligned columns; the first is left-aligned, the others right-aligned."""
     widths = [max(len(row[index]) for row in (heads, *rows)) for index in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
@@ -77,7 +77,7 @@ def _about(results: Results) -> str:
     limit = f", oneDNN limited to {m['oneDNN_isa_limit']}" if m["oneDNN_isa_limit"] else ""
     ceiling = ", ".join(f"{name} {value / 1e9:,.0f}" for name, value in results["ceiling"].items())
     lines = [
-        f"{m['date']}, {m['processor']} ({m['instructions']}{limit}), {m['processors_usable']} processors usable, "
+        f"{m['date']}, {m['processor']} ({m['instructions']}{limit}), {m['processors_usable']} usable processors, "
         f"{m['threads']} threads, device {m['device']}, load average {m['load_average']} at the start",
         f"Python {m['python']}, {packages}",
         f"weights {results['weights']}, images: {results['pictures']}, at most {results['rules']['max_keypoints']} "
@@ -122,7 +122,7 @@ def _reference(results: Results) -> list[str]:
         if r.get("energy")
         else "not available on this machine"
         if "energy" in r
-        else "not asked for"
+        else "not requested"
     )
     parts.append(f"Energy: {meter}.")
     for name, kernels in r.get("kernels", {}).items():
@@ -154,7 +154,7 @@ def _stages(reference: Mapping[str, Any]) -> str:
 
 
 def messages(found: Mapping[str, Any]) -> str:
-    """The table of what `middleware.measure_middleware` gives."""
+    """Format the results of `middleware.measure_middleware` as a table."""
     steps = ("fill", "serialise", "publish", "deserialise", "total")
     heads = ["descriptors", "bytes", "received", *(f"{step} ms" for step in steps), "total p95 ms"]
     rows = []
@@ -168,10 +168,10 @@ def messages(found: Mapping[str, Any]) -> str:
 
 def _live(f: Mapping[str, Any]) -> str:
     return (
-        f"{f['rate_hz']:.1f} features messages per second of a camera at {f['camera_hz']:.1f} Hz. In turns with it a "
-        f"frame took {f['frame_ms']:.1f} ms by itself, matching and messages included; with "
-        f"{f['camera_and_subscriber_ms_per_frame']:.1f} ms of processor time per frame for camera and subscriber that "
-        f"lets expect {f['expected_hz']:.1f} (share {f['share']:.2f}). From image to received features: median "
+        f"{f['rate_hz']:.1f} features messages per second from a camera at {f['camera_hz']:.1f} Hz. Interleaved with it, "
+        f"a frame took {f['frame_ms']:.1f} ms in process, matching and messages included; with "
+        f"{f['camera_and_subscriber_ms_per_frame']:.1f} ms of CPU time per frame for camera and subscriber the "
+        f"expected rate is {f['expected_hz']:.1f} (share {f['share']:.2f}). Image to received features: median "
         f"{f['latency']['median']:.1f} ms, 95 % within {f['latency']['p95']:.1f} ms."
     )
 

@@ -1,4 +1,4 @@
-"""One benchmark run: a plan in, a table of results (ready for JSON) out."""
+"""Run a benchmark: execute a plan and return results as JSON values."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from superpoint_ros.extraction import runtimes, weights
 from superpoint_ros.extraction.decoding import Decoding
 
 SCHEMA = 1
-"""Changes with the form of the results."""
+"""Version of the structure of the results."""
 
-Tell = Callable[[str], None]
-Keep = Callable[[dict[str, Any]], None]
-# Low, so that all of `max_keypoints` are found with any weights.
+Progress = Callable[[str], None]
+Save = Callable[[dict[str, Any]], None]
+# Low enough that any weights give `max_keypoints` keypoints.
 _THRESHOLD = 0.0005
 
 
-def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results: None) -> dict[str, Any]:
-    """Measure everything that the plan asks for.
+def run(plan: Plan, progress: Progress = lambda text: None, save: Save = lambda results: None) -> dict[str, Any]:
+    """Execute a plan.
 
     Args:
-        tell: gets a word on what is being done.
-        keep: gets what there is so far after every case and at the end, for those who may have to stop early.
+        progress: called with a description of each step.
+        save: called with the results so far after every case and at the end, so that an interrupted run loses little.
 
     Returns:
-        See docs/performance.md for what each entry means.
+        The results; docs/performance.md describes every entry.
 
     Raises:
-        ValueError: in one sentence, if something in the plan is not to be had.
+        ValueError: in one sentence, if something in the plan is not available.
     """
     cases = plan.cases()
     if plan.threads:
@@ -58,12 +58,12 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
     begin = time.monotonic()
     found = weights.load(plan.weights)
     settings = Decoding(max_keypoints=plan.max_keypoints, detection_threshold=_THRESHOLD)
-    tell("compiling the networks")
-    chosen = _chosen(plan, candidates(found, device, settings))
-    built, left_out = _built(chosen)
+    progress("compiling the networks")
+    chosen = _select(plan, candidates(found, device, settings))
+    built, left_out = _build(chosen)
     usual = runtimes.create(found.network, str(device))
     default = f"{usual.name}-{usual.precision}"
-    del usual  # it holds memory
+    del usual  # free its memory
     ceiling = matrix_product_ceiling(device, plan.ceiling_seconds)
     results: dict[str, Any] = {
         "schema": SCHEMA,
@@ -71,25 +71,25 @@ def run(plan: Plan, tell: Tell = lambda text: None, keep: Keep = lambda results:
         "weights": found.label,
         "rules": vars(settings),
         "rounds": plan.rounds,
-        "pictures": str(plan.images or "drawn scene"),
+        "pictures": str(plan.images or "synthetic scene"),
         "default": default,
         "subjects": {c.name: {"group": c.group, "runtime": c.runtime, "precision": c.precision} for c in chosen},
         "left_out": left_out,
         "cases": [],
     }
     for case in cases:
-        results["cases"].append(_case(case, plan, built, found, device, tell))
-        keep(results)
-    # What the machine gives changes while others use it; the ceiling is the most that was seen.
+        results["cases"].append(_case(case, plan, built, found, device, progress))
+        save(results)
+    # Throughput varies with the load on the machine; the ceiling is the maximum of two measurements.
     again = matrix_product_ceiling(device, plan.ceiling_seconds)
     results["ceiling"] = {name: max(value, again[name]) for name, value in ceiling.items()}
-    results["reference"] = _reference(plan, built, found, device, results, tell)
+    results["reference"] = _reference(plan, built, found, device, results, progress)
     results["seconds"] = round(time.monotonic() - begin, 1)
-    keep(results)
+    save(results)
     return results
 
 
-def _chosen(plan: Plan, every: list[Candidate]) -> list[Candidate]:
+def _select(plan: Plan, every: list[Candidate]) -> list[Candidate]:
     chosen = [c for c in every if not plan.subjects or any(c.name.startswith(name) for name in plan.subjects)]
     for name in plan.subjects:
         if not any(c.name.startswith(name) for c in every):
@@ -97,7 +97,7 @@ def _chosen(plan: Plan, every: list[Candidate]) -> list[Candidate]:
     return chosen
 
 
-def _built(chosen: list[Candidate]) -> tuple[dict[str, Subject], dict[str, str]]:
+def _build(chosen: list[Candidate]) -> tuple[dict[str, Subject], dict[str, str]]:
     built: dict[str, Subject] = {}
     left_out: dict[str, str] = {}
     for candidate in chosen:
@@ -106,12 +106,17 @@ def _built(chosen: list[Candidate]) -> tuple[dict[str, Subject], dict[str, str]]
         except (ValueError, ImportError, RuntimeError) as error:
             left_out[candidate.name] = " ".join(str(error).split())
     if not built:
-        raise ValueError(f"no subject is to be had here: {next(iter(left_out.values()))}")
+        raise ValueError(f"no subject is available: {next(iter(left_out.values()))}")
     return built, left_out
 
 
 def _case(
-    case: Case, plan: Plan, built: Mapping[str, Subject], found: weights.Weights, device: torch.device, tell: Tell
+    case: Case,
+    plan: Plan,
+    built: Mapping[str, Subject],
+    found: weights.Weights,
+    device: torch.device,
+    progress: Progress,
 ) -> dict[str, Any]:
     result: dict[str, Any] = {
         "label": case.label,
@@ -122,7 +127,7 @@ def _case(
         "subjects": {},
         "failed": {},
     }
-    # The first two layers of a network in float32, which hold most of its numbers, and what is made of them.
+    # Inputs and outputs of the first two layers in float32, which dominate the activations.
     needed = 4 * 64 * 4 * case.width * case.height * case.batch
     if needed > (available := machine.memory_available(device)):
         result["failed"] = dict.fromkeys(
@@ -132,7 +137,7 @@ def _case(
     images = scene.frames((case.width, case.height), 2 * case.batch, plan.images)
     gc.collect()
     samples, result["failed"] = measure(
-        built, images, case.batch, plan.rounds, plan.seconds, lambda text: tell(f"{case.label}: {text}")
+        built, images, case.batch, plan.rounds, plan.seconds, lambda text: progress(f"{case.label}: {text}")
     )
     result["subjects"] = {name: _figures(taken, case) for name, taken in samples.items()}
     for figures in result["subjects"].values():
@@ -165,12 +170,12 @@ def _reference(
     found: weights.Weights,
     device: torch.device,
     results: Mapping[str, Any],
-    tell: Tell,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """What is measured at one size only: stages, agreement, memory, energy, middleware and the live node."""
+    """Measure what is measured at one size only: stages, agreement, memory, energy, middleware and the live node."""
     width, height = size = plan.reference()
     images = scene.frames(size, 4, plan.images)
-    tell("stages")
+    progress("stages")
     result: dict[str, Any] = {"width": width, "height": height, "stages": {}, "extras_left_out": {}}
     for name, subject in built.items():
         if isinstance(subject, Ours):
@@ -178,26 +183,26 @@ def _reference(
             seconds = stages.stage_times(subject, images, max(3, plan.rounds), device)
             precision = results["subjects"][name]["precision"]
             ceiling = results["ceiling"].get(precision)
-            result["stages"][name] = _stage_figures(seconds, operations, ceiling, subject.decodes_apart)
+            result["stages"][name] = _stage_figures(seconds, operations, ceiling, subject.separate_decoding)
     result["agreement"] = agreement(built, images)
     if "memory" in plan.extras:
         result["memory_mb"] = {}
         for name in built:
-            tell(f"memory of {name}")
+            progress(f"memory of {name}")
             path, where = found.path, str(device)
             result["memory_mb"][name] = memory.peak_memory(name, size, path, where, torch.get_num_threads())
     if "energy" in plan.extras:
-        result["energy"] = _energy(built, images, device, tell)
+        result["energy"] = _energy(built, images, device, progress)
     if "kernels" in plan.extras:
-        result["kernels"] = _kernels(built, images, device, tell)
-    online.add(result, plan, found, images, built.get(str(results["default"])), tell)
+        result["kernels"] = _kernels(built, images, device, progress)
+    online.add(result, plan, found, images, built.get(str(results["default"])), progress)
     return result
 
 
 def _kernels(
-    built: Mapping[str, Subject], images: list[scene.Image], device: torch.device, tell: Tell
+    built: Mapping[str, Subject], images: list[scene.Image], device: torch.device, progress: Progress
 ) -> dict[str, list[dict[str, Any]]]:
-    """Of this package in PyTorch, in the precision that `auto` takes."""
+    """Profile this package in PyTorch, in the precision that `auto` selects."""
     precision = runtimes.choose_precision("auto", device)
     found = {}
     for name, subject in built.items():
@@ -207,19 +212,19 @@ def _kernels(
             and runtime.precision == precision
             and runtime.name.startswith(("pytorch", "cuda_graph"))
         ):
-            tell(f"kernels of {name}")
+            progress(f"kernels of {name}")
             found[name] = kernel_times(partial(subject.extract, images[:1]), device)
     return found
 
 
 def _stage_figures(
-    seconds: Mapping[str, float], operations: int, ceiling: float | None, decodes_apart: bool
+    seconds: Mapping[str, float], operations: int, ceiling: float | None, separate_decoding: bool
 ) -> dict[str, Any]:
     figures: dict[str, Any] = {"milliseconds": {name: round(value * 1e3, 3) for name, value in seconds.items()}}
     total = sum(seconds.values())
     figures["share"] = {name: round(value / total, 4) for name, value in seconds.items()}
     if network := seconds.get("network"):
-        if decodes_apart:
+        if separate_decoding:
             figures["decode_to_network"] = round(seconds["decode features"] / network, 4)
         figures["operations_per_second"] = round(operations / network)
         figures["share_of_ceiling"] = round(operations / network / ceiling, 3) if ceiling else None
@@ -227,13 +232,13 @@ def _stage_figures(
 
 
 def _energy(
-    built: Mapping[str, Subject], images: list[scene.Image], device: torch.device, tell: Tell
+    built: Mapping[str, Subject], images: list[scene.Image], device: torch.device, progress: Progress
 ) -> dict[str, Any] | None:
     counter = energy.meter(device)
     if counter is None:
         return None
     joules = {}
     for name, subject in built.items():
-        tell(f"energy of {name}")
+        progress(f"energy of {name}")
         joules[name] = round(energy.per_image(subject, images, counter), 3)
     return {"meter": counter.name, "joules_per_image": joules}

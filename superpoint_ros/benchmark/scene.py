@@ -1,4 +1,4 @@
-"""The images of the benchmark: a drawn scene that is the same on every machine, or the user's own images."""
+"""The images of the benchmark: a reproducible synthetic scene, or the user's own images."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ _SHAPES_PER_MEGAPIXEL = 1800
 
 
 def frames(size: Size, number: int, images: str | Path | None = None) -> list[Image]:
-    """`number` (H, W, 3) BGR images of `size` (width, height) that overlap as a camera's do.
+    """Return `number` (H, W, 3) BGR images of `size` (width, height) that overlap like the frames of a camera.
 
     Args:
-        images: a folder of images that follow each other, each scaled to cover the size and cut; or an image file,
-            which is moved a little from frame to frame; None for the drawn scene, moved likewise.
+        images: a folder of consecutive images, each scaled to cover the size and cropped; or an image file, which is
+            moved slightly from frame to frame; None for the synthetic scene, moved likewise.
 
     Raises:
-        ValueError: if there is no image to read.
+        ValueError: if there is no readable image.
     """
     files: list[Path] = []
     if images is not None:
         path = Path(images)
         files = list_images(path) if path.is_dir() else [path]
     if len(files) > 1:
-        return [_fitted(read_colour(files[index % len(files)]), size) for index in range(number)]
-    still = _fitted(read_colour(files[0]), size) if files else drawn_scene(size)
-    return [_moved(still, index) for index in range(number)]
+        return [_fit(read_colour(files[index % len(files)]), size) for index in range(number)]
+    still = _fit(read_colour(files[0]), size) if files else synthetic_scene(size)
+    return [_move(still, index) for index in range(number)]
 
 
-def drawn_scene(size: Size, seed: int = 0) -> Image:
-    """Overlapping polygons, circles and lines on an uneven ground, with noise: corners all over, as many per pixel at
-    any size, so that an image of 640 x 480 has about a thousand keypoints."""
+def synthetic_scene(size: Size, seed: int = 0) -> Image:
+    """Draw overlapping polygons, circles and lines on a smooth background, with noise.
+
+    The density of corners does not depend on the size; 640 x 480 pixels have about a thousand keypoints.
+    """
     random = np.random.default_rng(seed)
     width, height = size
     ground = random.integers(40, 215, (6, 8, 3), dtype=np.uint8)
@@ -60,8 +62,8 @@ def drawn_scene(size: Size, seed: int = 0) -> Image:
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
-def _moved(image: Image, index: int) -> Image:
-    """The image turned, zoomed and shifted a little, by an amount that comes and goes with the index."""
+def _move(image: Image, index: int) -> Image:
+    """Rotate, zoom and shift an image slightly, by amounts that oscillate with the index."""
     height, width = image.shape[:2]
     turn, zoom = 1.5 * np.sin(0.9 * index), 1 + 0.02 * np.sin(1.3 * index)
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), turn, zoom)
@@ -70,11 +72,11 @@ def _moved(image: Image, index: int) -> Image:
     return np.asarray(moved, np.uint8)
 
 
-def _fitted(image: Image, size: Size) -> Image:
-    """Scaled to cover the size, and cut around the middle."""
+def _fit(image: Image, size: Size) -> Image:
+    """Scale an image to cover the size, and centre-crop it."""
     width, height = size
     factor = max(width / image.shape[1], height / image.shape[0])
-    scaled = tuple(max(least, round(side * factor)) for side, least in zip(image.shape[1::-1], size, strict=True))
+    scaled = tuple(max(minimum, round(side * factor)) for side, minimum in zip(image.shape[1::-1], size, strict=True))
     large = resize_image(image, (scaled[1], scaled[0]))
     left, top = (scaled[0] - width) // 2, (scaled[1] - height) // 2
     return np.ascontiguousarray(large[top : top + height, left : left + width])

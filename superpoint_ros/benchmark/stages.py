@@ -1,4 +1,4 @@
-"""Where the time goes within this package, and how much arithmetic that is."""
+"""Measure the stages of this package, and count the network's operations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = ("preprocess", "network", "decode features", "match and homography")
 
 
 class StageClock:
-    """See `superpoint.Clock`. Every stage ends when the device has done what it was given."""
+    """A `superpoint.Clock` that synchronises with the device at the end of every stage."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -25,7 +25,7 @@ class StageClock:
 
     @contextmanager
     def stage(self, name: str, again: bool = False) -> Iterator[None]:
-        """Measure the block as one run of a stage, or, `again`, as a part of the stage's last run."""
+        """Time the block as one run of a stage, or, if `again`, add it to the stage's last run."""
         start = time.perf_counter()
         yield
         if self._device.type == "cuda":
@@ -34,25 +34,25 @@ class StageClock:
         durations.append(time.perf_counter() - start + (durations.pop() if again and durations else 0.0))
 
     def medians(self) -> dict[str, float]:
-        """Seconds by stage."""
+        """Return the median seconds by stage."""
         return {name: statistics.median(values) for name, values in self.durations.items()}
 
 
 def stage_times(subject: Ours, images: Sequence[Image], rounds: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each stage on single images."""
+    """Measure the median seconds of each stage on single images."""
     before = subject.extract(images[:1])[0]
     clock = StageClock(device)
     for index in range(1, rounds + 1):
         pair = images[(index - 1) % len(images)], images[index % len(images)]
         found = subject.extract([pair[1]], clock)[0]
         with clock.stage("match and homography"):
-            subject.relate(before, found, pair)
+            subject.match(before, found, pair)
         before = found
     return clock.medians()
 
 
 def operations(architecture: Architecture, width: int, height: int) -> int:
-    """Floating-point operations of the network's convolutions on one image: two for each weight and place."""
+    """Count the floating-point operations of the convolutions on one image: two per weight and output position."""
     widths = dict(zip(ENCODER, architecture.encoder, strict=True))
     total, inputs = 0, 1
     rows, columns = (-(-side // CELL) * CELL for side in (height, width))

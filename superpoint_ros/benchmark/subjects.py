@@ -1,7 +1,6 @@
-"""What is measured side by side: this package in all its ways, its peers with the same weights, and OpenCV's classics.
+"""The subjects of the benchmark: this package in all configurations, peers with the same weights, and OpenCV.
 
-Everybody gets the same images, the same rules (keypoints, suppression, threshold, border) and leaves the results in
-NumPy arrays.
+All subjects get the same images and settings (keypoints, suppression, threshold, border) and return NumPy arrays.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from superpoint_ros.benchmark.plain import PlainSuperPoint
 from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.extraction import runtimes, weights
 from superpoint_ros.extraction.decoding import Decoding
-from superpoint_ros.extraction.network import ENCODER, SuperPointNet, folded
+from superpoint_ros.extraction.network import ENCODER, SuperPointNet, fold_batch_norm
 from superpoint_ros.extraction.superpoint import Clock, SuperPoint
 from superpoint_ros.extraction.weights import Weights
 from superpoint_ros.features import Features, Homography, Matches
@@ -30,29 +29,29 @@ from superpoint_ros.two_view.matching import match
 OURS, PEER, CLASSICAL = "superpoint_ros", "peer", "classical"
 TRANSFORMERS, PLAIN = "transformers", "plain-pytorch"
 LIGHT = "light-"
-"""How the names of subjects with the light weights begin."""
+"""Prefix of the names of subjects with the light weights."""
 _ON_CUDA = ("pytorch", "cuda_graph", "cuda_graph_compiled")
 
 
 class Subject(Protocol):
-    """Images in, features out, and what relates two of them."""
+    """Extracts features, and matches those of two images."""
 
     def extract(self, images: Sequence[Image]) -> list[Features]:
-        """Features of (H, W, 3) BGR uint8 images of one size, on the host."""
+        """Extract features of (H, W, 3) BGR uint8 images of one size, to host memory."""
 
-    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
-        """Matches of two results of `extract`, and the homography that they agree on, aligned on the images."""
+    def match(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        """Match two results of `extract`, and estimate the homography, aligned on the images."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A subject that may be to be had here.
+    """A subject that may be available on this machine.
 
     Attributes:
-        name: as tables show it and `--subjects` takes it.
+        name: name in tables and for `--subjects`.
         group: OURS, PEER or CLASSICAL.
-        build: makes it; raises ValueError or ImportError, in one sentence, where it is not to be had.
-        runtime, precision: of a subject that runs a network.
+        build: creates the subject; raises ValueError or ImportError, in one sentence, if it is unavailable.
+        runtime, precision: those of a subject that runs a network.
     """
 
     name: str
@@ -63,14 +62,19 @@ class Candidate:
 
 
 def candidates(used: Weights, device: torch.device, settings: Decoding | None = None) -> list[Candidate]:
-    """All subjects for a device, this package's first: every way to run `used`; beside the default weights the light
-    ones in the runtime that `auto` takes. Nothing is built yet."""
+    """List all subjects for a device, without building them.
+
+    This package comes first, with `used` in every runtime and precision, and, besides the default weights, with the
+    light ones in the runtime that `auto` selects.
+    """
     rules = settings or Decoding()
-    ways = [(runtime, precision) for runtime in runtimes.RUNTIMES for precision in _precisions(runtime, device)]
-    found = [_ours("", used.path, way, device, rules) for way in ways]
+    configurations = [
+        (runtime, precision) for runtime in runtimes.RUNTIMES for precision in _precisions(runtime, device)
+    ]
+    found = [_ours("", used.path, config, device, rules) for config in configurations]
     if used.path == weights.KNOWN["default"][0]:
         usual = runtimes.choose_runtime("auto", device)
-        found += [_ours(LIGHT, "light", way, device, rules) for way in ways if way[0] == usual]
+        found += [_ours(LIGHT, "light", config, device, rules) for config in configurations if config[0] == usual]
     network = used.network
     return [
         *found,
@@ -81,16 +85,16 @@ def candidates(used: Weights, device: torch.device, settings: Decoding | None = 
     ]
 
 
-def _ours(prefix: str, path: str | Path, way: tuple[str, str], device: torch.device, rules: Decoding) -> Candidate:
-    return Candidate(prefix + "-".join(way), OURS, lambda: Ours(path, device, rules, *way), *way)
+def _ours(prefix: str, path: str | Path, config: tuple[str, str], device: torch.device, rules: Decoding) -> Candidate:
+    return Candidate(prefix + "-".join(config), OURS, lambda: Ours(path, device, rules, *config), *config)
 
 
 def _precisions(runtime: str, device: torch.device) -> list[str]:
-    """The precisions that are worth trying; whether one is to be had is found out when it is built."""
+    """List the precisions worth trying; whether one is available shows when the subject is built."""
     if device.type == "cuda":
         return ["float32", "bfloat16", "float16"] if runtime in _ON_CUDA else []
     names = {"openvino": ["float32", "bfloat16", "float16", "int8"], "pytorch": ["float32", "bfloat16"]}
-    # Without instructions for it, bfloat16 is emulated.
+    # Without hardware support, bfloat16 is emulated.
     native = runtimes.choose_precision("auto", device) == "bfloat16"
     names.setdefault("onnxruntime", ["float32"])
     return [name for name in names.get(runtime, []) if native or name != "bfloat16"]
@@ -101,16 +105,16 @@ class Ours:
 
     def __init__(self, path: str | Path, device: torch.device, rules: Decoding, runtime: str, precision: str) -> None:
         self.superpoint = SuperPoint(path, device=str(device), runtime=runtime, precision=precision, **asdict(rules))
-        # Where decoding is part of the runtime, the stage "network" holds both, and matching as well.
-        self.decodes_apart = not isinstance(self.superpoint.runtime, runtimes.WholeRuntime)
+        # If decoding is part of the runtime, the stage "network" includes both.
+        self.separate_decoding = not isinstance(self.superpoint.runtime, runtimes.WholeRuntime)
 
     def extract(self, images: Sequence[Image], clock: Clock | None = None) -> list[Features]:
         if len(images) == 1:
             return [self.superpoint.extract(images[0], clock)]
         return self.superpoint.extract_batch(images)
 
-    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
-        return _related(before, after, images)
+    def match(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        return _match_and_estimate(before, after, images)
 
 
 class Plain:
@@ -122,14 +126,14 @@ class Plain:
     def extract(self, images: Sequence[Image]) -> list[Features]:
         return self._superpoint.extract(images)
 
-    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
-        return _related(before, after, images)
+    def match(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        return _match_and_estimate(before, after, images)
 
 
 class Transformers:
     """SuperPointForKeypointDetection of transformers with our weights.
 
-    Its image processor, which would add to its time, is left out: the network gets a grey image that OpenCV made.
+    Its image processor, which would add to its time, is bypassed: the network gets a grey image from OpenCV.
     """
 
     def __init__(self, network: SuperPointNet, device: torch.device, rules: Decoding) -> None:
@@ -137,10 +141,10 @@ class Transformers:
             raise ImportError("transformers is not installed, install it with: pip install 'superpoint_ros[bench]'")
         from transformers import SuperPointConfig, SuperPointForKeypointDetection
 
-        plain = folded(network)
+        plain = fold_batch_norm(network)
         a = plain.architecture
         if a.encoder[::2] != a.encoder[1::2] or a.detector != a.descriptor:
-            raise ValueError(f"transformers' SuperPoint cannot have the layers {a.encoder}")
+            raise ValueError(f"transformers' SuperPoint does not support the layers {a.encoder}")
         config = SuperPointConfig(
             encoder_hidden_sizes=list(a.encoder[::2]),
             decoder_hidden_size=a.detector,
@@ -151,7 +155,7 @@ class Transformers:
             border_removal_distance=rules.border,
         )
         model = SuperPointForKeypointDetection(config)
-        model.load_state_dict(_transformers_names(plain))
+        model.load_state_dict(_transformers_state_dict(plain))
         self._model = model.eval().requires_grad_(False).to(device)
         self._device = device
 
@@ -171,12 +175,12 @@ class Transformers:
             results.append(Features(points, scores, descriptors.cpu().numpy(), (height, width), on_device))
         return results
 
-    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
-        return _related(before, after, images)
+    def match(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+        return _match_and_estimate(before, after, images)
 
 
 class Classical:
-    """A detector of OpenCV, with its brute-force matcher. Descriptors are of its own kind."""
+    """A detector of OpenCV with its own descriptors and the brute-force matcher."""
 
     def __init__(self, detector: Any, norm: int) -> None:
         self._detector, self._matcher = detector, cv2.BFMatcher(norm, crossCheck=True)
@@ -193,7 +197,7 @@ class Classical:
         scores = np.array([keypoint.response for keypoint in keypoints], np.float32)
         return Features(points, scores, cast(Any, descriptors), size)
 
-    def relate(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+    def match(self, before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
         if not len(before) or not len(after):
             matches = Matches.empty()
         else:
@@ -203,13 +207,13 @@ class Classical:
         return matches, estimate_homography(before, after, matches, images=images)
 
 
-def _related(before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
+def _match_and_estimate(before: Features, after: Features, images: tuple[Image, Image]) -> tuple[Matches, Homography]:
     matches = match(before, after)
     return matches, estimate_homography(before, after, matches, images=images)
 
 
-def _transformers_names(network: SuperPointNet) -> dict[str, torch.Tensor]:
-    """Our tensors under transformers' names."""
+def _transformers_state_dict(network: SuperPointNet) -> dict[str, torch.Tensor]:
+    """Return the network's tensors under transformers' names."""
     heads = {
         "convPa": "keypoint_decoder.conv_score_a",
         "convPb": "keypoint_decoder.conv_score_b",

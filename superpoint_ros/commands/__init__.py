@@ -1,4 +1,4 @@
 """The verbs of `superpoint-ros`: a module each, with `add_arguments(parser)` and `run(options)`.
 
-`arguments.py` holds what the options of several have in common.
+`arguments.py` holds options that several commands share.
 """

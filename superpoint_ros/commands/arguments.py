@@ -1,13 +1,13 @@
-"""What the options of several commands share: kinds of numbers, and options that are parameters of the detector."""
+"""Options shared by several commands: number types, and options for parameters of the detector."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """Options for parameters of `interface`, with their types, defaults and descriptions."""
+    """Add options for parameters of `interface`, with their types, defaults and descriptions."""
     from superpoint_ros.node import interface
 
     for name in names:
@@ -21,7 +21,7 @@ def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str]) -> Non
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
-    """Options that set parameters and names as on a ROS 2 command line."""
+    """Add options that set parameters and remap names as on a ROS 2 command line."""
     parser.add_argument(
         "--params-file", action="append", default=[], metavar="FILE", help="ROS 2 parameters file (repeatable)"
     )
@@ -33,33 +33,23 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def not_negative(text: str) -> int:
-    """A whole number of at least 0."""
-    return _whole(text, 0)
+def int_at_least(minimum: int) -> Callable[[str], int]:
+    """Return an argument type that parses a whole number of at least `minimum`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = minimum - 1
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be an integer of at least {minimum}")
+        return value
+
+    return parse
 
 
-def at_least_one(text: str) -> int:
-    """A whole number of at least 1."""
-    return _whole(text, 1)
-
-
-def at_least_two(text: str) -> int:
-    """A whole number of at least 2."""
-    return _whole(text, 2)
-
-
-def _whole(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not allowed, it must be a whole number of at least {least}")
-    return value
-
-
-def positive(text: str) -> float:
-    """A finite number above 0."""
+def positive_float(text: str) -> float:
+    """Parse a finite number above 0."""
     try:
         value = float(text)
     except ValueError:

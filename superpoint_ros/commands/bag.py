@@ -14,14 +14,17 @@ from superpoint_ros.commands.arguments import add_node_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="ROS 2 bag (folder, .mcap or .db3) or ROS 1 bag (.bag)")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the bag to write; must not exist")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder of the bag to write, which must not exist")
     parser.add_argument(
-        "--topic", default="", help="image topic, raw or compressed, as recorded; not needed where there is only one"
+        "--topic", default="", help="recorded image topic, raw or compressed; optional if there is only one"
     )
-    parser.add_argument("--cloud", action="store_true", help="write the keypoints as a point cloud, too")
-    parser.add_argument("--annotated", action="store_true", help="write the annotated images, too")
+    parser.add_argument("--cloud", action="store_true", help="also write the keypoints as a point cloud")
+    parser.add_argument("--annotated", action="store_true", help="also write the annotated images")
     parser.add_argument(
-        "--storage", default="mcap", choices=("mcap", "sqlite3"), help="of the bag to write (default: %(default)s)"
+        "--storage",
+        default="mcap",
+        choices=("mcap", "sqlite3"),
+        help="storage format of the bag to write (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
     add_node_options(parser)
@@ -40,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         detector = RecordingDetector(
             options.out, keys, options.storage, options.params_file, options.param, options.remap
         )
-        # From here on the work ends between two frames, or the bag would end within a message.
+        # From here on stop between two frames only, so that the bag does not end within a message.
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
@@ -57,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"bag": str(options.out), "topic": topic, "unreadable": broken, **asdict(counters)}))
     else:
-        print(f"{counters.processed} of {counters.received + broken} frames of {topic}, features in {options.out}")
+        print(f"{counters.processed} of {counters.received + broken} frames of {topic}, features are in {options.out}")
     if stopped.is_set():
         return 130
     return 0 if counters.processed == counters.received + broken else 1

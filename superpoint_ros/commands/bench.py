@@ -18,34 +18,35 @@ _KERNELS = "kernels"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Everybody gets the same images and weights, and they take turns, so that figures of one run can be compared "
-        "even on a machine that is not idle. With nothing else running the default takes about five minutes on two "
-        "cores; --quick takes about one."
+        "All subjects get the same images and weights and take turns, so that the figures of one run are comparable "
+        "even on a busy machine. On two idle cores the default takes about five minutes and --quick about one."
     )
     parser.add_argument("--sizes", nargs="+", metavar="WxH", help=f"image sizes (default: {' '.join(_SIZES)})")
     parser.add_argument(
         "--batches", nargs="+", type=int, metavar="N",
-        help="images at a time; more than 1 at 640x480 only, or at the first size without it (default: 1 4)",
+        help="batch sizes; above 1 at 640x480 only, or at the first size if that is not measured (default: 1 4)",
     )  # fmt: skip
-    parser.add_argument("--grid", action="store_true", help="every batch at every size")
+    parser.add_argument("--grid", action="store_true", help="measure every batch size at every image size")
     parser.add_argument(
         "--subjects", nargs="+", default=[], metavar="NAME",
-        help="what to measure, by name or its beginning, such as openvino or transformers (default: all)",
+        help="subjects by name or prefix, such as openvino or transformers (default: all)",
     )  # fmt: skip
     parser.add_argument("--weights", default="default", help="known name, file or folder (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=0, help="of all libraries; 0 leaves them (default: 0)")
-    parser.add_argument("--images", help="image or folder of images in the place of the drawn scene")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="number of threads of all libraries; 0 keeps their defaults (default: 0)"
+    )
+    parser.add_argument("--images", help="image or folder of images instead of the synthetic scene")
     parser.add_argument("--max-keypoints", type=int, default=1000, help="per image (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, help="turns of each subject (default: 7)")
+    parser.add_argument("--rounds", type=int, help="rounds of measurement (default: 7)")
     parser.add_argument(
         "--seconds", type=float, default=40.0,
-        help="time for one size, after which no round beyond the third begins (default: %(default)s)",
+        help="time budget per size, after which no round beyond the third starts (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--extras", nargs="*", choices=(*_EXTRAS, _KERNELS), default=list(_EXTRAS), metavar="NAME",
-        help=f"what to measure beside times: {', '.join(_EXTRAS)}, {_KERNELS} (of PyTorch's runtimes); none if nothing "
-        "follows (default: all but the last)",
+        help=f"optional measurements: {', '.join(_EXTRAS)}, {_KERNELS} (of PyTorch's runtimes); none without "
+        "names (default: all but the last)",
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="by default 320x240 and 640x480, single images, 3 rounds")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.md and results.png there")
@@ -71,15 +72,15 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     if busy(os.cpu_count() or 1):
-        _log.warning("other programs keep this machine busy: compare figures of this run with each other only")
+        _log.warning("other programs save this machine busy: compare figures of this run with each other only")
 
-    def keep(results: dict[str, Any]) -> None:
+    def save(results: dict[str, Any]) -> None:
         if options.out:
             write_text(options.out / "results.json", json.dumps(results, indent=2) + "\n")
 
     console = Console(stderr=True)
     with console.status("starting") as status:
-        results = run_plan(plan, lambda text: status.update(text), keep)
+        results = run_plan(plan, lambda text: status.update(text), save)
     if options.out:
         write_text(options.out / "results.md", markdown(results))
         _plot(results, options.out)
@@ -95,4 +96,4 @@ def _plot(results: dict[str, Any], out: Path) -> None:
         with atomic_write(out / "results.png") as partial:
             plot(results, partial)
     except ImportError:
-        _log.warning("no plot: matplotlib is not installed, install it with: pip install 'superpoint_ros[bench]'")
+        _log.warning("no plot is written without matplotlib, install it with: pip install 'superpoint_ros[bench]'")

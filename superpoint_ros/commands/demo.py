@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images or in EuRoC layout, a video file, or the number of a camera device (default: %(default)s)",
     )
     parser.add_argument("--rate", type=_positive, default=10.0, help="images per second (default: %(default)s)")
-    parser.add_argument("--seconds", type=_positive, default=40.0, help="longest duration (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder (default: %(default)s)")
+    parser.add_argument("--seconds", type=_positive, default=40.0, help="maximum duration (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="output folder (default: %(default)s)")
     parser.add_argument(
         "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="parameter of the detector"
     )

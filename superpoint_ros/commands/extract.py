@@ -19,8 +19,10 @@ _OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_r
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files or folders of images")
-    parser.add_argument("-o", "--out", default="features", help="folder for the .npz files (default: %(default)s)")
-    parser.add_argument("--overlay", action="store_true", help="draw the keypoints into a PNG beside each file")
+    parser.add_argument(
+        "-o", "--out", default="features", help="output folder of the .npz files (default: %(default)s)"
+    )
+    parser.add_argument("--overlay", action="store_true", help="also draw the keypoints into a PNG file")
     parser.add_argument("--json", action="store_true", help="print one JSON object per image on stdout")
     add_parameters(parser, _OPTIONS)
 
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print(json.dumps({"image": str(path), "features": str(target), "keypoints": len(features)}), flush=True)
     if not options.json:
-        print(f"{total - failed} of {total} images, features in {out}")
+        print(f"{total - failed} of {total} images, features are in {out}")
     return 1 if failed else 0
 
 
@@ -93,8 +95,8 @@ def _images(arguments: list[str]) -> tuple[list[Path], int]:
 
 
 def _targets(paths: list[Path], out: Path) -> dict[Path, Path]:
-    """A file for each image; images of the same name in different folders must not overwrite each other."""
-    # Links are not followed: two of the same name may lead to one folder.
+    """Return the output file of each image; images of the same name in different folders get different files."""
+    # Symbolic links are not resolved: two of them may lead to the same folder.
     absolute = {path: Path(os.path.abspath(path)) for path in paths}
     root = Path(os.path.commonpath([path.parent for path in absolute.values()]))
     return {path: out / full.relative_to(root).with_name(full.name + ".npz") for path, full in absolute.items()}

@@ -10,24 +10,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-_SETTINGS = "settings of this stage, a dot going down a level, as in ranges.rotation=30; --settings lists them"
+_SETTINGS = "settings of this stage; dots separate levels, as in ranges.rotation=30; --settings lists them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
 
-    shapes = verbs.add_parser("shapes", help="MagicPoint: the detector on Synthetic Shapes, made on the fly")
-    shapes.add_argument("folder", type=Path, metavar="RUN", nargs="?", help="folder of the run; it goes on where it is")
-    shapes.add_argument("--preview", type=Path, metavar="PNG", help="only draw every shape class into an image")
+    shapes = verbs.add_parser("shapes", help="MagicPoint: the detector on Synthetic Shapes, rendered on the fly")
+    shapes.add_argument(
+        "folder", type=Path, metavar="RUN", nargs="?", help="folder of the run, which is resumed if it exists"
+    )
+    shapes.add_argument(
+        "--preview", type=Path, metavar="PNG", help="only draw examples of every shape class to an image"
+    )
     _add_settings(shapes)
 
     label = verbs.add_parser("label", help="label images by Homographic Adaptation")
     label.add_argument("images", type=Path, metavar="IMAGES", help="folder of images, video or ROS bag")
-    label.add_argument("out", type=Path, metavar="OUT", help="folder for the labels; labelled images are left alone")
+    label.add_argument("out", type=Path, metavar="OUT", help="output folder of the labels; labelled images are skipped")
     label.add_argument("--detector", default="default", help="run, checkpoint or weights (default: %(default)s)")
     label.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    label.add_argument("--topic", default="", help="image topic of a bag that holds several")
-    label.add_argument("--every", type=float, default=0.2, help="seconds between frames (default: %(default)s)")
+    label.add_argument("--topic", default="", help="image topic of a bag that has several")
+    label.add_argument("--every", type=float, default=0.2, help="minimum seconds between frames (default: %(default)s)")
     _add_settings(label)
 
     for name, summary in (
@@ -35,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("joint", "detector and descriptor on warped pairs of labelled images"),
     ):
         stage = verbs.add_parser(name, help=summary)
-        stage.add_argument("folder", type=Path, metavar="RUN", help="folder of the run; it goes on where it is")
+        stage.add_argument("folder", type=Path, metavar="RUN", help="folder of the run, which is resumed if it exists")
         stage.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
         stage.add_argument("labels", type=Path, metavar="LABELS", help="folder that `train label` wrote")
         stage.add_argument("--start-from", default="default", help="run, checkpoint or weights (default: %(default)s)")
@@ -43,23 +47,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     adapt = verbs.add_parser("adapt", help="fine-tune the default weights to your own camera")
     adapt.add_argument("images", type=Path, metavar="IMAGES|BAG", help="folder of images, video or ROS bag")
-    adapt.add_argument("out", type=Path, metavar="OUT", help="folder of the run; it goes on where it is")
+    adapt.add_argument("out", type=Path, metavar="OUT", help="folder of the run, which is resumed if it exists")
     _add_settings(adapt)
 
-    recipe = verbs.add_parser("run", help="a whole recipe: stages, sizes, steps, data and seeds in one file")
+    recipe = verbs.add_parser("run", help="run a recipe: stages, sizes, steps, data and seeds in one file")
     recipe.add_argument("recipe", metavar="RECIPE", help="YAML file, or default, the recipe of the default weights")
     recipe.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as in images=FOLDER stages.joint.steps=9")
 
     export = verbs.add_parser("export", help="write the network of a run as weights")
     export.add_argument("folder", type=Path, metavar="RUN", help="folder or checkpoint of `train joint`")
     export.add_argument("weights", type=Path, metavar="WEIGHTS", help="safetensors file")
-    export.add_argument("--license", default="", help="licence to note in the file")
+    export.add_argument("--license", default="", help="license to record in the file")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=_SETTINGS)
-    parser.add_argument("--config", type=Path, metavar="YAML", help="file with settings; KEY=VALUE go before it")
-    parser.add_argument("--settings", action="store_true", help="print the settings as YAML and stop")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="file with settings; KEY=VALUE takes precedence")
+    parser.add_argument("--settings", action="store_true", help="print the settings as YAML and exit")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -74,12 +78,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _first_process() -> bool:
-    """Whether to speak for all: torchrun and Lightning number their processes in the environment."""
+    """Tell whether this is the first process, by the environment variables of torchrun and Lightning."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
 
 
 def _settings(kind: type[Any], options: argparse.Namespace) -> Any:
-    """The settings of a stage, or None where they were only to be shown."""
+    """Return the settings of a stage, or None if they were only to be printed."""
     from superpoint_ros.training import config
 
     values = config.read_yaml(options.config) if options.config else {}
@@ -93,7 +97,7 @@ def _settings(kind: type[Any], options: argparse.Namespace) -> Any:
 def _shapes(options: argparse.Namespace) -> dict[str, Any] | None:
     from superpoint_ros.training.config import ShapesConfig
 
-    # Where RUN may be left out, the first KEY=VALUE stands in its place.
+    # Without RUN, argparse takes the first KEY=VALUE for it.
     if options.folder and "=" in options.folder.name:
         options.overrides.insert(0, str(options.folder))
         options.folder = None

@@ -16,21 +16,23 @@ _DECODING = ("max_keypoints", "nms_radius", "detection_threshold", "border")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="known weights by name")
-    info = actions.add_parser("info", help="what a weights file holds")
+    listing = actions.add_parser("list", help="list known weights")
+    info = actions.add_parser("info", help="show what a weights file contains")
     info.add_argument("weights", help="known name, file or folder")
-    convert = actions.add_parser("convert", help="write any readable weights as safetensors or as a model file")
+    convert = actions.add_parser("convert", help="write weights of any known layout as safetensors or as a model file")
     convert.add_argument("weights", help="known name, file or folder")
     convert.add_argument("out", type=Path, help="file to write")
     _add_export_arguments(convert)
-    fetch = actions.add_parser("fetch", help="download a weights file and check it before it is kept")
+    fetch = actions.add_parser("fetch", help="download a weights file and verify its checksum")
     fetch.add_argument("url", help="address of the file")
     fetch.add_argument("out", type=Path, help="file to write")
-    fetch.add_argument("--sha256", required=True, help="checksum that the file must have, 64 hex digits")
-    calibrate = actions.add_parser("calibrate", help="add what the precision int8 needs, measured on images")
+    fetch.add_argument("--sha256", required=True, help="expected checksum, 64 hex digits")
+    calibrate = actions.add_parser("calibrate", help="add the activation ranges for int8 precision, measured on images")
     calibrate.add_argument("weights", help="known name, file or folder")
     calibrate.add_argument("out", type=Path, help="safetensors file to write")
-    calibrate.add_argument("pictures", nargs="+", metavar="PICTURE", help="image files or folders; some 20 are used")
+    calibrate.add_argument(
+        "pictures", nargs="+", metavar="IMAGE", help="image files or folders; up to 20 images are used"
+    )
     for action in (listing, info, convert, fetch, calibrate):
         action.add_argument("--json", action="store_true", help="print JSON on stdout")
 
@@ -40,14 +42,14 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         default="safetensors",
         choices=("safetensors", "onnx", "openvino", "torchscript", "tensorrt"),
-        help="safetensors holds the weights alone; the others are whole models from grey image to features, and what "
-        "follows fixes their sizes (default: %(default)s)",
+        help="safetensors contains the weights alone; the others are complete models from grey image to features, with "
+        "the sizes and settings below (default: %(default)s)",
     )
-    parser.add_argument("--height", type=int, default=480, help="of the images, in pixels (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=640, help="of the images, in pixels (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=1, help="images at a time (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=480, help="image size in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=640, help="image size in pixels (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="batch size (default: %(default)s)")
     add_parameters(parser, _DECODING)
-    parser.add_argument("--no-subpixel", action="store_true", help="leave keypoints at whole pixels")
+    parser.add_argument("--no-subpixel", action="store_true", help="keep keypoints at whole pixels")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -146,7 +148,7 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     found = weights.load(options.weights)
     named = [Path(name) for name in options.pictures]
     paths = [path for name in named for path in (list_images(name) if name.is_dir() else [name])]
-    # Spread over all, as neighbours in a folder are often alike.
+    # Spread evenly, since neighbours in a folder are often alike.
     paths = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(_PICTURES, len(paths))).astype(int))]
     quiet = options.json or not sys.stderr.isatty()
     images = (read_grey(path, _SIDE) for path in track(paths, "calibrating", disable=quiet))

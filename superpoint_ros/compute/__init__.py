@@ -1,1 +1,1 @@
-"""What computations share: threads and compiled models."""
+"""Thread limits and compiled models, shared by all computations."""

@@ -1,7 +1,7 @@
-"""Matrix products of NumPy and OpenCV on the thread that wants them.
+"""Run matrix products of NumPy and OpenCV on the calling thread alone.
 
-The other threads of OpenBLAS wait busily for the next product, each on a processor that the network could have: a
-product of three milliseconds made the next image's network take fifty longer.
+The worker threads of OpenBLAS spin while they wait for the next product, and occupy cores that the network needs: a
+product of three milliseconds delayed the network on the next image by fifty.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from typing import Any
 
 _TAKEN = threading.Lock()
-"""Held by the block that has set the threads."""
+"""Held while a block limits the number of threads."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While a block or a decorated function runs, BLAS libraries keep to the calling thread; then all is as before.
+    """Limit BLAS libraries to the calling thread while a block or a decorated function runs.
 
-    Of blocks that are nested or overlap in several threads only the first does anything, so that none restores what
-    another has set. Without the package threadpoolctl nothing changes.
+    If blocks are nested or overlap in several threads, only the first one takes effect, so that none restores the
+    setting of another. Without the package threadpoolctl there is no limit.
     """
     controller = _controller()
     if controller is None or not _TAKEN.acquire(blocking=False):
@@ -36,7 +36,7 @@ def one_thread() -> Iterator[None]:
 
 @functools.cache
 def _controller() -> Any:
-    """Of the BLAS libraries of this process; finding them takes milliseconds."""
+    """Return the controller of this process's BLAS libraries; finding them takes milliseconds."""
     try:
         import threadpoolctl
     except ImportError:

@@ -1,4 +1,4 @@
-"""The demo's first process: publishes images, and the truth where it is known."""
+"""The demo's camera process: publishes images, and their ground truth if it is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from superpoint_ros.demo.sources import Picture
+from superpoint_ros.demo.sources import SourceFrame
 from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.hosts.wire import messages
 from superpoint_ros.node.interface import Qos
@@ -18,16 +18,16 @@ IMAGE_TOPIC, TRUTH_TOPIC = "camera/image", "camera/true_homography"
 INFO_TOPIC, RIGHT_TOPIC, RIGHT_INFO_TOPIC = "camera/camera_info", "camera/right/image", "camera/right/camera_info"
 POSE_TOPIC, POSE_TYPE, WORLD = "ground_truth", "geometry_msgs/msg/PoseStamped", "map"
 TRUTH_TYPE = "superpoint_ros/msg/MatchedHomography"
-# Nobody of the demo may miss the truth, while a late image is worth nothing.
+# The ground truth must not be lost, while a late image is worthless.
 IMAGE_QOS, TRUTH_QOS = Qos(reliable=True, depth=4), Qos(reliable=True, depth=1000)
 
 
-def publish(pictures: Iterable[Picture], frame_id: str = "camera", wait: float = 30.0) -> int:
-    """Publish images in real time once subscribers are there; returns how many.
+def publish(frames: Iterable[SourceFrame], frame_id: str = "camera", wait: float = 30.0) -> int:
+    """Wait for subscribers, publish images in real time, and return their number.
 
-    The truth goes out before its image, with the image's stamp: a MatchedHomography from a fixed plane to it, or the
-    camera's pose in the world. Where the camera is calibrated, its CameraInfo follows the image's stamp, too, and a
-    right camera's image goes out beside the left one's.
+    The ground truth precedes its image, with the image's stamp: a MatchedHomography from a fixed plane to it, or the
+    camera's pose in the world. For a calibrated camera, CameraInfo messages have the same stamp, and a
+    right image accompanies the left one.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -44,26 +44,26 @@ def publish(pictures: Iterable[Picture], frame_id: str = "camera", wait: float =
         right_out = node.create_publisher(RIGHT_TOPIC, "sensor_msgs/msg/Image", IMAGE_QOS)
         _await_subscribers((image_out, truth_out, pose_out), stopped, wait)
         start = time.time_ns()
-        for picture in pictures:
-            due = start + round(picture.time * 1e9)
+        for frame in frames:
+            due = start + round(frame.time * 1e9)
             if stopped.wait(max(0.0, (due - time.time_ns()) * 1e-9)):
                 break
             stamp = time.time_ns()
             header = messages.header_message(stamp, frame_id)
-            if picture.truth is not None:
-                truth_out.publish(messages.filled(TRUTH_TYPE, header, _truth_fields(picture.truth)))
-            if picture.pose is not None:
-                pose_out.publish(messages.pose_message(stamp, WORLD, picture.pose))
-            if picture.intrinsics is not None:
-                size = picture.image.shape[:2]
-                info_out.publish(messages.camera_info_message(header, size, picture.intrinsics))
-                if picture.right is not None:
-                    right = messages.camera_info_message(header, size, picture.intrinsics, picture.baseline)
+            if frame.truth is not None:
+                truth_out.publish(messages.filled(TRUTH_TYPE, header, _truth_fields(frame.truth)))
+            if frame.pose is not None:
+                pose_out.publish(messages.pose_message(stamp, WORLD, frame.pose))
+            if frame.intrinsics is not None:
+                size = frame.image.shape[:2]
+                info_out.publish(messages.camera_info_message(header, size, frame.intrinsics))
+                if frame.right is not None:
+                    right = messages.camera_info_message(header, size, frame.intrinsics, frame.baseline)
                     right_info_out.publish(right)
-                    right_out.publish(messages.image_message(stamp, frame_id, picture.right))
-            image_out.publish(messages.image_message(stamp, frame_id, picture.image))
+                    right_out.publish(messages.image_message(stamp, frame_id, frame.right))
+            image_out.publish(messages.image_message(stamp, frame_id, frame.image))
             count += 1
-        stopped.wait(1.0)  # let reliable transfers end before the writers go
+        stopped.wait(1.0)  # let reliable transfers complete before the writers are deleted
     return count
 
 

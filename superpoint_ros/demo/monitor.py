@@ -1,4 +1,4 @@
-"""The demo's third process: subscribes to the detector's outputs and measures them."""
+"""The demo's monitor process: subscribes to the detector's outputs and measures them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DETECTOR = f"/{interface.NODE_NAME}"
 
 @dataclass
 class Record:
-    """What arrived about one frame; None where it has not (yet)."""
+    """The outputs received for one frame; None where nothing has arrived yet."""
 
     keypoints: int | None = None
     latency: float | None = None
@@ -45,10 +45,10 @@ class Record:
 
 
 class Monitor:
-    """Collects the outputs of one detector, by stamp.
+    """Collects the outputs of a detector, by stamp.
 
     Args:
-        recorder: gets every annotated image.
+        recorder: receives every annotated image.
         room: the world whose camera's poses arrive, where matches are to be held against it.
     """
 
@@ -78,7 +78,7 @@ class Monitor:
         self._node.create_subscription(POSE_TOPIC, POSE_TYPE, TRUTH_QOS, self._on_pose)
 
     def close(self) -> None:
-        """Leave the graph."""
+        """Close the node."""
         self._node.close()
 
     def _on_features(self, message: Any) -> None:
@@ -122,7 +122,7 @@ class Monitor:
                 self.counters = {entry.key: entry.value for entry in status.values}
 
     def count(self, name: str) -> int:
-        """A counter of the detector's last diagnostics, -1 before the first."""
+        """Return a counter of the detector's latest diagnostics, -1 before the first."""
         return int(self.counters.get(name, -1))
 
     def _corner_error(self, stamp: int, record: Record) -> float | None:
@@ -151,7 +151,7 @@ class Monitor:
         return (len(arrivals) - 1) / max(arrivals[-1] - arrivals[0], 1e-9) if len(arrivals) > 1 else 0.0
 
     def summary(self, last: int | None = None) -> dict[str, Any]:
-        """Figures over all frames, or over the `last` ones; None where there is nothing to measure."""
+        """Summarise all frames, or the `last` ones; None where there is nothing to measure."""
         with self._lock:
             stamps = sorted(self._records)[-last:] if last else sorted(self._records)
             records = [self._records[stamp] for stamp in stamps]
@@ -167,22 +167,22 @@ class Monitor:
             "features_messages": count,
             "homography_messages": sum(record.status is not None for record in records),
             "annotated_messages": self.annotated,
-            "features_hz": _rounded((count - 1) / span if span > 0 and not last else self.recent_rate()),
+            "features_hz": _round((count - 1) / span if span > 0 and not last else self.recent_rate()),
             "latency_ms_median": _median(latencies),
-            "latency_ms_p95": _rounded(float(np.percentile(latencies, 95))) if latencies else None,
+            "latency_ms_p95": _round(float(np.percentile(latencies, 95))) if latencies else None,
             "keypoints_median": _median([r.keypoints for r in records if r.keypoints is not None]),
             "matches_median": _median([r.matches for r in pairs if r.matches is not None]),
             "inlier_ratio_median": _median(ratios, 4),
-            "status_ok_ratio": _rounded(sum(r.status == Status.OK for r in pairs) / len(pairs), 4) if pairs else None,
-            "match_error_px_median": _rounded(float(np.median(matched)), 4) if len(matched) else None,
-            "right_match_ratio": _rounded(float(np.mean(matched <= _RIGHT)), 4) if len(matched) else None,
+            "status_ok_ratio": _round(sum(r.status == Status.OK for r in pairs) / len(pairs), 4) if pairs else None,
+            "match_error_px_median": _round(float(np.median(matched)), 4) if len(matched) else None,
+            "right_match_ratio": _round(float(np.mean(matched <= _RIGHT)), 4) if len(matched) else None,
             "corner_error_px_median": _median(errors, 4),
-            "corner_error_px_p95": _rounded(float(np.percentile(errors, 95)), 4) if errors else None,
+            "corner_error_px_p95": _round(float(np.percentile(errors, 95)), 4) if errors else None,
         }
 
 
 def _pose_matrix(message: Any) -> Matrix:
-    """(4, 4) matrix of a geometry_msgs/Pose."""
+    """Convert a geometry_msgs/Pose to a (4, 4) matrix."""
     x, y, z, w = (getattr(message.orientation, name) for name in "xyzw")
     pose = np.eye(4)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
@@ -195,9 +195,9 @@ def _pixels(values: Any) -> Matrix:
     return np.array(values, np.float64).reshape(-1, 2)
 
 
-def _rounded(value: float, digits: int = 2) -> float:
+def _round(value: float, digits: int = 2) -> float:
     return round(float(value), digits)
 
 
 def _median(values: list[Any], digits: int = 2) -> float | None:
-    return _rounded(statistics.median(values), digits) if values else None
+    return _round(statistics.median(values), digits) if values else None

@@ -1,4 +1,4 @@
-"""Writes the annotated images: a video and a contact sheet."""
+"""Record the annotated images as a video and a contact sheet."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Image = NDArray[np.uint8]
 
 
 class Recorder:
-    """A video of every image added and a sheet of some of them, in `folder`.
+    """Writes a video of all images and a contact sheet of some of them.
 
     Args:
-        folder: exists.
-        rate: images per second of the video.
-        tiles: of the contact sheet.
+        folder: output folder, which must exist.
+        rate: frames per second of the video.
+        tiles: number of tiles of the contact sheet.
     """
 
     def __init__(self, folder: Path, rate: float, tiles: int = 12) -> None:
@@ -31,7 +31,7 @@ class Recorder:
         self._lock = threading.Lock()
 
     def add(self, image: Image) -> None:
-        """Append a (H, W, 3) BGR uint8 image; images of another size than the first are left out."""
+        """Append a (H, W, 3) BGR uint8 image; images of another size than the first are skipped."""
         with self._lock:
             if self._writer is None:
                 self._size = image.shape[1], image.shape[0]
@@ -39,7 +39,7 @@ class Recorder:
             if (image.shape[1], image.shape[0]) != self._size:
                 return
             self._writer.write(image)
-            # Keep between once and twice as many tiles as needed, evenly spread, however long the recording is.
+            # Keep one to two times the number of tiles, evenly spaced, however long the recording is.
             if self._count % self._stride == 0:
                 self._kept.append(image.copy())
                 if len(self._kept) >= 2 * self._tiles:
@@ -47,7 +47,7 @@ class Recorder:
             self._count += 1
 
     def close(self) -> None:
-        """Finish both files."""
+        """Finalise both files."""
         with self._lock:
             if self._writer is not None:
                 self._writer.release()

@@ -1,4 +1,4 @@
-"""Starts the demo's processes, shows the live table and writes the summary."""
+"""Start the demo's processes, show live figures and write the summary."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _ROWS = {
     "corner_error_px_median": "corner error, median (px)",
     "corner_error_px_p95": "corner error, 95 % (px)",
 }
-_LEAST_SHARE = 0.95
-_RECENT = 30
+_MIN_FRACTION = 0.95
+_RECENT_FRAMES = 30
 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the demo shows: see `superpoint-ros demo --help`."""
+    """Options of the demo, see `superpoint-ros demo --help`."""
 
     source: str
     rate: float
@@ -52,7 +52,7 @@ class DemoOptions:
 
 
 class DemoError(ValueError):
-    """The demo could not show what it promises; one sentence."""
+    """The demo failed; the message is one sentence."""
 
 
 def run(options: DemoOptions) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
         DemoError: if a process failed or outputs did not arrive.
     """
     options.output.mkdir(parents=True, exist_ok=True)
-    # Nothing that the demo sends leaves this machine.
+    # Keep all traffic of the demo on this machine.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.pop("ROS_STATIC_PEERS", None)
     recorder = Recorder(options.output, options.rate)
@@ -80,15 +80,15 @@ def run(options: DemoOptions) -> dict[str, Any]:
             words += ["--seconds", str(options.seconds)]
             processes.append(camera := _start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
             _watch(camera, detector, monitor, options.quiet)
-            published, left_out = _published(camera)
-            _await_rest(monitor, published)
+            published, skipped = _camera_result(camera)
+            _await_results(monitor, published)
     finally:
         for process in reversed(processes):
             _stop(process)
         monitor.close()
         recorder.close()
-    summary = {"source": options.source, "frames": published, "left_out": left_out}
-    summary |= {**_losses(monitor, published), **monitor.summary()}
+    summary = {"source": options.source, "frames": published, "left_out": skipped}
+    summary |= {**_frame_counts(monitor, published), **monitor.summary()}
     path = options.output / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _check(summary)
@@ -96,7 +96,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
 
 
 def table(summary: dict[str, Any], title: str, counters: dict[str, str]) -> Table:
-    """The figures as a table for the terminal."""
+    """Format the summary as a table for the terminal."""
     result = Table(title=title, show_header=False)
     result.add_column(style="bold")
     result.add_column(justify="right")
@@ -128,13 +128,13 @@ def _watch(camera: subprocess.Popen[str], detector: subprocess.Popen[str], monit
         while camera.poll() is None and detector.poll() is None:
             time.sleep(0.5)
             if console.is_terminal and not quiet:
-                live.update(table(monitor.summary(_RECENT), "SuperPoint live", monitor.counters), refresh=True)
+                live.update(table(monitor.summary(_RECENT_FRAMES), "SuperPoint live", monitor.counters), refresh=True)
     if detector.poll() is not None:
         raise DemoError(f"the detector stopped with exit code {detector.returncode}")
 
 
-def _published(camera: subprocess.Popen[str]) -> tuple[int, list[str]]:
-    """How many frames the camera published, and a sentence for each file that it left out."""
+def _camera_result(camera: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """Return the number of frames that the camera published, and a sentence for each file that it skipped."""
     out, errors = camera.communicate(timeout=10)
     if camera.returncode != 0:
         raise DemoError(f"the camera stopped: {_last_line(errors)}")
@@ -142,8 +142,8 @@ def _published(camera: subprocess.Popen[str]) -> tuple[int, list[str]]:
     return int(result["frames"]), list(result["left_out"])
 
 
-def _await_rest(monitor: Monitor, published: int, timeout: float = 10.0) -> None:
-    """Wait for the last results, and for diagnostics that count them."""
+def _await_results(monitor: Monitor, published: int, timeout: float = 10.0) -> None:
+    """Wait for the last results, and for diagnostics that include them."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         counted = sum(max(monitor.count(name), 0) for name in ("processed", "dropped", "failed"))
@@ -152,7 +152,7 @@ def _await_rest(monitor: Monitor, published: int, timeout: float = 10.0) -> None
         time.sleep(0.1)
 
 
-def _losses(monitor: Monitor, published: int) -> dict[str, int]:
+def _frame_counts(monitor: Monitor, published: int) -> dict[str, int]:
     counts = {name: monitor.count(name) for name in ("received", "processed", "dropped", "failed")}
     return {**counts, "lost": published - counts["received"]}
 
@@ -160,7 +160,7 @@ def _losses(monitor: Monitor, published: int) -> dict[str, int]:
 def _check(summary: dict[str, Any]) -> None:
     processed = summary["processed"]
     for name in ("features_messages", "homography_messages", "annotated_messages"):
-        if summary[name] < max(1, _LEAST_SHARE * processed):
+        if summary[name] < max(1, _MIN_FRACTION * processed):
             raise DemoError(f"only {summary[name]} {name.replace('_', ' ')} arrived of {processed} processed frames")
 
 

@@ -16,7 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from superpoint_ros.extraction.network import ENCODER, HEADS, Architecture, Norm, SuperPointNet, folded
+from superpoint_ros.extraction.network import (
+    ENCODER,
+    HEADS,
+    Architecture,
+    Norm,
+    SuperPointNet,
+    fold_batch_norm,
+)
 from superpoint_ros.io.files import atomic_write
 
 _FOLDER = Path(__file__).parent.parent / "pretrained"
@@ -87,7 +94,7 @@ def save(
     metadata: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Write a network as float16 safetensors in the paper's form, batch normalisation folded where that is exact.
+    """Write a network as float16 safetensors in the paper's form, folding batch normalisation where that is exact.
 
     `metadata` is text that is stored with it, `ranges` is that of `Weights`.
     """
@@ -96,7 +103,7 @@ def save(
     if ranges:
         metadata = {**(metadata or {}), _RANGES: json.dumps({name: list(both) for name, both in ranges.items()})}
     if network.architecture.norm == "before_relu":
-        network = folded(network)
+        network = fold_batch_norm(network)
     state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_write(path) as partial:
         save_file(state, partial, {"format": "pt", **(metadata or {})})

@@ -1,4 +1,4 @@
-"""A camera that flies over a photograph: every frame's true homography is known."""
+"""A simulated flight over a photograph, with the true homography of every frame."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def photograph() -> Image:
 
 
 class Flight:
-    """Views of a plane that carries a photograph, along a smooth path.
+    """Views of a plane textured with a photograph, along a smooth camera path.
 
-    The path moves, turns, climbs and tilts at once, each with a period of its own, so that nothing repeats. The plane
-    goes on beyond the photograph as its mirror image. Frames have sensor noise and changing exposure.
+    The camera translates, rotates, climbs and tilts with different periods, so that no view repeats. Beyond the
+    photograph the plane continues as its mirror image. Frames have sensor noise and varying exposure.
 
     Args:
         photograph: (H, W, 3) BGR uint8.
         size: (height, width) of the frames.
         seconds_per_loop: period of the slowest motion.
-        seed: of the noise.
+        seed: seed of the noise.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Flight:
         self._rng = np.random.default_rng(seed)
 
     def homography(self, seconds: float) -> Matrix:
-        """Maps pixels of the photograph to pixels of the frame at a time."""
+        """Return the homography from pixels of the photograph to pixels of the frame at a time."""
         height, width = self.size
         rows, columns = self._photograph.shape[:2]
         t = 2 * np.pi * seconds / self._period
@@ -53,7 +53,7 @@ class Flight:
         tilt = np.array([0.30 * np.sin(5 * t), 0.28 * np.sin(4 * t + 2)])
         focal = float(width)
         rotation = cv2.Rodrigues(np.array([tilt[1], tilt[0], 0.0]))[0] @ cv2.Rodrigues(np.array([0.0, 0.0, turn]))[0]
-        # The plane z = 0 carries the photograph; the camera looks at `target` from the distance that gives the zoom.
+        # The photograph lies in the plane z = 0; the camera looks at `target` from the distance that gives the zoom.
         plane = np.column_stack((rotation[:, 0], rotation[:, 1], [0, 0, focal / zoom]))
         centre = np.array([[1, 0, -target[0]], [0, 1, -target[1]], [0, 0, 1]])
         intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
@@ -61,7 +61,7 @@ class Flight:
         return np.asarray(matrix / matrix[2, 2])
 
     def frame(self, seconds: float) -> Image:
-        """The (H, W, 3) BGR image at a time."""
+        """Render the (H, W, 3) BGR frame at a time."""
         height, width = self.size
         view = cv2.warpPerspective(
             self._photograph,

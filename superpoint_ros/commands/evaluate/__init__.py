@@ -9,15 +9,15 @@ _PLANAR = "superpoint_ros.commands.evaluate.planar"
 
 VERBS = {
     "all": (_PLANAR, "all benchmarks on planar pairs: the tables of the published evaluations"),
-    "repeatability": (_PLANAR, "are the same places found again? repeatability and localisation error"),
-    "homography": (_PLANAR, "is the homography between two images found? correctness and its area under the curve"),
-    "matching": (_PLANAR, "do descriptors find their counterparts? mAP, matching score, matching accuracy"),
-    "invariance": ("superpoint_ros.commands.evaluate.invariance", "right matches by angle and by scale of images"),
-    "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth of images"),
+    "repeatability": (_PLANAR, "repeatability and localisation error of detectors"),
+    "homography": (_PLANAR, "correctness and AUC of homography estimation"),
+    "matching": (_PLANAR, "mAP, matching score and matching accuracy of descriptors"),
+    "invariance": ("superpoint_ros.commands.evaluate.invariance", "matching accuracy by rotation angle and scale"),
+    "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth from images"),
     "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
     "tracks": ("superpoint_ros.commands.evaluate.tracks", "length, survival, drift and noise of tracks"),
 }
-"""Verbs with their module and what they do."""
+"""Verbs with their modules and summaries."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,26 +9,31 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, help="folder of images")
-    parser.add_argument("out", type=Path, help="folder for the pairs; pairs that are there are left alone")
+    parser.add_argument("out", type=Path, help="folder for the pairs; existing pairs are kept")
     parser.add_argument("--size", default="480x640", help="HEIGHTxWIDTH of both images (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="most images, 0 for all (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of warps and light (default: %(default)s)")
     parser.add_argument(
-        "--rotation", type=float, default=20.0, help="standard deviation in degrees (default: %(default)s)"
+        "--limit", type=int, default=0, help="maximum number of images, 0 for all (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of warps and light (default: %(default)s)")
+    parser.add_argument(
+        "--rotation", type=float, default=20.0, help="standard deviation of rotations in degrees (default: %(default)s)"
     )
     parser.add_argument(
-        "--scale", type=float, default=0.7, help="least part of the image's side that is seen (default: %(default)s)"
+        "--scale", type=float, default=0.7, help="minimum visible fraction of the image's side (default: %(default)s)"
     )
     parser.add_argument(
         "--perspective",
         type=float,
         default=0.2,
-        help="greatest shift of a corner, of half a side (default: %(default)s)",
+        help="maximum shift of a corner, as a fraction of half a side (default: %(default)s)",
     )
     parser.add_argument(
-        "--light", type=float, default=1.0, help="strength of light, blur and noise; 0 for none (default: %(default)s)"
+        "--light",
+        type=float,
+        default=1.0,
+        help="strength of lighting changes, blur and noise; 0 for none (default: %(default)s)",
     )
-    parser.add_argument("--processes", type=int, default=1, help="on this machine (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=1, help="number of processes (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import at_least_one, at_least_two, not_negative, positive
+from superpoint_ros.commands.arguments import int_at_least, positive_float
 
 METHODS = ("superpoint", "sift", "orb")
 
@@ -21,21 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="METHOD",
         default=METHODS,
-        help="superpoint[:WEIGHTS], sift, orb, akaze, or package.module:Class of your own "
-        f"(default: {' '.join(METHODS)})",
+        help=f"superpoint[:WEIGHTS], sift, orb, akaze, or your own package.module:Class (default: {' '.join(METHODS)})",
     )
     parser.add_argument(
-        "--camera-info", type=Path, metavar="YAML", help="calibration, in the place of the one that the layout states"
+        "--camera-info", type=Path, metavar="YAML", help="calibration file, instead of the layout's own"
     )
     frames = parser.add_argument_group("frames")
-    frames.add_argument("--start", type=not_negative, default=0, help="first frame (default: %(default)s)")
-    frames.add_argument("--frames", type=at_least_two, help="most frames (default: all)")
-    frames.add_argument(
-        "--every", type=at_least_one, default=1, help="take every so-manieth frame (default: %(default)s)"
-    )
+    frames.add_argument("--start", type=int_at_least(0), default=0, help="first frame (default: %(default)s)")
+    frames.add_argument("--frames", type=int_at_least(2), help="maximum number of frames (default: all)")
+    frames.add_argument("--every", type=int_at_least(1), default=1, help="use every N-th frame (default: %(default)s)")
     protocol = parser.add_argument_group("protocol")
-    protocol.add_argument("--max-keypoints", type=at_least_one, default=1000, help="in an image (default: %(default)s)")
-    protocol.add_argument("--nms-radius", type=not_negative, default=4, help="in pixels (default: %(default)s)")
+    protocol.add_argument(
+        "--max-keypoints", type=int_at_least(1), default=1000, help="per frame (default: %(default)s)"
+    )
+    protocol.add_argument(
+        "--nms-radius",
+        type=int_at_least(0),
+        default=4,
+        help="radius of non-maximum suppression in pixels (default: %(default)s)",
+    )
     protocol.add_argument(
         "--estimator",
         default="refined",
@@ -43,23 +47,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: %(default)s)",
     )
     protocol.add_argument(
-        "--threshold", type=positive, default=1.0, help="epipolar error of inliers in pixels (default: %(default)s)"
+        "--threshold",
+        type=positive_float,
+        default=1.0,
+        help="maximum epipolar error of inliers in pixels (default: %(default)s)",
     )
     protocol.add_argument(
         "--min-translation",
-        type=positive,
+        type=positive_float,
         default=0.01,
         metavar="METRES",
-        help="steps that are truly shorter count for their rotation only (default: %(default)s)",
+        help="steps with a shorter true translation count for their rotation only (default: %(default)s)",
     )
     protocol.add_argument(
-        "--delta", type=at_least_one, default=10, help="frames of the relative pose error (default: %(default)s)"
+        "--delta",
+        type=int_at_least(1),
+        default=10,
+        help="number of frames of the relative pose error (default: %(default)s)",
     )
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--cache", type=Path, metavar="DIR", help="keep predictions here (default: the user's cache folder)"
+        "--cache", type=Path, metavar="DIR", help="cache folder of predictions (default: in the user's cache folder)"
     )
-    work.add_argument("--no-cache", action="store_true", help="keep no predictions and read none")
+    work.add_argument("--no-cache", action="store_true", help="neither read nor write cached predictions")
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="DIR", help="write JSON, CSV, Markdown and plots")
     output.add_argument("--json", action="store_true", help="print the results as JSON on stdout")

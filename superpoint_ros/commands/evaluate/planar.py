@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from superpoint_ros.commands.arguments import at_least_one, not_negative, positive
+from superpoint_ros.commands.arguments import int_at_least, positive_float
 
 if TYPE_CHECKING:
     from superpoint_ros.evaluation.benchmarks import Benchmark
@@ -17,9 +17,7 @@ DESCRIBERS = ("superpoint", "sift", "orb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", type=Path, help="folder in HPatches layout, or one that `evaluate make-pairs` has written"
-    )
+    parser.add_argument("dataset", type=Path, help="folder in HPatches layout, or one written by `evaluate make-pairs`")
     parser.add_argument(
         "-m",
         "--methods",
@@ -28,32 +26,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class "
         f"of your own (default: {' '.join(DETECTORS)}, of which homography and matching take those with descriptors)",
     )
-    protocol = parser.add_argument_group("protocol", "what is not given is as published")
+    protocol = parser.add_argument_group("protocol", "defaults are those of the published evaluations")
     protocol.add_argument(
         "--size",
         help="HEIGHTxWIDTH to scale and crop to, the longer side in pixels, or native "
         "(default: 240x320 for repeatability, else 480x640)",
     )
-    protocol.add_argument("--max-keypoints", type=at_least_one, help="in an image (default: 1000)")
-    protocol.add_argument("--nms-radius", type=not_negative, help="in pixels (default: 4 for repeatability, else 8)")
-    protocol.add_argument("--epsilon", type=positive, help="greatest distance of the same place (default: 3 px)")
+    protocol.add_argument("--max-keypoints", type=int_at_least(1), help="per image (default: 1000)")
     protocol.add_argument(
-        "--most", type=at_least_one, help="keypoints in the common view that repeatability counts (default: 300)"
+        "--nms-radius",
+        type=int_at_least(0),
+        help="radius of non-maximum suppression in pixels (default: 4 for repeatability, else 8)",
+    )
+    protocol.add_argument("--epsilon", type=positive_float, help="correctness threshold in pixels (default: 3)")
+    protocol.add_argument(
+        "--most",
+        type=int_at_least(1),
+        help="maximum number of keypoints in the common view for repeatability (default: 300)",
     )
     protocol.add_argument(
-        "--estimator", help="of homographies: ransac, magsac, accurate, fast or lmeds (default: ransac)"
+        "--estimator", help="estimator of homographies: ransac, magsac, accurate, fast or lmeds (default: ransac)"
     )
     protocol.add_argument(
-        "--align", action="store_true", default=None, help="refine every method's homographies on the images"
+        "--align", action="store_true", default=None, help="refine the homographies of every method on the images"
     )
     work = parser.add_argument_group("work")
     work.add_argument(
-        "--cache", type=Path, metavar="DIR", help="keep predictions here (default: the user's cache folder)"
+        "--cache", type=Path, metavar="DIR", help="cache folder of predictions (default: in the user's cache folder)"
     )
-    work.add_argument("--no-cache", action="store_true", help="keep no predictions and read none")
-    work.add_argument("--processes", type=at_least_one, default=1, help="on this machine (default: %(default)s)")
+    work.add_argument("--no-cache", action="store_true", help="neither read nor write cached predictions")
+    work.add_argument("--processes", type=int_at_least(1), default=1, help="number of processes (default: %(default)s)")
     work.add_argument(
-        "--ray", nargs="?", const="", metavar="ADDRESS", help="work with Ray, here or on the cluster at ADDRESS"
+        "--ray", nargs="?", const="", metavar="ADDRESS", help="use Ray, locally or on the cluster at ADDRESS"
     )
     output = parser.add_argument_group("output")
     output.add_argument(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superpoint_ros.extraction.network import ENCODER, Layer, SuperPointNet, folded
+from superpoint_ros.extraction.network import ENCODER, Layer, SuperPointNet, fold_batch_norm
 
 Numbers = NDArray[np.float32]
 
@@ -48,7 +48,7 @@ class Layers:
 def layers(network: SuperPointNet) -> Layers:
     """The numbers of a network."""
     if network.architecture.norm == "before_relu":
-        network = folded(network)
+        network = fold_batch_norm(network)
     encoder = [_convolution(network, name, pool=name in ("1b", "2b", "3b")) for name in ENCODER]
     # Grey values are whole numbers, which bfloat16 holds exactly; their 255th parts it would round.
     first = encoder[0]
