@@ -168,7 +168,7 @@ def messages(found: Mapping[str, Any]) -> str:
 
 def _live(f: Mapping[str, Any]) -> str:
     return (
-        f"{f['rate_hz']:.1f} features messages per second from a camera at {f['camera_hz']:.1f} Hz. Interleaved with it, "
+        f"{f['rate_hz']:.1f} features messages per second from a camera at {f['camera_hz']:.1f} Hz. Interleaved, "
         f"a frame took {f['frame_ms']:.1f} ms in process, matching and messages included; with "
         f"{f['camera_and_subscriber_ms_per_frame']:.1f} ms of CPU time per frame for camera and subscriber the "
         f"expected rate is {f['expected_hz']:.1f} (share {f['share']:.2f}). Image to received features: median "
