@@ -46,7 +46,7 @@ def ideal_pair(turns):
     size = (8 * cells, 8 * cells)
     to_picture = torch.stack((torch.eye(3), torch.linalg.inv(turning(90 * turns, size)))).double()[None]
     points = torch.rand(2, 30, 2, generator=torch.Generator().manual_seed(1)) * 79
-    truth = {"points": points, "valid": torch.ones(2, 30, dtype=torch.bool), "to_picture": to_picture,
+    truth = {"points": points, "valid": torch.ones(2, 30, dtype=torch.bool), "to_source": to_picture,
              "seed": torch.tensor(3), "step": torch.tensor(0)}  # fmt: skip
     return (torch.zeros(2, 65, cells, cells), torch.stack((upright, turned))), truth, size
 

@@ -18,7 +18,7 @@ from superpoint_ros.training import loop, networks, recipe, stages
 from superpoint_ros.training.average import Average
 from superpoint_ros.training.best import Best
 from superpoint_ros.training.config import JointConfig, NetworkSizes, ShapesConfig
-from superpoint_ros.training.data import LabelledPictures, PairsDataset, held_out_of
+from superpoint_ros.training.data import LabelledImages, PairsDataset, held_out_of
 from superpoint_ros.training.homographies import Curriculum, HomographyRange
 from superpoint_ros.training.labels import LabelConfig, label_folders
 from superpoint_ros.training.objectives import JointLoss
@@ -96,7 +96,7 @@ def test_ranges_grow_from_the_first_to_the_last_and_stay_there():
 
 
 def test_a_curriculum_turns_later_views_further_and_brings_scales_of_a_third():
-    source = LabelledPictures(torch.zeros(4, 1, 160, 160, dtype=torch.uint8), np.full((4, 2), 160),
+    source = LabelledImages(torch.zeros(4, 1, 160, 160, dtype=torch.uint8), np.full((4, 2), 160),
                               torch.zeros(4, 3, 2), torch.zeros(4, 3, dtype=torch.bool))  # fmt: skip
     config = JointConfig(
         batch=200, size=(80, 80), close=0.5, ranges=HomographyRange(10, 0.9, perspective=0, shear=0),
@@ -105,7 +105,7 @@ def test_a_curriculum_turns_later_views_further_and_brings_scales_of_a_third():
     data = PairsDataset(source, config)
 
     def spread(step):
-        maps = data[step]["to_picture"]
+        maps = data[step]["to_source"]
         across = (torch.linalg.inv(maps[:, 1]) @ maps[:, 0])[:, :2, :2]
         angle = torch.atan2(across[:, 1, 0], across[:, 0, 0]).rad2deg().abs()
         return float((angle > 90).float().mean()), float(torch.linalg.det(across).sqrt().max())
@@ -121,13 +121,13 @@ def test_the_network_that_measures_best_is_kept_and_what_was_measured_too(tmp_pa
     curves = []
 
     class Record:
-        def curves(self, step, values):
+        def scalars(self, step, values):
             curves.append((step, values))
 
     scores = {10: 0.3, 20: 0.5, 30: 0.4}
     for step, score in scores.items():  # a new object each time, as after an interruption
         Best(tmp_path, lambda path, score=score: {"score": score, "size": path.stat().st_size}, Record())(
-            step, networks.new(seed=step)
+            step, networks.create(seed=step)
         )
     assert weights.metadata(tmp_path / "best.safetensors")["step"] == "20"
     lines = [json.loads(line) for line in (tmp_path / "development.jsonl").read_text().splitlines()]
@@ -162,9 +162,9 @@ def test_several_folders_are_labelled_and_read_together(folders, tiny_weights):
     assert {path.relative_to(labels).as_posix() for path in labels.rglob("*.npy")} == {
         f"{folder}/{i}.png.npy" for folder in ("indoor", "outdoor") for i in range(2)
     }
-    both = LabelledPictures.read(images, labels, 160, always)
+    both = LabelledImages.read(images, labels, 160, always)
     assert len(both.sizes) == 4
-    one = LabelledPictures.read(images[1], labels / "outdoor", 160, always)
+    one = LabelledImages.read(images[1], labels / "outdoor", 160, always)
     assert torch.equal(both.pictures[2:], one.pictures) and torch.equal(both.points[2:], one.points)
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     for name, summary in (
         ("detector", "MagicPoint: the detector on labelled images"),
-        ("joint", "detector and descriptor on warped pairs of labelled images"),
+        ("joint", "detector and descriptor on warp_all pairs of labelled images"),
     ):
         stage = verbs.add_parser(name, help=summary)
         stage.add_argument("folder", type=Path, metavar="RUN", help="folder of the run, which is resumed if it exists")
@@ -87,9 +87,9 @@ def _settings(kind: type[Any], options: argparse.Namespace) -> Any:
     from superpoint_ros.training import config
 
     values = config.read_yaml(options.config) if options.config else {}
-    settings = config.build(kind, config.merged(values, config.overrides(options.overrides)))
+    settings = config.build(kind, config.merge(values, config.parse_overrides(options.overrides)))
     if options.settings:
-        print(config.as_yaml(settings), end="")
+        print(config.to_yaml(settings), end="")
         return None
     return settings
 
@@ -129,7 +129,7 @@ def _label(options: argparse.Namespace) -> dict[str, Any] | None:
     accelerator = options.device.split(":")[0]
     processes = loop.launch(loop.LoopConfig(accelerator=accelerator))
     with processes.rank_zero_first():
-        images = frames.folder(options.images, options.out / "frames", options.topic, options.every)
+        images = frames.image_folder(options.images, options.out / "frames", options.topic, options.every)
     done = stages.label(options.detector, images, options.out, settings, processes)
     return {"images": str(images), "labelled": done}
 
@@ -196,14 +196,14 @@ def _measure(weights: Path | str, held_out: list[Path]) -> Any:
         features = superpoint.extract(image)
         return features.keypoints, features.descriptors
 
-    return planar.evaluate(method, warps.warped(held_out))
+    return planar.evaluate(method, warps.warp_all(held_out))
 
 
 def _print_comparison(before: Any, after: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{before.pairs} warped pairs of frames held out")
+    table = Table(title=f"{before.pairs} warp_all pairs of frames held out")
     for heading in ("", "repeatability", "localisation (px)", "accuracy at 3 px", "homography at 1, 3, 5 px"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, scores in (("before", before), ("after", after)):
@@ -218,7 +218,7 @@ def _recipe(options: argparse.Namespace) -> dict[str, Any]:
     from superpoint_ros.extraction import weights
     from superpoint_ros.training import config, recipe
 
-    target = recipe.run(recipe.read(options.recipe, config.overrides(options.overrides)), _measure_on)
+    target = recipe.run(recipe.read(options.recipe, config.parse_overrides(options.overrides)), _measure_on)
     return {"weights": str(target), "sha256": weights.load(target).sha256}
 
 

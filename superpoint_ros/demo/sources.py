@@ -1,4 +1,4 @@
-"""Where the demo's images come from: the simulated flight, or a recording or camera of the user's."""
+"""The image sources of the demo: the simulated flight, or the user's images, videos or cameras."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ ROOM, STEREO_ROOM = "room", "room_stereo"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One image of a source.
+class SourceFrame:
+    """One frame of a source.
 
     Attributes:
         image: (H, W) or (H, W, 3) uint8.
-        time: seconds since the source's first image.
-        truth: the true homography from a fixed plane to this image, where it is known.
-        pose: (4, 4) matrix from the camera's frame to the world's, where it is known.
-        intrinsics: (3, 3) camera matrix, where it is known; the image then has no distortion.
-        right: the image of a stereo pair's right camera, where there is one.
-        baseline: metres from the left camera to the right one.
+        time: seconds since the first frame.
+        truth: the true homography from a fixed plane to this frame, if known.
+        pose: (4, 4) matrix from the camera's frame to the world's, if known.
+        intrinsics: (3, 3) camera matrix of an undistorted image, if known.
+        right: image of the right camera of a stereo pair, if any.
+        baseline: distance in metres between the cameras of a stereo pair.
     """
 
     image: Image
@@ -44,21 +44,21 @@ class Picture:
     baseline: float = 0.0
 
 
-def open_source(name: str, rate: float, frames: int, left_out: list[str] | None = None) -> Iterator[Picture]:
-    """Images of a source.
+def open_source(name: str, rate: float, frames: int, skipped: list[str] | None = None) -> Iterator[SourceFrame]:
+    """Open a source of images.
 
     A source is "flight", "room", "room_stereo", a folder, a video file, the number of a camera device, or a EuRoC
     sequence.
 
     Args:
-        rate: images per second, for sources that state none.
-        frames: most images.
-        left_out: is given a sentence for each file that cannot be read; the others are yielded.
+        rate: frames per second, for sources without timestamps.
+        frames: maximum number of frames.
+        skipped: list that receives a sentence for each file that cannot be read.
 
     Raises:
         ValueError: in one sentence, if there is no such source.
     """
-    path, left_out = Path(name), [] if left_out is None else left_out
+    path, skipped = Path(name), [] if skipped is None else skipped
     if name == "flight":
         source = _flight(rate)
     elif name in (ROOM, STEREO_ROOM):
@@ -66,10 +66,10 @@ def open_source(name: str, rate: float, frames: int, left_out: list[str] | None 
     elif name.isdigit():
         source = _video(int(name), rate)
     elif euroc := next((folder for folder in (path, path / "cam0", path / "mav0" / "cam0") if _is_euroc(folder)), None):
-        source = _euroc(euroc, left_out)
+        source = _euroc(euroc, skipped)
     elif path.is_dir():
         paths = list_images(path)
-        source = _files(((path, index / rate) for index, path in enumerate(paths)), left_out)
+        source = _files(((path, index / rate) for index, path in enumerate(paths)), skipped)
     elif path.is_file():
         source = _video(name, rate)
     else:
@@ -80,26 +80,26 @@ def open_source(name: str, rate: float, frames: int, left_out: list[str] | None 
     return islice(source, frames)
 
 
-def _flight(rate: float) -> Iterator[Picture]:
+def _flight(rate: float) -> Iterator[SourceFrame]:
     flight = Flight(photograph())
     index = 0
     while True:
-        yield Picture(flight.frame(index / rate), index / rate, flight.homography(index / rate))
+        yield SourceFrame(flight.frame(index / rate), index / rate, flight.homography(index / rate))
         index += 1
 
 
-def _room(rate: float, stereo: bool) -> Iterator[Picture]:
+def _room(rate: float, stereo: bool) -> Iterator[SourceFrame]:
     room = Room()
     index = 0
     while True:
         time = index / rate
         right = room.frame(time, camera=1) if stereo else None
         pose, baseline = room.pose(time), room.baseline if stereo else 0.0
-        yield Picture(room.frame(time), time, None, pose, room.intrinsics, right, baseline)
+        yield SourceFrame(room.frame(time), time, None, pose, room.intrinsics, right, baseline)
         index += 1
 
 
-def _video(name: str | int, rate: float) -> Iterator[Picture]:
+def _video(name: str | int, rate: float) -> Iterator[SourceFrame]:
     capture = cv2.VideoCapture(name)
     if not capture.isOpened():
         what = f"camera device {name}" if isinstance(name, int) else f"video '{name}'"
@@ -111,7 +111,7 @@ def _video(name: str | int, rate: float) -> Iterator[Picture]:
             good, image = capture.read()
             if not good:
                 return
-            yield Picture(np.asarray(image, np.uint8), index / rate)
+            yield SourceFrame(np.asarray(image, np.uint8), index / rate)
             index += 1
     finally:
         capture.release()
@@ -121,19 +121,19 @@ def _is_euroc(folder: Path) -> bool:
     return (folder / "data.csv").is_file() and (folder / "data").is_dir()
 
 
-def _euroc(folder: Path, left_out: list[str]) -> Iterator[Picture]:
+def _euroc(folder: Path, skipped: list[str]) -> Iterator[SourceFrame]:
     with open(folder / "data.csv", encoding="utf-8", newline="") as file:
         rows = [(int(row[0]), row[1].strip()) for row in csv.reader(file) if row and not row[0].startswith("#")]
     listed = ((folder / "data" / name, (stamp - rows[0][0]) * 1e-9) for stamp, name in rows)
-    yield from _files(((path, time) for path, time in listed if path.is_file()), left_out)
+    yield from _files(((path, time) for path, time in listed if path.is_file()), skipped)
 
 
-def _files(timed: Iterable[tuple[Path, float]], left_out: list[str]) -> Iterator[Picture]:
-    """Yield the images of files at their times; those that cannot be read are left out."""
+def _files(timed: Iterable[tuple[Path, float]], skipped: list[str]) -> Iterator[SourceFrame]:
+    """Yield the images of files at their times; unreadable ones are skipped and reported."""
     for path, time in timed:
         try:
             image = read_colour(path)
         except ValueError as error:
-            left_out.append(str(error))
+            skipped.append(str(error))
             continue
-        yield Picture(image, time)
+        yield SourceFrame(image, time)

@@ -37,7 +37,7 @@ def measure_on(held_out: Sequence[Path], most: int = 16) -> Callable[[Path], dic
             assert found.descriptors is not None
             return found.keypoints, found.descriptors
 
-        upright = planar.evaluate(extractor, warps.warped(chosen))
+        upright = planar.evaluate(extractor, warps.warp_all(chosen))
         rows = [
             row
             for path in chosen

@@ -16,7 +16,7 @@ from superpoint_ros.evaluation import methods
 from superpoint_ros.evaluation.engine import Engine
 from superpoint_ros.evaluation.methods import Detection, Image
 from superpoint_ros.evaluation.metrics import descriptor_distances, mutual_matches
-from superpoint_ros.evaluation.pairs import LeftOut, Matrix
+from superpoint_ros.evaluation.pairs import Matrix, Skipped
 from superpoint_ros.features import Features
 from superpoint_ros.io.images import list_images, read_grey, resize_image
 from superpoint_ros.training.data import held_out_of
@@ -171,7 +171,7 @@ def evaluate(
     protocol: Protocol | None = None,
     transforms: Sequence[Transform] = TRANSFORMS,
     engine: Engine | None = None,
-) -> tuple[list[Row], list[LeftOut]]:
+) -> tuple[list[Row], list[Skipped]]:
     """Every transform of every image with every method (see `methods.create`), and what could not be used.
 
     Raises:
@@ -183,20 +183,20 @@ def evaluate(
     how, wanted = protocol or Protocol(), tuple(transforms)
     tasks = [_Task(path, f"{path.parent.name}/{path.name}", name, wanted, how) for path in images for name in names]
     results = list((engine or Engine()).run(_run, tasks, "evaluating"))
-    left_out = sorted({item for item in results if isinstance(item, LeftOut)}, key=lambda item: item.name)
-    rows = [row for item in results if not isinstance(item, LeftOut) for row in item]
+    skipped = sorted({item for item in results if isinstance(item, Skipped)}, key=lambda item: item.name)
+    rows = [row for item in results if not isinstance(item, Skipped) for row in item]
     if not rows:
-        why = f": {left_out[0].name}: {left_out[0].reason}" if left_out else ""
+        why = f": {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         raise ValueError(f"no image could be evaluated{why}")
-    return rows, left_out
+    return rows, skipped
 
 
-def _run(task: _Task) -> list[Row] | LeftOut:
+def _run(task: _Task) -> list[Row] | Skipped:
     try:
         image, method = read_grey(task.path), methods.create(task.method)
         return measure(image, task.name, task.method, method, task.transforms, task.protocol)
     except ValueError as error:
-        return LeftOut(f"{task.name}, {task.method}", str(error))
+        return Skipped(f"{task.name}, {task.method}", str(error))
 
 
 def measure(
@@ -250,7 +250,7 @@ def choose(folder: Path, limit: int, only_held_out: bool = False) -> list[Path]:
     return [found[index] for index in np.linspace(0, len(found) - 1, limit).round().astype(int)]
 
 
-def as_dict(rows: Sequence[Row], left_out: Sequence[LeftOut], protocol: Protocol, began: float) -> dict[str, Any]:
+def as_dict(rows: Sequence[Row], skipped: Sequence[Skipped], protocol: Protocol, began: float) -> dict[str, Any]:
     """Everything, as JSON can hold it; `began` is that of `time.monotonic`."""
 
     def said(transform: Transform) -> dict[str, float]:
@@ -267,5 +267,5 @@ def as_dict(rows: Sequence[Row], left_out: Sequence[LeftOut], protocol: Protocol
             {"method": r.method, "image": r.image, **said(r.transform), "matches": r.matches, "right": r.right}
             for r in rows
         ],
-        "left_out": [{"name": item.name, "reason": item.reason} for item in left_out],
+        "left_out": [{"name": item.name, "reason": item.reason} for item in skipped],
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from superpoint_ros.evaluation import page
 from superpoint_ros.evaluation.invariance import Protocol, Summary, Transform
-from superpoint_ros.evaluation.pairs import LeftOut
+from superpoint_ros.evaluation.pairs import Skipped
 from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def tables(summaries: Sequence[Summary], protocol: Protocol) -> list[Table]:
     return result
 
 
-def show(found: Sequence[Table], left_out: Sequence[LeftOut], console: Console) -> None:
+def show(found: Sequence[Table], skipped: Sequence[Skipped], console: Console) -> None:
     """Print the tables, and what was left out."""
     from rich.table import Table as Drawn
 
@@ -54,7 +54,7 @@ def show(found: Sequence[Table], left_out: Sequence[LeftOut], console: Console) 
             drawn.add_column(title, justify="right" if place else "left")
         fill(drawn, table)
         console.print(drawn)
-    for item in left_out:
+    for item in skipped:
         console.print(f"left out: {item.name}: {item.reason}", markup=False)
 
 

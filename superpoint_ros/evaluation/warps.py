@@ -1,4 +1,4 @@
-"""Make warped pairs with ground truth from any images, as the paper does with COCO's validation set (section 7.1)."""
+"""Make warp_all pairs with ground truth from any images, as the paper does with COCO's validation set (section 7.1)."""
 
 from __future__ import annotations
 

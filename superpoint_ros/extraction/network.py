@@ -105,7 +105,7 @@ def receptive_reach() -> int:
     return reach + stride  # the heads' first layers; their last have kernels of 1 x 1
 
 
-def folded(network: SuperPointNet) -> SuperPointNet:
+def fold_batch_norm(network: SuperPointNet) -> SuperPointNet:
     """A copy in the paper's form: batch normalisation before the ReLU folded into the convolutions.
 
     Raises:

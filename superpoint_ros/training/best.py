@@ -30,7 +30,7 @@ class Best:
         latest, best = self._run / "latest.safetensors", self._run / WEIGHTS
         weights.save(module, latest, {"step": str(step)})
         found = {name: float(value) for name, value in self._measure(latest).items()}
-        self._monitor.curves(step, {f"development/{name}": value for name, value in found.items()})
+        self._monitor.scalars(step, {f"development/{name}": value for name, value in found.items()})
         before = self._scores() if best.exists() else []
         with open(self._run / FIGURES, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **found}) + "\n")

@@ -1,4 +1,4 @@
-"""Settings of the training stages, read strictly: an unknown key or a value of the wrong kind is an error."""
+"""Settings of the training stages, validated strictly: unknown keys and values of the wrong type are errors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ShapesConfig(LoopConfig):
 
     Attributes:
         size: (height, width) of the images, multiples of 8.
-        ranges: homographies that the shapes are seen through.
+        ranges: random homographies applied to the shapes.
         network: sizes of the new network.
     """
 
@@ -52,9 +52,9 @@ class DetectorConfig(LoopConfig):
 
     Attributes:
         size: (height, width) of a view, multiples of 8.
-            longer_side: size that images are kept in memory at, in pixels.
-        max_points: most labels of an image.
-        crop_min: least share of an image's sides that its views are taken from; below 1 some views magnify.
+            longer_side: longer side of the images kept in memory, in pixels.
+        max_points: maximum number of labels per image.
+        crop_min: minimum size of the crops that views are taken from, relative to the image; below 1 some magnify.
         ranges: homographies from views to images.
         curriculum: how these ranges, and those of close views, grow in the course of the run.
     """
@@ -73,10 +73,10 @@ class JointConfig(DetectorConfig):
     """Detector and descriptor on warped pairs of labelled images.
 
     Attributes:
-        loss: which losses, and their weights.
-        close: share of the pairs whose second view lies within the first, as the next image of a video would: it is
-            they that teach where exactly a keypoint is.
-        close_ranges: homographies from those second views to the first ones.
+        loss: choice and weights of the losses.
+        close: fraction of the pairs whose second view lies within the first, like the next frame of a video; they teach
+            precise localisation.
+        close_ranges: homographies from these second views to the first ones.
     """
 
     close: float = 0.0
@@ -85,10 +85,10 @@ class JointConfig(DetectorConfig):
 
 
 def build(kind: type[T], values: Mapping[str, Any], what: str = "setting") -> T:
-    """A settings object from nested mappings.
+    """Build a settings object from nested mappings.
 
     Raises:
-        ValueError: one sentence that names the key, its value and what is allowed.
+        ValueError: in one sentence that names the key, its value and what is allowed.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -98,7 +98,7 @@ def build(kind: type[T], values: Mapping[str, Any], what: str = "setting") -> T:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            names = ", ".join(_keys_beside(kind, first["loc"]))
+            names = ", ".join(_allowed_keys(kind, first["loc"]))
             raise ValueError(f"{what} '{key}' is unknown, allowed is one of {names}") from error
         if first["type"] == "missing":
             raise ValueError(f"{what} '{key}' is missing") from error
@@ -106,74 +106,74 @@ def build(kind: type[T], values: Mapping[str, Any], what: str = "setting") -> T:
         raise ValueError(f"{what} '{key}' is {first['input']!r}: {message}") from error
 
 
-def _keys_beside(kind: Any, location: tuple[Any, ...]) -> list[str]:
-    """The keys allowed where an unknown one stands."""
+def _allowed_keys(kind: Any, location: tuple[Any, ...]) -> list[str]:
+    """List the keys that are allowed at the level of an unknown one."""
     from typing import get_type_hints
 
     for part in location[:-1]:
         kind = get_type_hints(kind).get(part, kind)
-    return [one.name for one in fields(kind)]
+    return [entry.name for entry in fields(kind)]
 
 
-def overrides(words: Iterable[str]) -> dict[str, Any]:
-    """KEY=VALUE words of a command line -> nested mapping; a dot goes down a level, values are YAML.
+def parse_overrides(arguments: Iterable[str]) -> dict[str, Any]:
+    """Parse KEY=VALUE arguments into a nested mapping; a dot in a key descends one level, values are YAML.
 
     Raises:
-        ValueError: if a word is no KEY=VALUE.
+        ValueError: if an argument is not of the form KEY=VALUE.
     """
     result: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
         if not equals or not key:
-            raise ValueError(f"override '{word}' is not of the form KEY=VALUE")
+            raise ValueError(f"override '{argument}' is not of the form KEY=VALUE")
         *parents, last = key.split(".")
         level = result
         for parent in parents:
             level = level.setdefault(parent, {})
             if not isinstance(level, dict):
-                raise ValueError(f"override '{word}' goes below '{parent}', which has a value of its own")
-        level[last] = parse_yaml(text, f"override '{word}'")
+                raise ValueError(f"override '{argument}' descends into '{parent}', which is a value, not a mapping")
+        level[last] = parse_yaml(text, f"override '{argument}'")
     return result
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings put together; where both have a value, the second one's counts."""
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested mappings; values of `changes` take precedence."""
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        result[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        result[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return result
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping.
 
     Raises:
-        ValueError: if it is missing, no YAML, or something else.
+        ValueError: if the file is missing, is not valid YAML or does not hold a mapping.
     """
     if not path.is_file():
         raise ValueError(f"configuration '{path}' does not exist")
     values = parse_yaml(path.read_text(encoding="utf-8"), f"configuration '{path}'")
     if not isinstance(values, dict):
-        raise ValueError(f"configuration '{path}' holds no mapping of keys to values")
+        raise ValueError(f"configuration '{path}' is not a mapping of keys to values")
     return values
 
 
 def parse_yaml(text: str, what: str) -> Any:
-    """YAML, with the trouble named in one sentence."""
+    """Parse YAML; raise ValueError with a one-sentence message if it is invalid."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{what} is no valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{what} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
-def plain(settings: Any) -> Any:
-    """Settings as YAML can say them: mappings, lists and scalars."""
+def to_plain(settings: Any) -> Any:
+    """Convert settings to what YAML can represent: mappings, lists and scalars."""
     if is_dataclass(settings) and not isinstance(settings, type):
-        return {one.name: plain(getattr(settings, one.name)) for one in fields(settings)}
-    return [plain(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
+        return {entry.name: to_plain(getattr(settings, entry.name)) for entry in fields(settings)}
+    return [to_plain(value) for value in settings] if isinstance(settings, (list, tuple)) else settings
 
 
-def as_yaml(settings: Any) -> str:
-    """Settings as YAML text."""
-    return yaml.safe_dump(plain(settings), sort_keys=False)
+def to_yaml(settings: Any) -> str:
+    """Format settings as YAML."""
+    return yaml.safe_dump(to_plain(settings), sort_keys=False)

@@ -1,4 +1,4 @@
-"""What the training stages read: labelled images in memory, and for every step the views to make of them."""
+"""Data sets of the training stages: labelled images in memory, and the views to render at every step."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from superpoint_ros.io.images import list_images, read_grey, scale_to_longer_sid
 from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_folders, label_path
-from superpoint_ros.training.shapes.classes import draw
+from superpoint_ros.training.shapes.classes import random_scene
 
 
-def held_out(path: Path, one_in: int = 40) -> bool:
-    """Whether an image is kept out of training, by a hash of its folder and name: the same on every machine."""
+def is_held_out(path: Path, one_in: int = 40) -> bool:
+    """Tell whether an image is held out of training, by a hash of its folder and name: the same on every machine."""
     digest = hashlib.sha256(f"{path.parent.name}/{path.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % one_in == 0
 
@@ -31,21 +31,21 @@ def held_out(path: Path, one_in: int = 40) -> bool:
 def held_out_of(images: Path | Sequence[Path]) -> list[Path]:
     """The pictures below one or several folders that are kept out of training."""
     folders = [images] if isinstance(images, Path) else images
-    return [path for folder in folders for path in list_images(folder) if held_out(path)]
+    return [path for folder in folders for path in list_images(folder) if is_held_out(path)]
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
-    """Grey images of one longer side with their keypoints.
+class LabelledImages:
+    """Grey images, scaled to a common longer side, with their keypoint labels.
 
     Attributes:
-        images: (N, 1, S, S) uint8, each in the top left corner of its square.
+        images: (N, 1, S, S) uint8, each in the top-left corner of its square.
         sizes: (N, 2) as (height, width).
         points: (N, P, 2) float32 pixels.
-        labelled: (N, P) bool, which places of `points` are used.
+        labelled: (N, P) bool, which entries of `points` are used.
     """
 
-    pictures: Tensor
+    images: Tensor
     sizes: NDArray[np.int64]
     points: Tensor
     labelled: Tensor
@@ -56,12 +56,13 @@ class LabelledPictures:
         images: Path | Sequence[Path],
         labels: Path,
         longer_side: int,
-        chosen: Callable[[Path], bool],
+        select: Callable[[Path], bool],
         max_points: int = 300,
         progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
-    ) -> LabelledPictures:
-        """Read the labelled images below one or several folders (see `label_folders`) that are chosen; each takes
-        longer_side squared bytes.
+    ) -> LabelledImages:
+        """Read the labelled images below one or several folders (see `label_folders`) that `select` accepts.
+
+        Each image takes longer_side squared bytes.
 
         Raises:
             ValueError: if no image has labels.
@@ -70,7 +71,7 @@ class LabelledPictures:
             path: label_path(path, folder, out)
             for folder, out in label_folders(images, labels)
             for path in list_images(folder)
-            if chosen(path)
+            if select(path)
         }
         found = [path for path, label in label_of.items() if label.exists()]
         if not found:
@@ -92,39 +93,39 @@ class LabelledPictures:
 
 
 class ViewsDataset(Dataset[dict[str, Tensor]]):
-    """Batches of images with the homographies of their views, by number of the step.
+    """Batches of images with the homographies of their views, indexed by step.
 
-    A batch follows from the settings, the rank and the step alone: a resumed run sees what it would have seen.
+    A batch depends on the settings, the rank and the step alone, so that a resumed run sees the same batches.
 
     Args:
-        rank, world: of this process among those that train together.
+        rank, world: rank of this process and number of processes.
     """
 
     views = 1
-    """How many of each image."""
+    """Number of views per image."""
 
-    def __init__(self, source: LabelledPictures, config: DetectorConfig, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, source: LabelledImages, config: DetectorConfig, rank: int = 0, world: int = 1) -> None:
         self.source, self.config, self.rank, self.world = source, config, rank, world
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng((self.config.seed, step, self.rank))
-        chosen = self._images(step)
+        chosen = self._batch_indices(step)
         source = self.source
         crops, offsets = self._crops(rng, source.sizes[chosen])
         maps = offsets[:, None] @ self._maps(rng, crops, step)
         index = torch.from_numpy(chosen)
         order = torch.from_numpy(rng.permutation(source.points.shape[1]))
         return {
-            "pictures": source.pictures[index],
+            "sources": source.images[index],
             "labels": source.points[index][:, order],
             "labelled": source.labelled[index][:, order],
-            "to_picture": torch.from_numpy(maps),
+            "to_source": torch.from_numpy(maps),
             "seed": torch.tensor(int(rng.integers(2**62))),
             "step": torch.tensor(step),
         }
 
     def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64], step: int) -> NDArray[np.float64]:
-        """(B, V, 3, 3), from the views of parts of (B, 2) sizes to those parts."""
+        """Draw (B, V, 3, 3) homographies from the views to crops of (B, 2) sizes."""
         sizes = np.repeat(crops, self.views, axis=0)
         ranges = self.config.curriculum.ranges(self.config.ranges, step)
         maps = random_homographies(rng, sizes, self.config.size, ranges)
@@ -133,15 +134,15 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
     def _crops(
         self, rng: np.random.Generator, sizes: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """A part of each image, as (B, 2) sizes and (B, 3, 3) translations from it to the image."""
+        """Draw a crop of each image: (B, 2) sizes, and (B, 3, 3) translations from crop to image."""
         share = np.exp(rng.uniform(np.log(self.config.crop_min), 0, (len(sizes), 1)))
         crops = np.maximum(np.rint(sizes * share), np.minimum(sizes, CELL)).astype(np.int64)
         offsets = np.tile(np.eye(3), (len(sizes), 1, 1))
         offsets[:, :2, 2] = (rng.uniform(0, 1, (len(sizes), 2)) * (sizes - crops))[:, ::-1]
         return crops, offsets
 
-    def _images(self, step: int) -> NDArray[np.int64]:
-        """Each epoch shows every image once, in an order of its own, shared out among the processes."""
+    def _batch_indices(self, step: int) -> NDArray[np.int64]:
+        """Return the image indices of a batch; each epoch is a fresh permutation, split among the processes."""
         count = len(self.source.sizes)
         batch, seed = self.config.batch, self.config.seed
         first = (step * self.world + self.rank) * batch
@@ -152,11 +153,11 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
 
 
 class PairsDataset(ViewsDataset):
-    """Batches of images with the homographies of two views each; some second views lie close to the first."""
+    """Batches of images with the homographies of two views each, a fraction of which lie close together."""
 
     views = 2
 
-    def __init__(self, source: LabelledPictures, config: JointConfig, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, source: LabelledImages, config: JointConfig, rank: int = 0, world: int = 1) -> None:
         super().__init__(source, config, rank, world)
         self._close, self._close_ranges = config.close, config.close_ranges
 
@@ -171,12 +172,12 @@ class PairsDataset(ViewsDataset):
 
 
 class ShapesDataset(Dataset[dict[str, Any]]):
-    """Batches of Synthetic Shapes, not yet rendered, by number of the step; see `ViewsDataset`."""
+    """Batches of Synthetic Shapes, not yet rendered, indexed by step; see `ViewsDataset`."""
 
     def __init__(self, size: tuple[int, int], batch: int, ranges: HomographyRange, seed: int, rank: int = 0) -> None:
         self.size, self.batch, self.ranges, self.seed, self.rank = size, batch, ranges, seed, rank
 
     def __getitem__(self, step: int) -> dict[str, Any]:
         rng = np.random.default_rng((self.seed, step, self.rank))
-        scenes = [draw(rng, self.size, ranges=self.ranges) for _ in range(self.batch)]
+        scenes = [random_scene(rng, self.size, ranges=self.ranges) for _ in range(self.batch)]
         return {"scenes": scenes, "seed": torch.tensor(int(rng.integers(2**62))), "step": torch.tensor(step)}

@@ -38,8 +38,8 @@ def stoppable() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int, give_up: bool) -> None:
-    """Replace the checkpoint; a full disk leaves the old one, and ends the run only where `give_up` says so."""
+def save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int, required: bool) -> None:
+    """Replace the checkpoint; if that fails, keep the old one, and raise only if `required`."""
     state["step"] = step
     partial = checkpoint.with_suffix(".partial")
     try:
@@ -49,6 +49,6 @@ def save(fabric: Fabric, checkpoint: Path, state: dict[str, Any], step: int, giv
             os.replace(partial, checkpoint)
     except (OSError, RuntimeError) as error:
         partial.unlink(missing_ok=True)
-        if give_up:
+        if required:
             raise OSError(f"checkpoint '{checkpoint}' cannot be written: {error}") from error
         _log.warning("checkpoint '%s' cannot be written, training goes on: %s", checkpoint, error)

@@ -31,13 +31,13 @@ class LabelConfig:
     """Settings of Homographic Adaptation.
 
     Attributes:
-        warps: random homographies per image, the identity included (the paper uses 100).
-        longer_side: size at which images are labelled, in pixels (0: as they are).
-        threshold: least mean probability of a label.
-        nms_radius: labels are farther apart than this, in pixels.
-        max_points: most labels per image.
-        corner_steps: of every label on the gradients of the full-size image, see `extraction.corners`.
-        batch: warps in one forward pass.
+        warps: number of random homographies per image, including the identity (the paper uses 100).
+        longer_side: longer side at which images are labelled, in pixels (0: original size).
+        threshold: minimum mean probability of a label.
+        nms_radius: radius of non-maximum suppression, in pixels.
+        max_points: maximum number of labels per image.
+        corner_steps: corner refinement steps on the full-size image, see `extraction.corners`.
+        batch: number of warps per forward pass.
         seed: of the random homographies.
     """
 
@@ -55,12 +55,12 @@ class LabelConfig:
 
 
 def adapted_heatmap(heatmap: Detector, image: Tensor, config: LabelConfig, seed: int = 0) -> Tensor:
-    """Mean of the heat maps of an image and of its warps, each warped back (paper, equation 10).
+    """Average the heat maps of an image and its warps, each warped back to the image (paper, equation 10).
 
     Args:
         heatmap: (B, 1, H, W) float in 0..1, sides multiples of 8 -> (B, H, W) probabilities.
-        image: (H, W) float in 0..1, on the device to work on.
-        seed: added to that of the settings, so that every image gets homographies of its own.
+        image: (H, W) float in 0..1, on the device to use.
+        seed: combined with the seed of the settings, so that every image gets its own homographies.
 
     Returns:
         (H, W) float32.
@@ -75,16 +75,16 @@ def adapted_heatmap(heatmap: Detector, image: Tensor, config: LabelConfig, seed:
         to_image, to_view = (m.float().to(image.device) for m in (chunk, torch.linalg.inv(chunk)))
         views = warp(image.expand(len(chunk), 1, -1, -1), to_image, padded)
         heat = heatmap(views).float().unsqueeze(1)
-        seen = _seen(to_image, size, padded)
+        seen = _visibility_mask(to_image, size, padded)
         total += warp(torch.cat((heat * seen, seen), dim=1), to_view, size).sum(dim=0)
     return total[0] / total[1].clamp_min(1.0)
 
 
-def _seen(to_image: Tensor, size: tuple[int, int], view: tuple[int, int]) -> Tensor:
-    """Where views show the image, less a margin in which the black outside makes false corners: (B, 1, H, W)."""
+def _visibility_mask(to_image: Tensor, size: tuple[int, int], view: tuple[int, int]) -> Tensor:
+    """Return a (B, 1, H, W) mask of where views show the image, less a margin in which black borders fake corners."""
     ones = torch.ones(len(to_image), 1, *size, device=to_image.device)
     outside = 1 - warp(ones, to_image, view)
-    # Beyond the view's own edge there is nothing to fear: the detector is used to it.
+    # The view's own edge needs no margin: the detector is trained on such edges.
     outside = torch.nn.functional.max_pool2d(outside, 7, stride=1, padding=3)
     return (outside < 0.5).float()
 
@@ -92,7 +92,7 @@ def _seen(to_image: Tensor, size: tuple[int, int], view: tuple[int, int]) -> Ten
 def label_image(
     heatmap: Detector, image: NDArray[np.uint8], config: LabelConfig, device: str = "cpu", seed: int = 0
 ) -> NDArray[np.float32]:
-    """Labels of one (H, W) uint8 image: (N, 3) x, y in its pixels, and mean probability, best first."""
+    """Label an (H, W) uint8 image; return (N, 3) x and y in its pixels, and mean probability, best first."""
     small = scale_to_longer_side(image, min(config.longer_side, max(image.shape)))
     tensor = torch.from_numpy(np.ascontiguousarray(small)).to(device).float() / 255
     heat = adapted_heatmap(heatmap, tensor, config, seed)[None]
@@ -115,28 +115,28 @@ def label_folder(
     config: LabelConfig,
     device: str = "cpu",
     progress: Callable[[list[Path]], Iterable[Path]] = lambda paths: paths,
-    chosen: Callable[[Path], bool] = lambda path: True,
-    share: tuple[int, int] = (0, 1),
+    select: Callable[[Path], bool] = lambda path: True,
+    shard: tuple[int, int] = (0, 1),
 ) -> int:
-    """Label the chosen images below a folder into one .npy file each; those labelled before are left alone.
+    """Label the images below a folder that `select` accepts into one .npy file each; skip those with labels.
 
     Args:
-        share: number of this process, and of all that label together.
+        shard: rank of this process and number of processes.
 
     Returns:
-        The number of images labelled now.
+        The number of newly labelled images.
     """
     images, out = Path(images), Path(out)
-    rank, world = share
+    rank, world = shard
     todo = [
-        path for path in list_images(images)[rank::world] if chosen(path) and not label_path(path, images, out).exists()
+        path for path in list_images(images)[rank::world] if select(path) and not label_path(path, images, out).exists()
     ]
     done = 0
     for path in progress(todo):
         try:
             image = read_grey(path)
         except ValueError as error:
-            _log.warning("%s, so it is left out", error)
+            _log.warning("skipped: %s", error)
             continue
         target = label_path(path, images, out)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,7 @@ def label_folders(images: Path | Sequence[Path], out: Path) -> list[tuple[Path, 
     return [(folder, out / name) for folder, name in zip(images, names, strict=True)]
 
 
-def label_path(picture: Path, images: Path, out: Path) -> Path:
-    """The file that holds an image's labels."""
-    relative = picture.relative_to(images)
+def label_path(image: Path, images: Path, out: Path) -> Path:
+    """Return the path of an image's labels."""
+    relative = image.relative_to(images)
     return out / relative.with_name(relative.name + ".npy")

@@ -1,4 +1,4 @@
-"""The training loop that every stage shares: precision, processes, checkpoints, resumption. Fabric carries it."""
+"""The training loop that all stages share, on Lightning Fabric: precision, processes, checkpoints, resumption."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 _log = logging.getLogger(__name__)
-_MOST_SKIPPED_IN_A_ROW = 50
+_MAX_CONSECUTIVE_SKIPS = 50
 
 
-class Diverged(ValueError):
-    """Losses stayed not finite; one sentence for the user."""
+class DivergenceError(ValueError):
+    """Gradients were not finite for many steps in a row; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How weights are found.
+    """Settings of the optimiser.
 
     Attributes:
         steps: optimiser steps of the whole run.
-        batch: images a step, in each process.
-        learning_rate: greatest rate, reached after `warmup` steps.
-        decay: share of the run at its end in which the rate falls to zero along a cosine.
+        batch: images per step and process.
+        learning_rate: peak learning rate, reached after `warmup` steps.
+        decay: fraction of the run, at its end, over which the rate decays to zero along a cosine.
         weight_decay: of AdamW.
-        clip: greatest gradient norm.
+        clip: maximum gradient norm.
         average: decay of the exponential moving average of the weights, which is then what the run gives (see
             `average.Average`); 0 for none.
     """
@@ -59,14 +59,14 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a run is carried out: what all stages of a recipe may have in common.
+    """How a run is executed: the settings that all stages of a recipe may share.
 
     Attributes:
         seed: of weights and data.
-        precision: as Lightning names it: 32-true, bf16-mixed, 16-mixed ... A processor without instructions for
+        precision: Lightning's name: 32-true, bf16-mixed, 16-mixed ... A processor without instructions for
             bfloat16 computes bf16-mixed in float32, which takes it a tenth of the time.
-        accelerator, devices, nodes, strategy: as Lightning names them; ddp with several devices.
-        workers: processes that prepare batches, 0 for none.
+        accelerator, devices, nodes, strategy: as in Lightning; ddp for several devices.
+        workers: number of data loader processes; 0 loads in the training process.
     """
 
     seed: int = 0
@@ -79,13 +79,13 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class LoopConfig(Execution, Optimisation):  # the last one's fields come first
+class LoopConfig(Execution, Optimisation):  # fields of the last base come first
     """Settings of a training loop.
 
     Attributes:
-        checkpoint_seconds: longest time between checkpoints.
-        log_every: steps between points of the curves.
-            picture_every: steps between images.
+        checkpoint_seconds: maximum time between checkpoints.
+        log_every: steps between logged scalars.
+            picture_every: steps between logged images.
         measure_every: steps between measurements on development images, 0 for none.
     """
 
@@ -98,11 +98,11 @@ class LoopConfig(Execution, Optimisation):  # the last one's fields come first
 
 
 class Monitor(Protocol):
-    """Watches a run, in the first process only."""
+    """Receives scalars and images of a run, in the first process only."""
 
-    def curves(self, step: int, values: dict[str, float]) -> None: ...
+    def scalars(self, step: int, values: dict[str, float]) -> None: ...
 
-    def picture(self, step: int, objective: Objective, batch: dict[str, Tensor]) -> None: ...
+    def image(self, step: int, objective: Objective, batch: dict[str, Tensor]) -> None: ...
 
 
 Measure = Callable[[int, nn.Module], None]
@@ -110,8 +110,8 @@ Measure = Callable[[int, nn.Module], None]
 
 
 def launch(config: Execution) -> Fabric:
-    """The processes of a run: one, or several under torchrun or as `devices` says."""
-    from lightning.fabric import Fabric  # takes seconds, which settings and previews need not wait for
+    """Start the processes of a run: one, or several under torchrun or as `devices` says."""
+    from lightning.fabric import Fabric  # takes seconds to import; settings and previews do not need it
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
@@ -132,13 +132,13 @@ def launch(config: Execution) -> Fabric:
     return result
 
 
-def rate(step: int, config: LoopConfig) -> float:
-    """Learning rate of a step: linear warm-up, constant, then half a cosine down to zero."""
+def scheduled_rate(step: int, config: LoopConfig) -> float:
+    """Return the learning rate of a step: linear warm-up, constant, then cosine decay to zero."""
     if step < config.warmup:
         return config.learning_rate * (step + 1) / config.warmup
     start = max(config.steps * (1 - config.decay), config.warmup)
-    done = max(step - start, 0) / max(config.steps - start, 1)
-    return config.learning_rate * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    progress = max(step - start, 0) / max(config.steps - start, 1)
+    return config.learning_rate * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
 def run(
@@ -150,22 +150,22 @@ def run(
     extras: dict[str, Any] | None = None,
     measure: Measure | None = None,
 ) -> int:
-    """Train until `config.steps`, going on from `checkpoint` where it exists.
+    """Train until `config.steps`, resuming from `checkpoint` if it exists.
 
-    Ctrl-C and SIGTERM save and stop; what a sudden death loses is less than `config.checkpoint_seconds`.
+    Ctrl-C and SIGTERM save a checkpoint and stop; a crash loses at most `config.checkpoint_seconds` of work.
 
     Args:
-        objective: what to train, and to which end.
-        dataset: rank and number of processes -> batches by number of the step.
-        checkpoint: file, replaced whole so that an interruption never leaves half of one.
-        extras: plain values to keep in the checkpoint.
+        objective: the module to train, and its losses.
+        dataset: maps rank and number of processes to a dataset of batches, indexed by step.
+        checkpoint: file, replaced atomically.
+        extras: plain values to store in the checkpoint.
         measure: called with the step and the module, or the average of its weights where there is one.
 
     Returns:
         The step reached.
 
     Raises:
-        Diverged: if losses or gradients are not finite many times in a row.
+        DivergenceError: if gradients are not finite many times in a row.
     """
     fabric = launch(config)
     module = objective.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -189,30 +189,30 @@ def run(
         sampler=range(step, config.steps),
         num_workers=config.workers,
         prefetch_factor=4 if config.workers else None,
-        # A forked worker hangs where the parent's OpenCV has threads already.
+        # A forked worker hangs if OpenCV has already started threads in the parent.
         multiprocessing_context="spawn" if config.workers else None,
         pin_memory=fabric.device.type == "cuda",
     )
     watch = monitor if fabric.is_global_zero else None
     bar = tqdm(total=config.steps, initial=step, unit="step", mininterval=5, disable=not fabric.is_global_zero)
-    saved, in_a_row = time.monotonic(), 0
+    saved, consecutive_skips = time.monotonic(), 0
     model.train()
     with stoppable() as stopped:
         try:
-            for made in loader:
-                batch = _on_device(made, fabric.device)
-                losses = _step(fabric, objective, model, optimizer, batch, rate(step, config), config.clip)
+            for loaded in loader:
+                batch = _to_device(loaded, fabric.device)
+                losses = _step(fabric, objective, model, optimizer, batch, scheduled_rate(step, config), config.clip)
                 if losses is None:
                     state["skipped"] += 1
-                    in_a_row += 1
-                    _log.warning("step %d gave gradients that are not finite and was skipped", step)
-                    if in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-                        raise Diverged(
-                            f"training diverged: {in_a_row} steps in a row up to step {step} gave gradients that are "
-                            "not finite; a lower learning_rate may help"
+                    consecutive_skips += 1
+                    _log.warning("skipped step %d: its gradients are not finite", step)
+                    if consecutive_skips >= _MAX_CONSECUTIVE_SKIPS:
+                        raise DivergenceError(
+                            f"training diverged: the gradients of {consecutive_skips} consecutive steps to step {step} "
+                            "are not finite; a lower learning_rate may help"
                         )
                 else:
-                    in_a_row = 0
+                    consecutive_skips = 0
                     if average:
                         average.follow(module, step)
                 step += 1
@@ -221,21 +221,21 @@ def run(
                     values = {name: float(value.detach()) for name, value in losses.items()}
                     bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
                     if watch:
-                        watch.curves(step, {**values, "learning_rate": rate(step - 1, config)})
+                        watch.scalars(step, {**values, "learning_rate": scheduled_rate(step - 1, config)})
                 if watch and step % config.picture_every == 0:
-                    watch.picture(step, objective, batch)
+                    watch.image(step, objective, batch)
                 if measure and config.measure_every and step % config.measure_every == 0:
                     _measured(fabric, measure, step, average.module if average else module)
                 if time.monotonic() - saved > config.checkpoint_seconds and step < config.steps:
-                    save(fabric, checkpoint, state, step, give_up=False)
+                    save(fabric, checkpoint, state, step, required=False)
                     saved = time.monotonic()
-                if _agreed(fabric, stopped, step, config):
+                if _should_stop(fabric, stopped, step, config):
                     _log.warning("stopped at step %d of %d", step, config.steps)
                     raise KeyboardInterrupt
         finally:
             bar.close()
-            save(fabric, checkpoint, state, step, give_up=True)
-    fabric.barrier()  # nobody reads the checkpoint before it is there
+            save(fabric, checkpoint, state, step, required=True)
+    fabric.barrier()  # no process may read the checkpoint before it is written
     return step
 
 
@@ -249,8 +249,8 @@ def _measured(fabric: Fabric, measure: Measure, step: int, module: nn.Module) ->
     fabric.barrier()
 
 
-def _agreed(fabric: Fabric, stopped: threading.Event, step: int, config: LoopConfig) -> bool:
-    """Whether to stop now; several processes ask each other from time to time, and stop at the same step."""
+def _should_stop(fabric: Fabric, stopped: threading.Event, step: int, config: LoopConfig) -> bool:
+    """Tell whether to stop now; several processes agree every `log_every` steps, to stop at the same one."""
     if fabric.world_size == 1:
         return stopped.is_set()
     if step % config.log_every:
@@ -269,16 +269,16 @@ def _step(
     learning_rate: float,
     clip: float,
 ) -> dict[str, Tensor] | None:
-    """One optimiser step; None, with the model unchanged, where the gradients are not finite."""
+    """Take one optimiser step; return None and leave the model unchanged if the gradients are not finite."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    # A forward pass alone spoils the running means of batch normalisation.
+    # Even the forward pass updates the running statistics of batch normalisation.
     before = [buffer.clone() for buffer in model.buffers()]
     images, truth = objective.prepare(batch)
     losses = objective.losses(model(images.contiguous(memory_format=torch.channels_last)), truth)
     optimizer.zero_grad(set_to_none=True)
     fabric.backward(losses["loss"])
-    # Gradients are summed over the processes: each of them decides alike.
+    # Gradients are reduced over the processes, so all of them take the same decision.
     norm = fabric.clip_gradients(model, optimizer, max_norm=clip, error_if_nonfinite=False)
     if norm is not None and not bool(torch.isfinite(norm)):
         with torch.no_grad():
@@ -289,7 +289,7 @@ def _step(
     return losses
 
 
-def _on_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+def _to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {
         name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
         for name, value in batch.items()

@@ -1,4 +1,4 @@
-"""Networks to train: new ones, those of checkpoints, and those of weights files."""
+"""Networks to train: newly initialised, or read from checkpoints and weights files."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ CHECKPOINT = "checkpoint.ckpt"
 """Name of the checkpoint in a stage's folder."""
 
 
-def new(architecture: Architecture | None = None, seed: int = 0) -> SuperPointNet:
-    """An untrained network with the batch normalisation without which training does not converge."""
+def create(architecture: Architecture | None = None, seed: int = 0) -> SuperPointNet:
+    """Create an untrained network with batch normalisation, without which training does not converge."""
     torch.manual_seed(seed)
     a = architecture or Architecture()
     network = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size, "before_relu"))
     with torch.no_grad():
-        network.convPb.conv.bias[-1] = 5.0  # type: ignore[index]  # most cells hold no keypoint: begin with that
+        network.convPb.conv.bias[-1] = 5.0  # type: ignore[index]  # prior: most cells hold no keypoint
     return network
 
 
 def extras(network: SuperPointNet) -> dict[str, Any]:
-    """What a checkpoint must say about its network."""
+    """Return what a checkpoint must record about its network."""
     return {"architecture": asdict(network.architecture)}
 
 
 def read(source: str | Path) -> SuperPointNet:
-    """The network of a stage's folder, of its checkpoint, or of weights (see `superpoint_ros.extraction.weights.load`).
+    """Read the network of a stage's folder, a checkpoint, or weights (see `superpoint_ros.extraction.weights.load`).
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or it cannot be read.
     """
     path = Path(source)
     if path.is_dir() and (path / CHECKPOINT).exists():
@@ -53,61 +53,62 @@ def read(source: str | Path) -> SuperPointNet:
         trained = state.get("average", state["model"])  # the average of the weights where the run kept one
         network.load_state_dict({name.removeprefix("network."): value for name, value in trained.items()})
     except Exception as error:
-        raise _no_checkpoint(path, error) from error
+        raise _checkpoint_error(path, error) from error
     return network.eval()
 
 
-def mean(sources: Sequence[str | Path]) -> SuperPointNet:
-    """The network in the middle of several that were trained one from the other: each number is the mean of theirs. It
-    is often better than each of them (Wortsman et al., 2022, Model soups).
+def average(sources: Sequence[str | Path]) -> SuperPointNet:
+    """Average the weights of several networks that were trained from a common one.
+
+    The average is often better than each of them (Wortsman et al., 2022, Model soups).
 
     Raises:
-        ValueError: if there is none, or if their sizes differ.
+        ValueError: if there are none, or their layers differ.
     """
     found = [read(source) for source in sources]
     states = [network.state_dict() for network in found]
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     if any(other != shapes[0] for other in shapes):
-        raise ValueError(f"networks {', '.join(map(str, sources))} differ in their layers and have no mean")
+        raise ValueError(f"networks {', '.join(map(str, sources))} differ in their layers and cannot be averaged")
     for name, value in found[0].state_dict().items():
         value.copy_(torch.stack([state[name].double() for state in states]).mean(dim=0))
     return found[0]
 
 
-def _no_checkpoint(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"file '{path}' is no checkpoint of this package: {error}")
+def _checkpoint_error(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"file '{path}' is not a checkpoint of this package: {error}")
 
 
-def reached(checkpoint: Path) -> int:
-    """The step that a run has come to, as its checkpoint says; 0 where there is none.
+def checkpoint_step(checkpoint: Path) -> int:
+    """Return the step that a checkpoint was saved at; 0 if it does not exist.
 
     Raises:
-        ValueError: if the file is something else.
+        ValueError: if the file is not a checkpoint.
     """
     if not checkpoint.is_file():
         return 0
     try:
-        # Mapped, as nothing but one number is wanted of it.
+        # Memory-mapped, since only one number is needed.
         return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["step"])
     except Exception as error:
-        raise _no_checkpoint(checkpoint, error) from error
+        raise _checkpoint_error(checkpoint, error) from error
 
 
-def trainable(network: SuperPointNet, images: Tensor) -> SuperPointNet:
-    """A network that gives the same results and has batch normalisation, which weights files have folded away.
+def with_batch_normalisation(network: SuperPointNet, images: Tensor) -> SuperPointNet:
+    """Return an equivalent network with batch normalisation, which weights files have folded into the convolutions.
 
     Args:
-        images: (B, 1, H, W) in 0..1, of the kind that it will be trained with: they fix the statistics.
+        images: (B, 1, H, W) in 0..1, representative of the training data; they determine the statistics.
     """
     a = network.architecture
     if a.norm == "before_relu":
         return network
     if a.norm == "after_relu":
-        raise ValueError("weights with batch normalisation after the ReLU cannot be trained on")
+        raise ValueError("weights with batch normalisation after the ReLU cannot be trained further")
     result = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size, "before_relu")).eval()
     result.load_state_dict(network.state_dict(), strict=False)
     layers = [result.get_submodule(f"conv{name}") for name in ENCODER + HEADS]
-    hooks = [layer.norm.register_forward_pre_hook(_calibrate) for layer in layers if layer.norm is not None]  # type: ignore[union-attr]
+    hooks = [layer.norm.register_forward_pre_hook(_make_identity) for layer in layers if layer.norm is not None]  # type: ignore[union-attr]
     with torch.no_grad():
         result(images)
     for hook in hooks:
@@ -115,14 +116,14 @@ def trainable(network: SuperPointNet, images: Tensor) -> SuperPointNet:
     return result
 
 
-def _calibrate(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
-    """Make a normalisation the identity on data of these statistics."""
+def _make_identity(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+    """Turn a normalisation into the identity for inputs with these statistics."""
     variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
     norm.running_mean, norm.running_var = mean.clone(), variance.clone()
     norm.weight.data, norm.bias.data = torch.sqrt(variance + norm.eps), mean.clone()
 
 
-def detector(network: SuperPointNet, device: str = "cpu") -> Callable[[Tensor], Tensor]:
+def heatmap_function(network: SuperPointNet, device: str = "cpu") -> Callable[[Tensor], Tensor]:
     """Heat maps of a network: (B, 1, H, W) in 0..1 -> (B, H, W); in bfloat16 where the device computes it natively."""
     network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return partial(_heatmap, network, torch.device(device))

@@ -1,6 +1,6 @@
-"""What a training stage minimises. The views are made here, in batches on the device that trains.
+"""What each training stage minimises. Views are rendered here, in batches on the training device.
 
-The network alone runs in low precision; images, coordinates and losses are float32 throughout.
+Only the network runs in low precision; images, coordinates and losses are float32 throughout.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from superpoint_ros.training.shapes import render
 Batch = Mapping[str, Any]
 Losses = dict[str, Tensor]
 _OVERSAMPLE = 2
-_MOST_CORNERS = 96
+_MAX_CORNERS = 96
 
 
 @dataclass(frozen=True)
 class JointLoss:
-    """How the losses of joint training are chosen and weighted.
+    """Choice and weights of the losses of joint training.
 
     Attributes:
-        detector_weight: of the cross-entropy against the labels.
-        descriptor: dual_softmax over sampled correspondences, or hinge, the paper's.
-        descriptor_weight: of the descriptor loss (the paper's lambda).
-        positive_margin, negative_margin, positive_weight: of the hinge loss (equation 6 and lambda_d).
-        temperature: of the dual softmax.
+        detector_weight: weight of the cross-entropy against the labels.
+        descriptor: dual_softmax over sampled correspondences, or hinge, the paper's loss.
+        descriptor_weight: weight of the descriptor loss (the paper's lambda).
+        positive_margin, negative_margin, positive_weight: parameters of the hinge loss (equation 6 and lambda_d).
+        temperature: temperature of the dual softmax.
         correspondences: points sampled per pair.
-        localisation: weight of the distance between keypoints found in both views.
-        repetition: weight of the reward for keypoints found again.
-        ramp: steps in which those two grow to their weight.
+        localisation: weight of the distance between keypoints detected in both views.
+        repetition: weight of the reward for repeated keypoints.
+        ramp: steps over which the weights of these two ramp up.
         steerable: learn descriptors of which a quarter turn of the image is a permutation: those of the second views
             are turned back (see `losses.descriptor.turned_back`) by the quarter turns that come nearest to the rotation
             between the views. It needs the dual softmax.
@@ -62,23 +62,23 @@ class JointLoss:
 
 
 class Objective(Protocol):
-    """A training stage's task.
+    """The objective of a training stage.
 
     Attributes:
-        module: what is trained, from images (B, 1, H, W) in 0..1 to the outputs that `losses` takes.
+        module: the trained module, from images (B, 1, H, W) in 0..1 to the outputs that `losses` takes.
     """
 
     module: nn.Module
 
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
-        """A batch of the dataset -> images on its device, and what is true of them."""
+        """Turn a batch of the dataset into images on its device, and their ground truth."""
 
     def losses(self, outputs: Any, truth: Batch) -> Losses:
-        """The losses, of which "loss" is minimised."""
+        """Compute the losses, of which "loss" is minimised."""
 
 
 class DetectorOnly(nn.Module):
-    """A network without its descriptor head, which stays as it is."""
+    """A network with its descriptor head frozen and skipped."""
 
     def __init__(self, network: SuperPointNet) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class DetectorOnly(nn.Module):
 
 
 class _DetectionObjective:
-    """MagicPoint, whatever its views show: the detector head alone, by cross-entropy against labelled points."""
+    """MagicPoint: the detector head alone, by cross-entropy against labelled points."""
 
     def __init__(self, network: SuperPointNet, size: tuple[int, int], photometric: Photometric | None = None) -> None:
         self.module: nn.Module = DetectorOnly(network)
@@ -110,7 +110,7 @@ class ShapesObjective(_DetectionObjective):
         device = batch["seed"].device
         generator = _generator(batch, device)
         images = render.render(batch["scenes"], self.size, generator)
-        points, used = render.labels(batch["scenes"], _MOST_CORNERS, device)
+        points, used = render.labels(batch["scenes"], _MAX_CORNERS, device)
         valid = used & views.inside(points, self.size)
         return augment(images, generator, self.photometric), {**batch, "points": points, "valid": valid}
 
@@ -118,17 +118,17 @@ class ShapesObjective(_DetectionObjective):
 class DetectorObjective(_DetectionObjective):
     """MagicPoint: the detector head alone, on labelled views (paper, section 4).
 
-    A batch holds images (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_picture (B, V, 3, 3) and a seed.
+    A batch holds sources (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_source (B, V, 3, 3) and a seed.
     """
 
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
-        maps = batch["to_picture"].flatten(0, 1)
-        count = batch["to_picture"].shape[1]
-        pictures = (batch["pictures"].float() / 255).repeat_interleave(count, dim=0)
+        maps = batch["to_source"].flatten(0, 1)
+        count = batch["to_source"].shape[1]
+        sources = (batch["sources"].float() / 255).repeat_interleave(count, dim=0)
         points = views.project(torch.linalg.inv(maps).float(), batch["labels"].repeat_interleave(count, dim=0))
         valid = batch["labelled"].repeat_interleave(count, dim=0) & views.inside(points, self.size)
-        images = views.warp(pictures, maps.float(), self.size, _OVERSAMPLE)
+        images = views.warp(sources, maps.float(), self.size, _OVERSAMPLE)
         images = augment(images, _generator(batch, images.device), self.photometric)
         return images, {**batch, "images": images, "points": points, "valid": valid}
 
@@ -151,35 +151,36 @@ class JointObjective(DetectorObjective):
 
     def losses(self, outputs: Any, truth: Batch) -> Losses:
         logits, descriptors = (output.float() for output in outputs)
-        weights, maps = self.weights, truth["to_picture"]
-        across = (torch.linalg.inv(maps[:, 1]) @ maps[:, 0]).float()
+        weights, maps = self.weights, truth["to_source"]
+        first_to_second = (torch.linalg.inv(maps[:, 1]) @ maps[:, 0]).float()
         target = detector_losses.targets(truth["points"], truth["valid"], self.size)
         result = {"detector": detector_losses.cross_entropy(logits, target)}
         if weights.descriptor == "hinge":
             first, second = descriptors.unflatten(0, (-1, 2)).unbind(dim=1)
             margins = (weights.positive_margin, weights.negative_margin, weights.positive_weight)
-            result["descriptor"] = descriptor_losses.hinge(first, second, across, *margins)
+            result["descriptor"] = descriptor_losses.hinge(first, second, first_to_second, *margins)
         else:
-            result["descriptor"] = self._dual_softmax(descriptors, truth, across)
+            result["descriptor"] = self._dual_softmax(descriptors, truth, first_to_second)
         loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
         if weights.localisation or weights.repetition:
             heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
             images = truth["images"].unflatten(0, (-1, 2)).squeeze(2)
-            result["localisation"], repetition, result["repeated"] = detector_losses.agreement(heat, images, across)
-            grown = min(float(truth["step"]) / max(weights.ramp, 1), 1.0)
-            loss = loss + grown * (weights.localisation * result["localisation"] + weights.repetition * repetition)
+            agreement = detector_losses.agreement(heat, images, first_to_second)
+            result["localisation"], repetition, result["repeated"] = agreement
+            ramp = min(float(truth["step"]) / max(weights.ramp, 1), 1.0)
+            loss = loss + ramp * (weights.localisation * result["localisation"] + weights.repetition * repetition)
         return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
 
-    def _dual_softmax(self, descriptors: Tensor, truth: Batch, across: Tensor) -> Tensor:
+    def _dual_softmax(self, descriptors: Tensor, truth: Batch, first_to_second: Tensor) -> Tensor:
         with torch.no_grad():
             points, valid = (truth[name].unflatten(0, (-1, 2))[:, 0] for name in ("points", "valid"))
-            generator = _generator(truth, across.device, 1)
+            generator = _generator(truth, first_to_second.device, 1)
             count = self.weights.correspondences
-            first, second, used = views.correspondences(points, valid, across, self.size, count, generator)
+            first, second, used = views.correspondences(points, valid, first_to_second, self.size, count, generator)
         sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
         one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
         if self.weights.steerable:
-            other = descriptor_losses.turned_back(other, views.quarter_turns(across, self.size))
+            other = descriptor_losses.turned_back(other, views.quarter_turns(first_to_second, self.size))
         return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
 
 

@@ -1,4 +1,4 @@
-"""Photometric augmentation in batches on the training device: what light, lenses, sensors and codecs do to images."""
+"""Photometric augmentation in batches on the training device: lighting, lens blur, sensor noise and compression."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _JPEG_STEPS = (
 
 @dataclass(frozen=True)
 class Photometric:
-    """How often an image is changed in each way, as probabilities; 0 everywhere changes nothing.
+    """Probability of each augmentation; all 0 leaves images unchanged.
 
     Attributes:
         light: gamma, gain and offset.
-        dark: a small part of the light is left, with the noise of few photons.
-        shade: a soft dark or bright patch, as shadows and lamps throw.
-        blur: out of focus.
-        motion: blurred along a line.
-        noise: Gaussian noise of the sensor.
-        jpeg: compression to a quality of 20 to 85.
+        dark: low light, with photon noise.
+        shade: soft dark or bright patches, as from shadows and lamps.
+        blur: defocus.
+        motion: linear motion blur.
+        noise: Gaussian sensor noise.
+        jpeg: JPEG compression with a quality of 20 to 85.
     """
 
     light: float = 0.7
@@ -47,7 +47,7 @@ class Photometric:
 
 
 class _Random:
-    """Random numbers per image of a batch, from one generator."""
+    """Random numbers for each image of a batch, from one generator."""
 
     def __init__(self, images: Tensor, generator: torch.Generator) -> None:
         self.shape, self.device, self.generator = (len(images), 1, 1, 1), images.device, generator
@@ -58,22 +58,22 @@ class _Random:
     def normal(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, device=self.device, generator=self.generator)
 
-    def chosen(self, probability: float) -> Tensor:
+    def bernoulli(self, probability: float) -> Tensor:
         return torch.rand(self.shape, device=self.device, generator=self.generator) < probability
 
 
 def augment(images: Tensor, generator: torch.Generator, settings: Photometric | None = None) -> Tensor:
-    """(B, 1, H, W) float grey images in 0..1, each changed in its own way; the results are whole 1/255 steps."""
-    how = settings or Photometric()
+    """Augment (B, 1, H, W) float grey images in 0..1, each in its own way; results are multiples of 1/255."""
+    rates = settings or Photometric()
     random = _Random(images, generator)
-    changed = torch.where(random.chosen(how.light), _light(images, random), images)
-    changed = torch.where(random.chosen(how.shade), _shade(changed, random), changed)
-    changed = _blurred(changed, random, how)
-    changed = torch.where(random.chosen(how.dark), _dark(changed, random), changed)
+    changed = torch.where(random.bernoulli(rates.light), _light(images, random), images)
+    changed = torch.where(random.bernoulli(rates.shade), _shade(changed, random), changed)
+    changed = _blur(changed, random, rates)
+    changed = torch.where(random.bernoulli(rates.dark), _dark(changed, random), changed)
     sensor = changed + random.normal(changed) * random.uniform(1, 14) / 255
-    changed = torch.where(random.chosen(how.noise), sensor, changed)
+    changed = torch.where(random.bernoulli(rates.noise), sensor, changed)
     changed = (changed.clamp(0, 1) * 255).round() / 255
-    chosen, quality = random.chosen(how.jpeg), random.uniform(20, 85)
+    chosen, quality = random.bernoulli(rates.jpeg), random.uniform(20, 85)
     if images.device.type != "cpu":  # which would have to be waited for
         return torch.where(chosen, _jpeg(changed, quality), changed)
     used = chosen.flatten()
@@ -81,8 +81,8 @@ def augment(images: Tensor, generator: torch.Generator, settings: Photometric | 
     return changed
 
 
-def augment_picture(image: NDArray[np.uint8], seed: int, settings: Photometric | None = None) -> NDArray[np.uint8]:
-    """One (H, W) uint8 image, changed as `augment` does."""
+def augment_image(image: NDArray[np.uint8], seed: int, settings: Photometric | None = None) -> NDArray[np.uint8]:
+    """Augment one (H, W) uint8 image as `augment` does."""
     tensor = torch.tensor(image)[None, None].float() / 255
     changed = augment(tensor, torch.Generator().manual_seed(seed), settings)
     return np.asarray((changed[0, 0] * 255).round().byte().numpy())
@@ -100,10 +100,10 @@ def _shade(images: Tensor, random: _Random) -> Tensor:
     return (images * shade).clamp(0, 1)
 
 
-def _blurred(images: Tensor, random: _Random, how: Photometric) -> Tensor:
-    """Every image through a kernel of its own: out of focus, moved, or neither."""
+def _blur(images: Tensor, random: _Random, rates: Photometric) -> Tensor:
+    """Convolve each image with its own kernel: defocus, motion blur, or identity."""
     choice = random.uniform(0, 1)
-    focus, motion = choice < how.blur, choice > 1 - how.motion
+    focus, motion = choice < rates.blur, choice > 1 - rates.motion
     offset = torch.arange(_KERNEL, device=images.device, dtype=torch.float32) - _KERNEL // 2
     y, x = torch.meshgrid(offset, offset, indexing="ij")
     still = ((x == 0) & (y == 0)).float()
@@ -132,7 +132,7 @@ def _jpeg(images: Tensor, quality: Tensor) -> Tensor:
     cosine = torch.cos((2 * index + 1) * index[:, None] * math.pi / 16) / 2
     cosine[0] /= math.sqrt(2)
     blocks = padded.unfold(2, 8, 8).unfold(3, 8, 8)
-    # The standard library's mapping of quality to quantisation steps.
+    # libjpeg's mapping of quality to quantisation steps.
     quality = quality[..., None, None]
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50)
     steps = (torch.tensor(_JPEG_STEPS, device=images.device) * scale).round().clamp(1, 255)

@@ -1,4 +1,4 @@
-"""A whole training run from a recipe: stages, sizes, steps, data and seeds in one YAML file."""
+"""Complete training runs from a recipe: stages, sizes, steps, data and seeds in one YAML file."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _KINDS: dict[str, type[Any]] = {
     "detector": DetectorConfig,
     "joint": JointConfig,
 }
-_COMMON = tuple(one.name for one in fields(loop.Execution))
+_COMMON = tuple(entry.name for entry in fields(loop.Execution))
 
 
 @dataclass(frozen=True)
 class _Contents:
-    """What a recipe says for itself.
+    """The keys of a recipe, besides those of `loop.Execution`.
 
     Attributes:
             images: folder of images, video or ROS bag, or several folders of images.
-            out: folder for the run; every stage has one of its own name in it.
+            out: folder of the run; every stage has a subfolder of its name.
         stages: by name, in order: `kind` (shapes, label, detector or joint), for label, detector and joint `start_from`
-            (an earlier stage, weights or a checkpoint; the last network where left out), for detector and joint
-            `labels` (an earlier stage; the last labels where left out), and the settings of that kind.
-        mean_of: stages whose networks' mean is written; the last stage's network alone where left out.
-        license: noted in the weights file.
+            (an earlier stage, weights or a checkpoint; default: the last network), for detector and joint
+            `labels` (an earlier stage; default: the last labels), and the settings of that kind.
+        mean_of: stages whose networks are averaged; default: the last network alone.
+        license: recorded in the weights file.
         topic: image topic of a bag.
         every: seconds between two frames of a video or bag.
     """
@@ -53,14 +53,14 @@ class _Contents:
 
 @dataclass(frozen=True)
 class Recipe(loop.Execution, _Contents):
-    """What a recipe says; how it is carried out holds for every training stage that says nothing else."""
+    """A recipe; its execution settings are the defaults of every training stage."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a recipe, with everything that it needs decided."""
+    """One stage of a recipe, with all defaults resolved."""
 
     name: str
     kind: Literal["shapes", "label", "detector", "joint"]
@@ -70,26 +70,26 @@ class Stage:
 
 
 def read(name_or_path: str | Path, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe by the name of one of this package's, or a YAML file, with changes from the command line.
+    """Read a recipe, by its name in this package or from a YAML file, and apply changes from the command line.
 
     Raises:
-        ValueError: in one sentence, if a key is unknown or missing, or a value of the wrong kind.
+        ValueError: in one sentence, if a key is unknown or missing, or a value has the wrong type.
     """
-    own = _FOLDER / f"{name_or_path}.yaml"
-    path = own if own.is_file() else Path(name_or_path)
+    built_in = _FOLDER / f"{name_or_path}.yaml"
+    path = built_in if built_in.is_file() else Path(name_or_path)
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in _FOLDER.glob("*.yaml")))
         raise ValueError(f"recipe '{name_or_path}' does not exist, allowed is a YAML file or one of {names}")
-    recipe = config.build(Recipe, config.merged(config.read_yaml(path), changes), f"recipe '{path.name}': key")
+    recipe = config.build(Recipe, config.merge(config.read_yaml(path), changes), f"recipe '{path.name}': key")
     plan(recipe)
     return recipe
 
 
 def plan(recipe: Recipe) -> list[Stage]:
-    """The stages with their settings, checked before the first one starts.
+    """Resolve and validate the settings of all stages before the first one starts.
 
     Raises:
-        ValueError: if a stage says something that is unknown or refers to a stage that is not before it.
+        ValueError: if a stage has an unknown key or refers to a stage that does not precede it.
     """
     result: list[Stage] = []
     network = labels = ""
@@ -106,7 +106,7 @@ def plan(recipe: Recipe) -> list[Stage]:
         if kind != "shapes" and not start:
             raise ValueError(f"{what} has no network to start from: put a stage before it or give start_from")
         if kind in ("detector", "joint") and labelled not in [s.name for s in result if s.kind == "label"]:
-            raise ValueError(f"{what} needs the labels of an earlier stage, '{labelled}' is none")
+            raise ValueError(f"{what} needs the labels of an earlier stage, '{labelled}' is not one")
         result.append(Stage(name, kind, settings, start, labelled))
         if kind == "label":
             labels = name
@@ -123,7 +123,7 @@ def plan(recipe: Recipe) -> list[Stage]:
 
 def _images(recipe: Recipe, out: Path) -> Path | list[Path]:
     if isinstance(recipe.images, str):
-        return frames.folder(Path(recipe.images), out / "frames", recipe.topic, recipe.every)
+        return frames.image_folder(Path(recipe.images), out / "frames", recipe.topic, recipe.every)
     for folder in recipe.images:
         if not Path(folder).is_dir():
             raise ValueError(f"images '{folder}' is no folder, allowed among several is that only")
@@ -161,7 +161,7 @@ def run(recipe: Recipe, measure: MeasureOn | None = None) -> Path:
         last = stage.name if stage.kind != "label" else last
     target = out / "weights.safetensors"
     if processes.is_global_zero:
-        result = networks.mean([out / name for name in recipe.mean_of or (last,)])
+        result = networks.average([out / name for name in recipe.mean_of or (last,)])
         weights.save(result, target, {"license": recipe.license})
     processes.barrier()
     return target

@@ -1,4 +1,4 @@
-"""The stages of a training run, each in a folder of its own and going on where it was interrupted (paper, figure 2)."""
+"""The stages of a training run, each resumable and in a folder of its own (paper, figure 2)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.io.files import write_text
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.best import Best, Measure
-from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, as_yaml, plain, read_yaml
-from superpoint_ros.training.data import LabelledPictures, PairsDataset, ShapesDataset, ViewsDataset, held_out
+from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, read_yaml, to_plain, to_yaml
+from superpoint_ros.training.data import LabelledImages, PairsDataset, ShapesDataset, ViewsDataset, is_held_out
 from superpoint_ros.training.labels import LabelConfig, label_folder, label_folders
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 Data = Callable[[int, int], Dataset[Any]]
-Chosen = Callable[[Path], bool]
+PathFilter = Callable[[Path], bool]
 Images = Path | Sequence[Path]
 """A folder of pictures, or several."""
 SETTINGS = "config.yaml"
-"""Name of the file that says how a folder was made."""
-# What may differ when an interrupted run goes on.
-_FREE = {"steps", "accelerator", "devices", "nodes", "strategy", "workers", "checkpoint_seconds", "log_every",
+"""Name of the file that records the settings of a stage's folder."""
+# Settings that may differ when an interrupted run is resumed.
+_CHANGEABLE = {"steps", "accelerator", "devices", "nodes", "strategy", "workers", "checkpoint_seconds", "log_every",
          "picture_every", "measure_every"}  # fmt: skip
 
 
 def _is_training_image(path: Path) -> bool:
-    return not held_out(path)
+    return not is_held_out(path)
 
 
 def train_shapes(run: Path, config: ShapesConfig) -> int:
-    """MagicPoint: the detector on Synthetic Shapes. Returns the step reached."""
+    """Train MagicPoint, the detector, on Synthetic Shapes; return the step reached."""
     sizes = config.network
     architecture = Architecture(sizes.encoder, sizes.detector, sizes.descriptor, sizes.descriptor_size)
-    network = networks.new(architecture, config.seed)
+    network = networks.create(architecture, config.seed)
 
     def dataset(rank: int, world: int) -> ShapesDataset:
         return ShapesDataset(config.size, config.batch, config.ranges, config.seed, rank)
@@ -60,12 +60,12 @@ def train_detector(
     images: Images,
     labels: Path,
     config: DetectorConfig,
-    chosen: Chosen = _is_training_image,
+    select: PathFilter = _is_training_image,
 ) -> int:
-    """MagicPoint on labelled images. Returns the step reached."""
+    """Train MagicPoint on labelled images; return the step reached."""
     objective = partial(DetectorObjective, size=config.size, photometric=config.photometric)
     views = partial(ViewsDataset, config=config)
-    return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views)
+    return _train_on_labels(run, start_from, images, labels, config, select, objective, views)
 
 
 def train_joint(
@@ -74,7 +74,7 @@ def train_joint(
     images: Images,
     labels: Path,
     config: JointConfig,
-    chosen: Chosen = _is_training_image,
+    select: PathFilter = _is_training_image,
     measure: Measure | None = None,
 ) -> int:
     """Detector and descriptor on warped pairs of labelled images. Returns the step reached.
@@ -84,7 +84,7 @@ def train_joint(
     """
     objective = partial(JointObjective, size=config.size, photometric=config.photometric, loss=config.loss)
     views = partial(PairsDataset, config=config)
-    return _train_on_labels(run, start_from, images, labels, config, chosen, objective, views, measure)
+    return _train_on_labels(run, start_from, images, labels, config, select, objective, views, measure)
 
 
 def _train_on_labels(
@@ -93,22 +93,29 @@ def _train_on_labels(
     images: Images,
     labels: Path,
     config: DetectorConfig,
-    chosen: Chosen,
+    select: PathFilter,
     objective: Callable[[SuperPointNet], Objective],
     views: Callable[..., Dataset[Any]],
     measure: Measure | None = None,
 ) -> int:
-    """A stage on labelled images, which are read only where there is something left to do."""
+    """Run a stage on labelled images, which are read only if there are steps left to take."""
     _check_settings(run, config)
-    reached = networks.reached(run / CHECKPOINT)
+    reached = networks.checkpoint_step(run / CHECKPOINT)
     if reached >= config.steps:
-        _keep_settings(run, config)
+        _record_settings(run, config)
         return reached
-    pictures = LabelledPictures.read(images, labels, config.longer_side, chosen, config.max_points, _bar("reading"))
-    network = _start(start_from, pictures, config)
+    labelled = LabelledImages.read(
+        images,
+        labels,
+        config.longer_side,
+        select,
+        config.max_points,
+        _progress_bar("reading"),
+    )
+    network = _initial_network(start_from, labelled, config)
 
     def dataset(rank: int, world: int) -> Dataset[Any]:
-        return views(pictures, rank=rank, world=world)
+        return views(labelled, rank=rank, world=world)
 
     return _run(run, objective(network), network, dataset, config, measure)
 
@@ -119,29 +126,38 @@ def label(
     out: Path,
     config: LabelConfig,
     processes: Fabric,
-    chosen: Chosen = lambda path: True,
+    select: PathFilter = lambda path: True,
 ) -> int:
     """Label images with a trained detector, shared out among processes. Returns the number done here."""
-    _keep_settings(out, config)
-    heatmap = networks.detector(networks.read(source), str(processes.device))
-    share = (processes.global_rank, processes.world_size)
+    _record_settings(out, config)
+    heatmap = networks.heatmap_function(networks.read(source), str(processes.device))
+    shard = (processes.global_rank, processes.world_size)
     done = 0
     for folder, target in label_folders(images, out):
-        done += label_folder(heatmap, folder, target, config, str(processes.device), _bar("labelling"), chosen, share)
+        done += label_folder(
+            heatmap,
+            folder,
+            target,
+            config,
+            str(processes.device),
+            _progress_bar("labelling"),
+            select,
+            shard,
+        )
     processes.barrier()
     return done
 
 
-def _bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
-    return lambda paths: tqdm(paths, unit="picture", desc=what, mininterval=5)
+def _progress_bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
+    return lambda paths: tqdm(paths, unit="image", desc=what, mininterval=5)
 
 
-def _start(source: str | Path, pictures: LabelledPictures, config: DetectorConfig) -> SuperPointNet:
-    """The network to go on from; the first views fix the statistics where it comes without them."""
+def _initial_network(source: str | Path, labelled: LabelledImages, config: DetectorConfig) -> SuperPointNet:
+    """Read the initial network; if it lacks batch statistics, the first views provide them."""
     network = networks.read(source)
-    sample = ViewsDataset(pictures, replace(config, batch=16))[0]
+    sample = ViewsDataset(labelled, replace(config, batch=16))[0]
     images, _ = DetectorObjective(network, config.size, config.photometric).prepare(sample)
-    return networks.trainable(network, images).requires_grad_(True)
+    return networks.with_batch_normalisation(network, images).requires_grad_(True)
 
 
 def _run(
@@ -152,31 +168,31 @@ def _run(
     config: LoopConfig,
     measure: Measure | None = None,
 ) -> int:
-    _keep_settings(run, config)
+    _record_settings(run, config)
     with closing(TensorBoard(run)) as monitor:
         best = Best(run, measure, monitor) if measure and config.measure_every else None
         return loop.run(objective, dataset, config, run / CHECKPOINT, monitor, networks.extras(network), best)
 
 
 def _check_settings(folder: Path, config: Any) -> None:
-    """See that a folder, where it is there already, was begun with these settings.
+    """Check that a folder, if it exists, was started with these settings.
 
     Raises:
-        ValueError: if it was begun with other ones.
+        ValueError: if it was started with others.
     """
-    path, now = folder / SETTINGS, plain(config)
+    path, now = folder / SETTINGS, to_plain(config)
     if path.exists():
         before = read_yaml(path)
-        for key in now.keys() - _FREE:
+        for key in now.keys() - _CHANGEABLE:
             if before.get(key) != now[key]:
                 raise ValueError(
-                    f"folder '{folder}' was begun with {key} {before.get(key)}, not {now[key]}: go on with that or "
-                    "take another folder"
+                    f"folder '{folder}' was started with {key} {before.get(key)}, not {now[key]}: continue with that "
+                    "or use another folder"
                 )
 
 
-def _keep_settings(folder: Path, config: Any) -> None:
-    """Write down how a folder is made; raises as `_check_settings` does."""
+def _record_settings(folder: Path, config: Any) -> None:
+    """Record the settings of a folder; raise as `_check_settings` does."""
     _check_settings(folder, config)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / SETTINGS, as_yaml(config))
+    write_text(folder / SETTINGS, to_yaml(config))

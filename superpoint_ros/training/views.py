@@ -1,4 +1,4 @@
-"""Warped views of images, in batches on the device that trains (paper, section 5 and figure 6)."""
+"""Warp images to views, in batches on the training device (paper, section 5 and figure 6)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def project(homographies: Tensor, points: Tensor) -> Tensor:
-    """(B, 3, 3) homographies on (B, N, 2) pixels; points at or behind infinity land far outside any image."""
+    """Map (B, N, 2) pixels through (B, 3, 3) homographies; points at or beyond infinity land far outside any image."""
     xyw = F.pad(points, (0, 1), value=1.0) @ homographies.transpose(1, 2)
     depth = xyw[..., 2:]
     away = torch.full_like(depth, -1e6)
@@ -28,19 +28,19 @@ def quarter_turns(homographies: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def inside(points: Tensor, size: tuple[int, int]) -> Tensor:
-    """Which (..., 2) pixels lie in an image of (height, width) `size`."""
+    """Return which (..., 2) pixels lie inside an image of (height, width) `size`."""
     x, y = points[..., 0], points[..., 1]
     return (x >= 0) & (y >= 0) & (x <= size[1] - 1) & (y <= size[0] - 1)
 
 
 def warp(images: Tensor, to_image: Tensor, size: tuple[int, int], oversample: int = 1) -> Tensor:
-    """Views of images through homographies.
+    """Warp images to views through homographies.
 
     Args:
         images: (B, C, H, W) float.
         to_image: (B, 3, 3), from pixels of the view to pixels of the image.
         size: (height, width) of a view.
-        oversample: samples per pixel and axis, averaged: more than one where views are smaller than what they show.
+        oversample: samples per pixel and axis, averaged; use more than one where views shrink the image.
 
     Returns:
         (B, C, height, width) float; 0 outside the image.
@@ -71,26 +71,31 @@ def _samples(side: int, oversample: int, like: Tensor) -> Tensor:
 
 
 def correspondences(
-    labels: Tensor, valid: Tensor, across: Tensor, size: tuple[int, int], count: int, generator: torch.Generator
+    labels: Tensor,
+    valid: Tensor,
+    first_to_second: Tensor,
+    size: tuple[int, int],
+    count: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Points seen by both views of pairs: half of them at labels as far as there are, the rest anywhere.
+    """Sample points that both views of each pair show: up to half of them at labels, the rest anywhere.
 
     Args:
         labels: (B, P, 2) pixels in the first views, in random order.
         valid: (B, P) bool, which of them are labels inside the view.
-        across: (B, 3, 3), from the first views to the second ones.
+        first_to_second: (B, 3, 3) homographies from the first views to the second ones.
         size: (height, width) of the views.
 
     Returns:
-        first (B, count, 2), second (B, count, 2), and (B, count) bool: which are used.
+        first (B, count, 2), second (B, count, 2), and (B, count) bool, which entries are valid.
     """
     batch, device = len(labels), labels.device
     limits = torch.tensor([size[1] - 1, size[0] - 1], device=device, dtype=torch.float32)
     anywhere = torch.rand(batch, 4 * count, 2, device=device, generator=generator) * limits
-    at_labels = valid & inside(project(across, labels), size)
+    at_labels = valid & inside(project(first_to_second, labels), size)
     at_labels &= at_labels.cumsum(dim=1) <= count // 2
     first = torch.cat((labels, anywhere), dim=1)
-    second = project(across, first)
+    second = project(first_to_second, first)
     usable = torch.cat((at_labels, inside(second[:, labels.shape[1] :], size)), dim=1)
     order = torch.argsort((~usable).byte(), dim=1, stable=True)[:, :count]
     pick = order.unsqueeze(-1).expand(-1, -1, 2)

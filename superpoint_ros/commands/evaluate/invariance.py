@@ -60,14 +60,14 @@ def run(options: argparse.Namespace) -> int:
     o, began = options, time.monotonic()
     protocol = invariance.Protocol(o.size, o.max_keypoints, o.nms_radius, o.epsilon, o.rotation)
     chosen = invariance.choose(o.images, o.limit, o.held_out)
-    rows, left_out = invariance.evaluate(chosen, o.methods, protocol, engine=Engine(o.processes))
-    found = invariance.as_dict(rows, left_out, protocol, began)
+    rows, skipped = invariance.evaluate(chosen, o.methods, protocol, engine=Engine(o.processes))
+    found = invariance.as_dict(rows, skipped, protocol, began)
     summaries = invariance.summaries(rows)
     tables = invariance_report.tables(summaries, protocol)
     if o.json:
         print(json.dumps(found, allow_nan=False))
     else:
-        invariance_report.show(tables, left_out, Console())
+        invariance_report.show(tables, skipped, Console())
     if o.out:
         o.out.mkdir(parents=True, exist_ok=True)
         write_text(o.out / "results.json", json.dumps(found, indent=1, allow_nan=False) + "\n")

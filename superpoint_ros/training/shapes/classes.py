@@ -55,7 +55,7 @@ def _segments_near(a: Points, b: Points, c: Points, d: Points) -> bool:
 
 
 def polygon(rng: np.random.Generator, size: Size, palette: Palette) -> Drawing:
-    """Draw one filled polygon with three to six corners."""
+    """Draw one fill_polygon polygon with three to six corners."""
     centre = rng.uniform(0.2, 0.8, 2) * size[::-1]
     shape = _convex_hull(_star_polygon(rng, int(rng.integers(3, 7)), centre, rng.uniform(0.2, 0.5) * min(size)))
     return [fill_polygon(shape, palette.contrast())], _sharp_corners(shape)
@@ -72,7 +72,7 @@ def polygons(rng: np.random.Generator, size: Size, palette: Palette) -> Drawing:
 
 
 def ellipses(rng: np.random.Generator, size: Size, palette: Palette) -> Drawing:
-    """Draw filled ellipses that do not touch: edges without corners."""
+    """Draw fill_polygon ellipses that do not touch: edges without corners."""
     layers = []
     turns = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     for centre, radius in _disjoint_circles(rng, size, 0.05):
