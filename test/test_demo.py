@@ -119,9 +119,9 @@ def test_a_broken_image_in_a_folder_is_named_and_the_others_are_shown(tmp_path):
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 30, 3), index, np.uint8))
     (tmp_path / "1.png").write_bytes(b"no image")
-    left_out = []
-    found = list(open_source(str(tmp_path), rate=10, frames=10, left_out=left_out))
+    skipped = []
+    found = list(open_source(str(tmp_path), rate=10, frames=10, skipped=skipped))
     assert [picture.image[0, 0, 0] for picture in found] == [0, 2]
     assert [picture.time for picture in found] == [0, 0.2]
-    (sentence,) = left_out
+    (sentence,) = skipped
     assert "1.png" in sentence and "cannot be read" in sentence

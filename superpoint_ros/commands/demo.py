@@ -54,9 +54,9 @@ def _camera(options: argparse.Namespace) -> int:
     from superpoint_ros.demo.sources import open_source
 
     frames = max(1, round(options.rate * options.seconds))
-    left_out: list[str] = []
-    count = publish(open_source(options.source, options.rate, frames, left_out))
-    json.dump({"frames": count, "left_out": left_out}, sys.stdout)
+    skipped: list[str] = []
+    count = publish(open_source(options.source, options.rate, frames, skipped))
+    json.dump({"frames": count, "left_out": skipped}, sys.stdout)
     return 0
 
 

@@ -129,7 +129,8 @@ def _watch(camera: subprocess.Popen[str], detector: subprocess.Popen[str], monit
             time.sleep(0.5)
             if console.is_terminal and not quiet:
                 live.update(
-                    table(monitor.summary(_RECENT_FRAMES_FRAMES_FRAMES), "SuperPoint live", monitor.counters), refresh=True
+                    table(monitor.summary(_RECENT_FRAMES_FRAMES_FRAMES), "SuperPoint live", monitor.counters),
+                    refresh=True,
                 )
     if detector.poll() is not None:
         raise DemoError(f"the detector stopped with exit code {detector.returncode}")

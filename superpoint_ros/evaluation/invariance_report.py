@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from superpoint_ros.evaluation import page
 from superpoint_ros.evaluation.invariance import Protocol, Summary, Transform
 from superpoint_ros.evaluation.pairs import Skipped
-from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def tables(summaries: Sequence[Summary], protocol: Protocol) -> list[Table]:
     for heading, transforms in _groups(summaries):
         for column in _COLUMNS:
             values = [[_value(summaries, method, t, column.metric) for method in methods] for t in transforms]
-            best = {(row, 1 + place) for row, own in enumerate(values) for place in best_of(own, column)}
+            best = {(row, 1 + place) for row, own in enumerate(values) for place in best_rows(own, column)}
             rows = tuple(
                 (_short(t, heading), *(f"{value:.{column.digits}f}" for value in own))
                 for t, own in zip(transforms, values, strict=True)
@@ -52,7 +52,7 @@ def show(found: Sequence[Table], skipped: Sequence[Skipped], console: Console) -
         drawn = Drawn(title=table.heading, caption=table.note)
         for place, title in enumerate(table.header):
             drawn.add_column(title, justify="right" if place else "left")
-        fill(drawn, table)
+        add_rows(drawn, table)
         console.print(drawn)
     for item in skipped:
         console.print(f"left out: {item.name}: {item.reason}", markup=False)

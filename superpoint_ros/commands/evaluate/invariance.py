@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import at_least_one, not_negative, positive
+from superpoint_ros.commands.arguments import int_at_least, positive_float
 
 METHODS = ("superpoint", "sift", "orb")
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"(default: {' '.join(METHODS)})",
     )
     parser.add_argument(
-        "--limit", type=not_negative, default=50, help="most images, spread evenly; 0 for all (default: %(default)s)"
+        "--limit", type=int_at_least(0), default=50, help="most images, spread evenly; 0 for all (default: %(default)s)"
     )
     parser.add_argument(
         "--held-out", action="store_true", help="only those images that training keeps out, by a hash of their names"
@@ -36,14 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="upright, or any: steerable descriptors are matched at four quarter turns (default: %(default)s)",
     )
     protocol.add_argument(
-        "--size", type=at_least_one, default=480, help="side of the first image in pixels (default: %(default)s)"
+        "--size", type=int_at_least(1), default=480, help="side of the first image in pixels (default: %(default)s)"
     )
-    protocol.add_argument("--max-keypoints", type=at_least_one, default=1000, help="in an image (default: %(default)s)")
-    protocol.add_argument("--nms-radius", type=not_negative, default=4, help="in pixels (default: %(default)s)")
     protocol.add_argument(
-        "--epsilon", type=positive, default=3.0, help="greatest error of a right match in pixels (default: %(default)s)"
+        "--max-keypoints", type=int_at_least(1), default=1000, help="in an image (default: %(default)s)"
     )
-    parser.add_argument("--processes", type=at_least_one, default=1, help="on this machine (default: %(default)s)")
+    protocol.add_argument("--nms-radius", type=int_at_least(0), default=4, help="in pixels (default: %(default)s)")
+    protocol.add_argument(
+        "--epsilon",
+        type=positive_float,
+        default=3.0,
+        help="greatest error of a right match in pixels (default: %(default)s)",
+    )
+    parser.add_argument("--processes", type=int_at_least(1), default=1, help="on this machine (default: %(default)s)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.json, results.md and page.html with curves"
     )
