@@ -117,13 +117,13 @@ def test_frames_of_a_video_are_written_once_at_the_spacing_asked(tmp_path):
     for seed in range(21):
         writer.write(cv2.cvtColor(shape(seed=seed)[0], cv2.COLOR_GRAY2BGR))
     writer.release()
-    folder = frames.folder(video, tmp_path / "frames", every=0.5)
+    folder = frames.image_folder(video, tmp_path / "frames", every=0.5)
     names = sorted(path.name for path in folder.glob("*.png"))
     assert names == [f"frame_{ms:09d}.png" for ms in (0, 500, 1000, 1500, 2000)]
     first = cv2.imread(str(folder / names[0]), cv2.IMREAD_GRAYSCALE)
     assert np.abs(first.astype(int) - shape(seed=0)[0]).mean() < 4
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    assert frames.folder(video, tmp_path / "frames", every=0.5) == folder
+    assert frames.image_folder(video, tmp_path / "frames", every=0.5) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -131,10 +131,10 @@ def test_frames_of_a_video_are_written_once_at_the_spacing_asked(tmp_path):
 def test_frames_of_a_bag_are_those_of_the_topic_asked(tmp_path, ros):
     bag = write_bag(tmp_path, ros, {"/left": "checkerboard", "/right": "cube"})
     with pytest.raises(ValueError, match="a topic must be named, it holds /left, /right"):
-        frames.folder(bag, tmp_path / "frames")
+        frames.image_folder(bag, tmp_path / "frames")
     with pytest.raises(ValueError, match="'/up' is not among the image topics /left, /right"):
-        frames.folder(bag, tmp_path / "frames", "/up")
-    folder = frames.folder(bag, tmp_path / "frames", "/right", every=0.0)
+        frames.image_folder(bag, tmp_path / "frames", "/up")
+    folder = frames.image_folder(bag, tmp_path / "frames", "/right", every=0.0)
     written = sorted(folder.glob("*.png"))
     assert len(written) == 3
     for seed, path in enumerate(written):
@@ -147,7 +147,7 @@ def test_a_source_that_is_nothing_of_the_kind_is_named(tmp_path):
     (tmp_path / "broken.mcap").write_text("no bag")
     for name in ("notes.txt", "missing", "broken.mp4", "broken.mcap"):
         with pytest.raises(ValueError, match=name):
-            frames.folder(tmp_path / name, tmp_path / "frames")
+            frames.image_folder(tmp_path / name, tmp_path / "frames")
 
 
 def write_bag(folder, ros, topics):

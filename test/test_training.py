@@ -321,7 +321,9 @@ def test_the_picture_of_a_batch_shows_its_labels_in_green():
 
 
 def test_settings_know_every_key_and_refuse_others_with_a_sentence():
-    built = config.build(JointConfig, config.overrides(["steps=7", "ranges.rotation=30", "loss.descriptor=hinge"]))
+    built = config.build(
+        JointConfig, config.parse_overrides(["steps=7", "ranges.rotation=30", "loss.descriptor=hinge"])
+    )
     assert (built.steps, built.ranges.rotation, built.loss.descriptor) == (7, 30.0, "hinge")
     for word, message in {
         "stepz=1": "setting 'stepz' is unknown, allowed is one of steps, batch",
@@ -332,7 +334,7 @@ def test_settings_know_every_key_and_refuse_others_with_a_sentence():
         "size=[1": "override 'size=\\[1' is no valid YAML",
     }.items():
         with pytest.raises(ValueError, match=message):
-            config.build(JointConfig, config.overrides([word]))
+            config.build(JointConfig, config.parse_overrides([word]))
 
 
 def test_settings_survive_the_way_through_yaml():
