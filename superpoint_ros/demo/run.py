@@ -36,7 +36,7 @@ _ROWS = {
     "corner_error_px_p95": "corner error, 95 % (px)",
 }
 _MIN_FRACTION = 0.95
-_RECENT_FRAMES_FRAMES_FRAMES = 30
+_RECENT_FRAMES = 30
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _watch(camera: subprocess.Popen[str], detector: subprocess.Popen[str], monit
             time.sleep(0.5)
             if console.is_terminal and not quiet:
                 live.update(
-                    table(monitor.summary(_RECENT_FRAMES_FRAMES_FRAMES), "SuperPoint live", monitor.counters),
+                    table(monitor.summary(_RECENT_FRAMES), "SuperPoint live", monitor.counters),
                     refresh=True,
                 )
     if detector.poll() is not None:

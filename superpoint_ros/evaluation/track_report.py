@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superpoint_ros.evaluation.results import versions
-from superpoint_ros.evaluation.tables import Column, Table, best_of, fill, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
 from superpoint_ros.evaluation.track_sources import Source
 from superpoint_ros.evaluation.track_summary import AFTER, NMSE_AFTER, Run
 from superpoint_ros.evaluation.tracks import WRONG
@@ -70,7 +70,7 @@ def _table(heading: str, note: str, columns: list[Column], runs: Sequence[Run]) 
     best = {
         (r, c)
         for c, column in enumerate(columns, 1)
-        for r in best_of([run.values[column.metric] for run in runs], column)
+        for r in best_rows([run.values[column.metric] for run in runs], column)
     }
     return Table(heading, note, ("method", *(column.title for column in columns)), rows, frozenset(best))
 
@@ -95,9 +95,9 @@ def show(source: Source, runs: Sequence[Run], console: Console) -> None:
             drawn.add_column(
                 title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
             )
-        fill(drawn, table)
+        add_rows(drawn, table)
         console.print(drawn)
-    for reason in source.left_out:
+    for reason in source.skipped:
         console.print(f"left out: {escape(reason)}", highlight=False)
 
 
@@ -107,8 +107,8 @@ def markdown(source: Source, runs: Sequence[Run]) -> str:
     for table in tables(source, runs):
         lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
         lines += markdown_lines(table)
-    if source.left_out:
-        lines += ["", "### Left out", "", *(f"* {reason}" for reason in source.left_out)]
+    if source.skipped:
+        lines += ["", "### Left out", "", *(f"* {reason}" for reason in source.skipped)]
     return "\n".join(lines) + "\n"
 
 
@@ -122,7 +122,7 @@ def as_dict(source: Source, runs: Sequence[Run]) -> dict[str, Any]:
         "still": source.truth.still,
         "wrong_beyond": WRONG,
         "versions": versions(),
-        "left_out": list(source.left_out),
+        "left_out": list(source.skipped),
         "methods": [
             {
                 "method": run.method,

@@ -34,7 +34,7 @@ class Source:
         times: (N,) seconds.
         truth: what is known; indices are those of the frames.
         frames: (H, W) or (H, W, 3) BGR uint8 images.
-        left_out: a sentence for everything of a recording that is not used.
+        skipped: a sentence for everything of a recording that is not used.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Source:
     times: NDArray[np.float64]
     truth: Truth
     frames: Iterable[Image]
-    left_out: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.times)
@@ -102,7 +102,7 @@ def open_source(name: str, frames: int | None = None, rate: float = 10.0, start:
         sequence.times - sequence.times[0],
         truth,
         _Files(sequence.images),
-        sequence.left_out,
+        sequence.skipped,
     )
 
 
@@ -128,9 +128,9 @@ def _room(times: NDArray[np.float64]) -> Source:
 def _planar(folder: Path, frames: int | None, rate: float, start: int) -> Source:
     dataset = pairs.read_dataset(folder)
     sequence = next(iter(dataset.sequences), None)
-    left_out = tuple(f"{item.name}: {item.reason}" for item in dataset.left_out)
+    skipped = tuple(f"{item.name}: {item.reason}" for item in dataset.skipped)
     if sequence is None:
-        raise ValueError(f"folder '{folder}' holds no images of a plane" + "".join(f"; {item}" for item in left_out))
+        raise ValueError(f"folder '{folder}' holds no images of a plane" + "".join(f"; {item}" for item in skipped))
     views = [(sequence.reference, np.eye(3)), *(sequence.views[number] for number in sorted(sequence.views))]
     views = views[start:][:frames]
     if len(views) < 2:
@@ -138,7 +138,7 @@ def _planar(folder: Path, frames: int | None, rate: float, start: int) -> Source
     height, width = np.max([read_grey(path).shape for path, _ in views], axis=0)
     truth = planar([homography for _, homography in views], (int(height), int(width)))
     times = np.arange(len(views)) / rate
-    return Source(folder.resolve().name, "planar", times, truth, _Files(tuple(path for path, _ in views)), left_out)
+    return Source(folder.resolve().name, "planar", times, truth, _Files(tuple(path for path, _ in views)), skipped)
 
 
 def _stands(poses: Poses) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.commands.arguments import at_least_two, not_negative, positive
+from superpoint_ros.commands.arguments import int_at_least, positive_float
 
 if TYPE_CHECKING:
     from superpoint_ros.evaluation.track_sources import Source
@@ -45,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="set a parameter of the node for every superpoint (repeatable)",
     )
     frames = parser.add_argument_group("frames")
-    frames.add_argument("--start", type=not_negative, default=0, help="first frame (default: %(default)s)")
-    frames.add_argument("--frames", type=at_least_two, help="most frames (default: all, 100 of a simulation)")
+    frames.add_argument("--start", type=int_at_least(0), default=0, help="first frame (default: %(default)s)")
+    frames.add_argument("--frames", type=int_at_least(2), help="most frames (default: all, 100 of a simulation)")
     frames.add_argument(
-        "--rate", type=positive, default=10.0, help="frames per second of a simulation (default: %(default)s)"
+        "--rate", type=positive_float, default=10.0, help="frames per second of a simulation (default: %(default)s)"
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="DIR", help="write JSON, CSV, Markdown and a plot")
