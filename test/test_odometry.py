@@ -72,7 +72,7 @@ def evaluate(tmp_path, capsys):
 def test_known_motion_is_found_by_several_methods_in_one_run(evaluate, room, tmp_path):
     code, out, _ = evaluate(room, "-m", "sift", "orb", "--out", tmp_path / "out")
     assert code == 0
-    assert "rotation" in out and "every step has its true length" in out
+    assert "rotation" in out and "steps are scaled to their true length" in out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "errors.png", "odometry.csv", "odometry.json", "odometry.md", "trajectory.png",
     ]  # fmt: skip
