@@ -331,7 +331,7 @@ def test_settings_know_every_key_and_refuse_others_with_a_sentence():
         "steps=many": "setting 'steps' is 'many': input should be a valid integer",
         "loss.descriptor=triplet": "setting 'loss.descriptor' is 'triplet': input should be 'dual_softmax' or 'hinge'",
         "steps": "override 'steps' is not of the form KEY=VALUE",
-        "size=[1": "override 'size=\\[1' is no valid YAML",
+        "size=[1": "override 'size=\\[1' is not valid YAML",
     }.items():
         with pytest.raises(ValueError, match=message):
             config.build(JointConfig, config.parse_overrides([word]))

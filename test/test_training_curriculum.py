@@ -165,7 +165,7 @@ def test_several_folders_are_labelled_and_read_together(folders, tiny_weights):
     both = LabelledImages.read(images, labels, 160, always)
     assert len(both.sizes) == 4
     one = LabelledImages.read(images[1], labels / "outdoor", 160, always)
-    assert torch.equal(both.pictures[2:], one.pictures) and torch.equal(both.points[2:], one.points)
+    assert torch.equal(both.images[2:], one.images) and torch.equal(both.points[2:], one.points)
 
 
 def test_folders_of_one_name_are_refused(tmp_path):
