@@ -11,6 +11,8 @@ if [[ -z $setup ]]; then
 fi
 # shellcheck disable=SC1090
 source "$setup"
+# The setup of some releases opens it to the whole network, whatever it was.
+export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 
 installed() {
   local prefix
@@ -37,7 +39,7 @@ fi
 workspace=.ros_ws
 colcon --log-base $workspace/log build --base-paths . --packages-select superpoint_ros \
   --build-base $workspace/build --install-base $workspace/install --symlink-install
-source $workspace/install/setup.bash
+source $workspace/install/local_setup.bash
 export PATH="$PWD/.venv/bin:$PATH"
 for middleware in "${middlewares[@]}"; do
   echo "== $middleware"

@@ -84,13 +84,14 @@ class Listener:
     def exchange(self, timeout: float = 30.0, **fields: Any) -> tuple[Any, Any]:
         """Send an image and wait for its features and homography.
 
-        The detector's subscription is best effort, so an image without an answer in a few seconds is sent anew.
+        The detector's subscription is best effort, so an image without an answer in a few seconds is sent anew; the
+        answer may still be to the one before.
         """
         deadline = time.monotonic() + timeout
+        stamps: list[Any] = []
         while time.monotonic() < deadline:
-            stamp = self.send(**fields).header.stamp
-            found = self.spin_until(lambda stamp=stamp: self._answer(stamp), 5.0)
-            if found:
+            stamps.append(self.send(**fields).header.stamp)
+            if found := self.spin_until(lambda: next(filter(None, map(self._answer, stamps)), None), 5.0):
                 return found
         raise AssertionError("no answer to an image")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -11,45 +10,12 @@ import time
 
 import pytest
 
-rclpy = pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
+pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
 
-from camera import Listener  # noqa: E402
+from camera import Listener
 
 pytestmark = pytest.mark.ros
 IMAGE = "/camera/image"
-
-
-@pytest.fixture
-def context():
-    context = rclpy.Context()
-    rclpy.init(context=context)
-    yield context
-    rclpy.shutdown(context=context)
-
-
-def _own_session() -> None:
-    """`ros2 run` starts the node as its child: in a session of its own both can be signalled, and none is left over."""
-    os.setsid()
-    # A shell's background jobs ignore Ctrl-C, and their children inherit that.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-@pytest.fixture
-def start():
-    processes = []
-
-    def start(*words):
-        process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_own_session
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def ros2(*words: str, attempts: int = 5, wanted: str = "") -> str:
@@ -150,7 +116,7 @@ def test_missing_weights_end_the_node_with_one_sentence(start):
 
 
 def test_the_node_ends_cleanly_on_ctrl_c_in_the_middle_of_its_work(context, start):
-    words = ("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}", "-p", "resize:=1280")
+    words = ("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}", "-p", "resize:=640")
     node = start(*words)
     listener = Listener(context, IMAGE, "/superpoint_detector")
     try:
