@@ -45,11 +45,18 @@ def _jpeg(picture):
     return cv2.imencode(".jpg", picture)[1].reshape(-1)
 
 
+def _damaged(picture):
+    """A JPEG that is whole but for some bytes in the middle; OpenCV decodes what is left of it."""
+    data = _jpeg(picture).copy()
+    data[data.size // 2 : data.size // 2 + 200] = 0
+    return data
+
+
 def _unreadable(whole):
     """Bytes on the wire that are no message of the type."""
     return {
         "a message cut short": lambda stamp, picture: whole(stamp, picture)[:200],
-        "a message of nothing": lambda stamp, picture: b"\0\1\0\0",
+        "a message of zeros": lambda stamp, picture: b"\0\1\0\0" + bytes(8),
         "random bytes": lambda stamp, picture: b"\0\1\0\0" + np.random.default_rng(stamp).bytes(1000),
         "a length that lies": lambda stamp, picture: b"\0\1\0\0" + bytes(8) + b"\xff\xff\xff\x7f" + bytes(40),
     }
@@ -79,6 +86,7 @@ IMAGES = {
 COMPRESSED_IMAGES = {
     "a JPEG cut short": lambda stamp, picture: compressed(stamp, picture, data=_jpeg(picture)[:2000]),
     "a JPEG's header alone": lambda stamp, picture: compressed(stamp, picture, data=_jpeg(picture)[:20]),
+    "a JPEG damaged in the middle": lambda stamp, picture: compressed(stamp, picture, data=_damaged(picture)),
     "no data": lambda stamp, picture: compressed(stamp, picture, data=np.zeros(0, np.uint8)),
     "random data": lambda stamp, picture: compressed(
         stamp, picture, data=np.random.default_rng(stamp).integers(0, 256, 5000, np.uint8)

@@ -37,6 +37,8 @@ INTERVAL = 5.0  # seconds between two warnings of a kind
 MOST_GROWTH = 20e6  # bytes; keeping the broken images alone would be 23 MB in ten seconds
 RELIABLE = Qos(reliable=True, depth=20)
 FIRST_FRAME = 1
+LIBJPEG = ("Corrupt JPEG data", "Premature end of JPEG file")
+"""What the library behind OpenCV writes on stderr by itself, once for each damaged image; nothing can stop it."""
 
 
 class Detector:
@@ -177,6 +179,8 @@ def warnings(one):
     """How many warnings of each kind."""
     kinds = Counter()
     for line in one.lines:
+        if line.startswith(LIBJPEG):
+            continue
         kind = re.match(r"\[WARNING\] \S+: (\S+: [^:]+): ", line)
         if kind:
             kinds[kind.group(1)] += 1
@@ -193,6 +197,7 @@ def report(one, step, seconds):
         f"{len(kinds)} kinds; {sizes[0]:.1f} MB at first, {sizes[-1]:.1f} MB at the end, {max(sizes):.1f} MB at most, "
         f"growth after the first third {growth(one) / 1e6:+.2f} MB"
     )
+    print("  MB by tenths of the time:", *(f"{size:.1f}" for size in sizes[:: max(len(sizes) // 10, 1)]))
     for kind, count in kinds.items():
         print(f"  {count} x {kind}")
 
