@@ -125,3 +125,21 @@ def test_a_broken_image_in_a_folder_is_named_and_the_others_are_shown(tmp_path):
     assert [picture.time for picture in found] == [0, 0.2]
     (sentence,) = skipped
     assert "1.png" in sentence and "cannot be read" in sentence
+
+
+@pytest.mark.slow
+def test_the_demo_of_a_folder_goes_on_after_a_broken_image_and_ends_with_code_1(tmp_path, photograph, tiny_weights):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(6):
+        cv2.imwrite(str(folder / f"{index}.png"), photograph[5 * index : 5 * index + 240, :320])
+    (folder / "2.png").write_bytes(b"no image")
+    words = ("--source", str(folder), "--rate", "3", "--seconds", "20", "-p", f"weights:={tiny_weights}", "--json")
+    done = demo(tmp_path / "out", *words)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["frames"] == 5 == summary["processed"] + summary["dropped"] + summary["lost"]
+    assert summary["failed"] == 0 and summary["features_messages"] == summary["processed"] > 0
+    (sentence,) = summary["left_out"]
+    assert "2.png" in sentence and "cannot be read" in sentence and sentence in done.stderr
+    assert (tmp_path / "out" / "contact_sheet.png").is_file()
