@@ -8,7 +8,7 @@ import pytest
 
 from superpoint_ros.two_view.geometry import project
 from superpoint_ros.two_view.local_motion import homography_warps, local_motion
-from superpoint_ros.two_view.refinement import FARTHEST, Smoothed, Templates, detection_covariance, refine_points
+from superpoint_ros.two_view.refinement import FARTHEST, Templates, detection_covariance, refine_points, smooth
 
 SIZE = (240, 320)
 TURNED = np.array([[0.97, 0.08, 6.3], [-0.07, 1.02, 9.1], [1e-4, -5e-5, 1.0]])
@@ -35,7 +35,7 @@ def scene(grey):
 
 
 def refine(first, second, points, start, warps):
-    return refine_points(Templates.of(Smoothed.of(first), points), Smoothed.of(second), start, warps)
+    return refine_points(Templates.of(smooth(first), points), smooth(second), start, warps)
 
 
 def test_points_are_found_to_a_tenth_of_their_detections_error(scene):
@@ -78,7 +78,7 @@ def test_flat_images_give_no_point_and_no_nan(level):
     points = np.array([[50, 50], [0, 0], [319, 239], [-5, 400]], np.float32)
     found = refine(flat, flat, points, points, np.tile(np.eye(2), (4, 1, 1)))
     assert not found.found.any() and np.isfinite(found.points).all()
-    assert np.isfinite(detection_covariance(Templates.of(Smoothed.of(flat), points))).all()
+    assert np.isfinite(detection_covariance(Templates.of(smooth(flat), points))).all()
 
 
 def test_starts_and_warps_that_are_not_finite_are_not_found(scene):

@@ -12,7 +12,7 @@ from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.views import View
 from superpoint_ros.two_view.geometry import project
 from superpoint_ros.two_view.local_motion import LocalMotion, homography_warps
-from superpoint_ros.two_view.refinement import FARTHEST, Smoothed, Templates, refine_points
+from superpoint_ros.two_view.refinement import FARTHEST, Floats, Templates, refine_points
 
 _ADOPTION = 2.0
 """A detection so close to where a track goes, in pixels, is the track's own."""
@@ -25,6 +25,9 @@ COASTING_DISTANCE = 3.0
 
 _ON_PLANE = 2.0
 """Where the motion from place to place and the homography's differ by less, in pixels, a point is on the plane."""
+
+_NEARBY = 1.5
+"""A detection closer to the prediction, in pixels, is less exact than that."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Flow:
 def follow_images(
     before: View,
     templates: Templates,
-    smoothed: Smoothed,
+    smoothed: Floats,
     motion: LocalMotion,
     matches: Matches,
     detected: Features,
@@ -67,9 +70,10 @@ def follow_images(
         warps[planar] = homography_warps(homography.matrix, points[planar])
     total = (warps @ before.tracks.warps).astype(np.float32)
     shift = np.einsum("nij,nj->ni", total, before.tracks.shift)
-    # The search begins at the detection where there is one, and else, or where that leads nowhere, at the prediction.
+    # The search begins at the prediction, or at the detection where that is elsewhere.
     start = predicted.copy()
-    start[first] = detected.keypoints[second]
+    away = np.abs(detected.keypoints[second] - predicted[first]).max(axis=1) > _NEARBY
+    start[first[away]] = detected.keypoints[second[away]]
     near = refine_points(templates, smoothed, start - shift, total, FARTHEST)
     again = np.flatnonzero(~near.found & templates.usable & (np.abs(start - predicted).max(axis=1) > 0.1))
     far = refine_points(templates.select(again), smoothed, (predicted - shift)[again], total[again], COASTING_DISTANCE)

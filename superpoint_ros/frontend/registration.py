@@ -21,7 +21,7 @@ from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
 from superpoint_ros.two_view.matching import match
-from superpoint_ros.two_view.refinement import UNREFINED, Smoothed, Templates, detection_covariance
+from superpoint_ros.two_view.refinement import UNREFINED, Floats, Templates, detection_covariance, smooth
 
 _EXPECTED_SUPPORT, _BETTER_SUPPORT = 0.5, 1.5
 """A search near where points are expected has failed where it finds less than so much of the support of the frame
@@ -75,9 +75,9 @@ def register_frame(
             motion = local_motion(reference.keypoints[first], detected.keypoints[second], reference.image_size)
             course = Course(motion, seconds, _support(matches))
         if settings.refine and course is not None:
-            smoothed, templates = Smoothed.of(to_grey(image)), before.templates
+            smoothed, templates = smooth(to_grey(image)), before.templates
             if templates is None:  # refinement has just been turned on
-                templates = Templates.of(Smoothed.of(to_grey(before.image)), reference.keypoints)
+                templates = Templates.of(smooth(to_grey(before.image)), reference.keypoints)
             # Where do the images say that each keypoint went?
             flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography)
             # Which keypoints did the detector find again, and which go on without it?
@@ -137,7 +137,7 @@ def _update(
     before: View,
     templates: Templates,
     image: Image,
-    smoothed: Smoothed,
+    smoothed: Floats,
     detected: Features,
     flow: Flow,
     seen: Matches,
@@ -163,30 +163,28 @@ def _update(
         tracks[0], points[fused], variance[fused], flow.warps[first[fused]], detected.keypoints[second[fused]]
     )
     coasted = follow(tracks[1], flow.warps[first[followed]], variance[followed])
-    new = np.setdiff1d(np.arange(count), second[fused | dropped])
-    begun = ids.begin(len(new))
-    state = TrackState.merge(
-        (second[fused], moved),
-        (second[followed], coasted),
-        (second[dropped], restart(tracks[2])),
-        (new, begun),
-    )
+    new = np.ones(count, bool)
+    new[second[fused | dropped]] = False
     # Published in order of the scores, those that coast with the score that they had.
     scores = np.append(detected.scores, before.features.scores[coasting])
     order = np.argsort(-scores, kind="stable")
     place = np.empty(total, np.int64)
     place[order] = np.arange(total)
+    state = TrackState.merge(
+        (place[second[fused]], moved),
+        (place[second[followed]], coasted),
+        (place[second[dropped]], restart(tracks[2])),
+        (place[:count][new], ids.begin(int(np.count_nonzero(new)))),
+    )
     features = replace(
         carry_features(detected, before.features, coasting, order), keypoints=keypoints[order], scores=scores[order]
     )
-    state = state.select(order)
     source = np.full(total, -1)
-    source[second[found]] = first[found]
-    source = source[order]
+    source[place[second[found]]] = first[found]
     templates, state = carry_templates(templates, smoothed, features.keypoints, state, source, flow.correlation)
     covariance = state.covariance(detection_covariance(templates))
     features = replace(features, covariance=covariance)
-    view = View(image, smoothed, features, state, templates, detected, place[:count])
+    view = View(image, features, state, templates, detected, place[:count])
     covariance = flow.covariance[first]
     covariance[~found] = UNREFINED
     similarity = np.append(seen.similarity, np.ones(len(coasting), np.float32))

@@ -62,9 +62,15 @@ class TrackState:
     @staticmethod
     def merge(*parts: tuple[NDArray[np.integer], TrackState]) -> TrackState:
         """The tracks of all keypoints of a frame, from those of some and their indices."""
-        order = np.argsort(np.concatenate([index for index, _ in parts]))
-        columns = (np.concatenate([getattr(state, field.name) for _, state in parts]) for field in fields(TrackState))
-        return TrackState(*(column[order] for column in columns))
+        count = sum(len(index) for index, _ in parts)
+        columns = []
+        for field in fields(TrackState):
+            first = getattr(parts[0][1], field.name)
+            column = np.empty((count, *first.shape[1:]), first.dtype)
+            for index, state in parts:
+                column[index] = getattr(state, field.name)
+            columns.append(column)
+        return TrackState(*columns)
 
     def covariance(self, detection: Floats) -> Floats:
         """Covariance (N, 3) of the keypoints as xx, xy, yy in px^2: of what they have moved away from where the track
@@ -117,7 +123,7 @@ def fuse(
     state = replace(
         moved,
         missed=np.zeros_like(moved.missed),
-        shift=moved.shift + np.linalg.solve(moved.warps, correction[:, :, None])[:, :, 0],
+        shift=moved.shift + _solved(moved.warps, correction),
         offset=moved.offset + by_offset[:, None] * innovation,
         drift=drift,
         cross=moved.cross + by_drift * (moved.spread - moved.cross),
@@ -125,6 +131,12 @@ def fuse(
         variance=drift + variance,
     )
     return (flow + correction).astype(np.float32), state
+
+
+def _solved(matrices: Floats, right: Floats) -> Floats:
+    (a, b), (c, d) = matrices.transpose(1, 2, 0)
+    x, y = right.T
+    return np.stack((d * x - b * y, a * y - c * x), axis=1) / (a * d - b * c)[:, None]
 
 
 def renew(state: TrackState, chosen: NDArray[np.bool_]) -> TrackState:

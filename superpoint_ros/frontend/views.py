@@ -15,7 +15,7 @@ from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, renew
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.local_motion import LocalMotion
-from superpoint_ros.two_view.refinement import Smoothed, Templates, detection_covariance
+from superpoint_ros.two_view.refinement import Floats, Templates, detection_covariance, smooth
 
 _ALIKE = 0.92
 """Correlation under which a track's template is cut out anew."""
@@ -53,7 +53,6 @@ class View:
 
     Attributes:
         image: as it was decoded.
-        smoothed: the image prepared for refinement.
         features: as published, in order of the scores.
         tracks: of the N published keypoints, kept also where their ids are not asked for.
         templates: the surroundings of the published keypoints.
@@ -63,7 +62,6 @@ class View:
     """
 
     image: Image
-    smoothed: Smoothed | None
     features: Features
     tracks: TrackState
     templates: Templates | None
@@ -74,28 +72,28 @@ class View:
 
 def first_view(image: Image, detected: Features, ids: TrackIds, settings: FrontEndSettings) -> View:
     """A frame that nothing is known before."""
-    smoothed = Smoothed.of(to_grey(image)) if settings.refine else None
+    smoothed = smooth(to_grey(image)) if settings.refine else None
     return make_view(image, smoothed, detected, detected, ids.begin(len(detected)), np.arange(len(detected)))
 
 
 def make_view(
     image: Image,
-    smoothed: Smoothed | None,
+    smoothed: Floats | None,
     features: Features,
     detected: Features,
     tracks: TrackState,
     places: NDArray[np.int64],
 ) -> View:
     if smoothed is None:
-        return View(image, None, features, tracks, None, detected, places)
+        return View(image, features, tracks, None, detected, places)
     templates = Templates.of(smoothed, features.keypoints)
     covariance = tracks.covariance(detection_covariance(templates))
-    return View(image, smoothed, replace(features, covariance=covariance), tracks, templates, detected, places)
+    return View(image, replace(features, covariance=covariance), tracks, templates, detected, places)
 
 
 def carry_templates(
     before: Templates,
-    smoothed: Smoothed,
+    smoothed: Floats,
     keypoints: NDArray[np.float32],
     state: TrackState,
     source: NDArray[np.int64],
@@ -109,7 +107,8 @@ def carry_templates(
     """
     if not len(before):
         return Templates.of(smoothed, keypoints), renew(state, np.ones(len(state), bool))
-    growth = np.abs(np.linalg.det(state.warps))
+    (a, b), (c, d) = state.warps.transpose(1, 2, 0)
+    growth = np.abs(a * d - b * c)
     alike = (source >= 0) & (correlation[source] > _ALIKE) & (growth < _MOST_CHANGE) & (growth > 1 / _MOST_CHANGE)
     new = np.flatnonzero(~alike)
     cut = Templates.of(smoothed, keypoints[new])

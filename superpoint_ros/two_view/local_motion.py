@@ -79,13 +79,18 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     # The prior holds the map at each centre, and its distortion, to the motion of the whole image.
     prior = _PRIOR * (centres[:, :, None] * centres[:, None] + np.diag((1.0, 1.0, 0.0)))
     moments = np.concatenate((places[:, :, None] * places[:, None], places[:, :, None] * shift[:, None]), axis=2)
-    moments = moments.reshape(-1, 15).T
+    moments = moments.reshape(-1, 15)
+    # Sorted by cell, so that a cell's are summed at once.
+    order = np.argsort(cell, kind="stable")
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    moments, filled = moments[order], cell[order[starts]]
     weights = np.ones(len(first))
     maps = np.zeros((rows * columns, 3, 2))
     for _ in range(_ITERATIONS):
-        sums = np.array([np.bincount(cell, weights * moment, rows * columns) for moment in moments])
-        around = _neighbourhoods(sums.reshape(-1, rows, columns)).reshape(3, 5, -1).transpose(2, 0, 1)
-        whole = sums.sum(axis=1).reshape(3, 5)
+        sums = np.zeros((rows * columns, 15))
+        sums[filled] = np.add.reduceat(weights[order, None] * moments, starts)
+        around = _neighbourhoods(sums.reshape(rows, columns, 15)).reshape(-1, 3, 5)
+        whole = sums.sum(axis=0).reshape(3, 5)
         usual = np.linalg.solve(whole[:, :3] + _PRIOR * np.eye(3), whole[:, 3:])
         maps = np.linalg.solve(around[:, :, :3] + prior, around[:, :, 3:] + prior @ usual)
         error = np.hypot(*(shift - np.einsum("ni,nij->nj", places, maps[cell])).T) * CELL
@@ -98,7 +103,8 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
 
 
 def _neighbourhoods(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums (K, rows, columns) over the three by three cells around each cell."""
-    padded = np.pad(sums, ((0, 0), (1, 1), (1, 1)))
-    across = padded[:, :, :-2] + padded[:, :, 1:-1] + padded[:, :, 2:]
-    return np.asarray(across[:, :-2] + across[:, 1:-1] + across[:, 2:])
+    """Sums (rows, columns, K) over the three by three cells around each cell."""
+    padded = np.zeros((sums.shape[0] + 2, sums.shape[1] + 2, sums.shape[2]))
+    padded[1:-1, 1:-1] = sums
+    across = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return np.asarray(across[:-2] + across[1:-1] + across[2:])

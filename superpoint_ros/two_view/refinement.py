@@ -32,6 +32,7 @@ _SMALL_STEP = 0.01  # pixels; a patch that moves less is done
 _LONGEST_STEP = 1.0  # pixels
 _LEAST_CORRELATION = 0.75
 _LEAST_CONTRAST = 2.0  # squared grey levels: less is noise
+_WORTH_COPYING = 0.6  # share of points still moving below which the others are left out of the sums
 _SETTLED = 0.1  # pixels; a patch that still moves further in the end has not been found
 # Neighbouring samples share noise and errors of the prediction, so that each counts for less than one observation.
 _CORRELATED = 4.0
@@ -41,24 +42,9 @@ _FLOOR = 0.015
 _DETECTION_LEAST, _DETECTION_SLOPE, _DETECTION_MOST = 0.06, 2.0, 0.3
 
 
-@dataclass(frozen=True)
-class Smoothed:
-    """An image prepared for sampling: (H, W) float32 grey levels, and their slopes in x and in y."""
-
-    grey: Floats
-    slope_x: Floats
-    slope_y: Floats
-
-    @staticmethod
-    def of(image: Image) -> Smoothed:
-        """Prepare an (H, W) grey uint8 image."""
-        grey = np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR, borderType=cv2.BORDER_REPLICATE), np.float32)
-        tap = np.array([-0.5, 0, 0.5], np.float32)
-        one = np.ones(1, np.float32)
-        border = cv2.BORDER_REPLICATE
-        slope_x = cv2.sepFilter2D(grey, cv2.CV_32F, tap, one, borderType=border)
-        slope_y = cv2.sepFilter2D(grey, cv2.CV_32F, one, tap, borderType=border)
-        return Smoothed(grey, np.asarray(slope_x, np.float32), np.asarray(slope_y, np.float32))
+def smooth(image: Image) -> Floats:
+    """Prepare an (H, W) grey uint8 image for sampling: (H, W) float32 grey levels."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), _BLUR, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 @dataclass(frozen=True)
@@ -83,59 +69,65 @@ class Templates:
     """The surroundings of N points of an image, P samples each.
 
     Attributes:
-        grey: (N, P) grey levels without their mean.
+        layers: (N, 3, P) grey levels without their mean, and the slopes in x and in y, less what a change of brightness
+            and contrast explains; all three divided by P.
         contrast: (N,) variance of the grey levels.
-        slope_x, slope_y: (N, P) slopes, less what a change of brightness and contrast explains, divided by P.
         inverse: (N, 3) inverse of the matrix of the slopes' mean products as xx, xy, yy.
         usable: (N,) bool, whether the whole patch lies in the image and has contrast.
     """
 
-    grey: Floats
+    layers: Floats
     contrast: Floats
-    slope_x: Floats
-    slope_y: Floats
     inverse: Floats
     usable: NDArray[np.bool_]
 
     @staticmethod
-    def of(image: Smoothed, points: NDArray[np.floating]) -> Templates:
-        """Cut out the surroundings of (N, 2) pixels."""
+    def of(image: Floats, points: NDArray[np.floating]) -> Templates:
+        """Cut out the surroundings of (N, 2) pixels of a `smooth` image."""
         points = np.asarray(points, np.float32).reshape(-1, 2)
         offset = _offsets()
         x, y = points[:, :1] + offset[0], points[:, 1:] + offset[1]
-        grey, slope_x, slope_y = (_sample(one, x, y) for one in (image.grey, image.slope_x, image.slope_y))
-        grey -= grey.mean(axis=1, keepdims=True)
+        samples = np.float32(x.shape[1])
+        layers = np.empty((len(points), 3, x.shape[1]), np.float32)
+        grey, slopes = layers[:, 0], layers[:, 1:]
+        grey[:] = _sample(image, x, y)
+        for slope, moving in ((slopes[:, 0], x), (slopes[:, 1], y)):
+            moving += 1
+            ahead = _sample(image, x, y)
+            moving -= 2
+            np.subtract(ahead, _sample(image, x, y), out=slope)
+            moving += 1
+        slopes *= np.float32(0.5)
+        layers -= layers.mean(axis=2, keepdims=True)
         contrast = _mean_product(grey, grey)
-        for slope in (slope_x, slope_y):
-            slope -= slope.mean(axis=1, keepdims=True)
-            slope -= grey * (_mean_product(slope, grey) / np.maximum(contrast, 1e-3))[:, None]
-        xx, xy, yy = _mean_product(slope_x, slope_x), _mean_product(slope_x, slope_y), _mean_product(slope_y, slope_y)
+        share = np.einsum("nkp,np->nk", slopes, grey) / (samples * np.maximum(contrast, 1e-3))[:, None]
+        slopes -= share[:, :, None] * grey[:, None]
+        xx, xy, yy = (_mean_product(layers[:, a], layers[:, b]) for a, b in ((1, 1), (1, 2), (2, 2)))
         # The prior keeps points where they are along edges, where nothing says how far to go.
         prior = 0.01 * (xx + yy) + 0.05
         xx, yy = xx + prior, yy + prior
         inverse = (np.stack((yy, -xy, xx), axis=1) / (xx * yy - xy * xy)[:, None]).astype(np.float32)
-        usable = _inside(image.grey, x, y) & (contrast > _LEAST_CONTRAST)
-        samples = np.float32(x.shape[1])
-        return Templates(grey, contrast, slope_x / samples, slope_y / samples, inverse, usable)
+        usable = _inside(image, points, RADIUS) & (contrast > _LEAST_CONTRAST)
+        layers /= samples
+        return Templates(layers, contrast, inverse, usable)
 
     def __len__(self) -> int:
-        return len(self.grey)
+        return len(self.layers)
 
-    def replaced(self, index: NDArray[np.integer], others: Templates) -> Templates:
-        """These templates, but others at some indices."""
-        columns = {field.name: getattr(self, field.name).copy() for field in fields(self)}
-        for name, column in columns.items():
-            column[index] = getattr(others, name)
-        return Templates(**columns)
-
-    def select(self, chosen: NDArray[np.integer]) -> Templates:
+    def select(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> Templates:
         """The templates of chosen points, which may be named more than once."""
         return Templates(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def replaced(self, index: NDArray[np.integer], others: Templates) -> Templates:
+        """These templates, but others at some indices, in the same memory."""
+        for field in fields(self):
+            getattr(self, field.name)[index] = getattr(others, field.name)
+        return self
 
 
 def refine_points(
     templates: Templates,
-    image: Smoothed,
+    image: Floats,
     start: NDArray[np.floating],
     warps: NDArray[np.floating],
     farthest: float = FARTHEST,
@@ -144,7 +136,7 @@ def refine_points(
 
     Args:
         templates: the surroundings of N points of the first image.
-        image: the second image.
+        image: the second image, `smooth`.
         start: (N, 2) pixels of the second image where the search begins.
         warps: (N, 2, 2) by which the second image shows the surroundings distorted: d(second pixel) / d(first pixel).
         farthest: greatest distance of a result from its start, in pixels.
@@ -155,29 +147,40 @@ def refine_points(
         return Refined(
             np.zeros((0, 2), np.float32), np.zeros((0, 3), np.float32), np.zeros(0, bool), np.zeros(0, np.float32)
         )
+    usable = templates.usable & np.isfinite(start).all(axis=1) & np.isfinite(warps).all(axis=(1, 2))
+    moved, turn = start.copy(), warps
+    if not usable.all():
+        moved[~usable], turn = 0, np.where(usable[:, None, None], warps, np.eye(2, dtype=np.float32))
     offset = _offsets()
-    away_x = warps[:, 0, :1] * offset[0] + warps[:, 0, 1:] * offset[1]
-    away_y = warps[:, 1, :1] * offset[0] + warps[:, 1, 1:] * offset[1]
-    moved = start.copy()
+    away_x, away_y = ((turn[:, axis, :1] * offset[0] + turn[:, axis, 1:] * offset[1]) for axis in (0, 1))
     length, distance = np.full(count, np.inf, np.float32), np.zeros(count, np.float32)
     correlation, residual = np.zeros(count, np.float32), np.full(count, np.inf, np.float32)
-    active = np.flatnonzero(templates.usable & np.isfinite(start).all(axis=1) & np.isfinite(warps).all(axis=(1, 2)))
+    # The points at work, and which of them go on; memory is taken once, since fresh pages cost more than the sums.
+    index, active, some = np.arange(count), usable, templates
+    x, y, grey = np.empty_like(away_x), np.empty_like(away_x), np.empty_like(away_x)
     for _ in range(_ITERATIONS):
-        if not len(active):
+        left = np.count_nonzero(active)
+        if not left:
             break
-        x, y = moved[active, :1] + away_x[active], moved[active, 1:] + away_y[active]
-        some = templates if len(active) == count else templates.select(active)
-        step, correlation[active], residual[active] = _compare(some, _sample(image.grey, x, y))
-        step = np.einsum("nij,nj->ni", warps[active], step)
-        length[active] = np.hypot(step[:, 0], step[:, 1])
-        step *= np.minimum(1, _LONGEST_STEP / np.maximum(length[active], 1e-6))[:, None]
-        moved[active] -= step
-        distance[active] = np.hypot(*(moved[active] - start[active]).T)
+        if left < _WORTH_COPYING * len(index):
+            index, some, away_x, away_y = index[active], some.select(active), away_x[active], away_y[active]
+            active = np.ones(left, bool)
+        count = len(index)
+        np.add(moved[index, :1], away_x, out=x[:count])
+        np.add(moved[index, 1:], away_y, out=y[:count])
+        step, alike, rest = _compare(some, _sample(image, x[:count], y[:count], grey[:count]))
+        step = np.einsum("nij,nj->ni", turn[index], step)
+        far = np.hypot(step[:, 0], step[:, 1])
+        step *= np.minimum(1, _LONGEST_STEP / np.maximum(far, 1e-6))[:, None]
+        chosen = index[active]
+        moved[chosen] -= step[active]
+        length[chosen], correlation[chosen], residual[chosen] = far[active], alike[active], rest[active]
+        distance[chosen] = np.hypot(*(moved[chosen] - start[chosen]).T)
         # A patch that has left its surroundings does not come back.
-        active = active[(length[active] > _SMALL_STEP) & (distance[active] <= farthest)]
+        active = active & (length[index] > _SMALL_STEP) & (distance[index] <= farthest)
     found = (length < _SETTLED) & (correlation > _LEAST_CORRELATION) & (distance <= farthest)
-    found &= _inside(image.grey, moved[:, :1] + away_x, moved[:, 1:] + away_y)
-    covariance = _covariance(templates, warps, residual)
+    found &= _inside(image, moved, RADIUS * np.abs(turn).sum(axis=2))
+    covariance = _covariance(templates, turn, residual)
     covariance[~found] = np.inf, 0, np.inf
     return Refined(np.where(found[:, None], moved, start), covariance, found, correlation)
 
@@ -201,15 +204,17 @@ def _offsets() -> Floats:
     return np.stack(np.meshgrid(side, side)).reshape(2, -1)
 
 
-def _sample(image: Floats, x: Floats, y: Floats) -> Floats:
+def _sample(image: Floats, x: Floats, y: Floats, out: Floats | None = None) -> Floats:
     if not x.size:  # which OpenCV refuses
         return np.zeros(x.shape, np.float32)
-    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _inside(image: Floats, x: Floats, y: Floats) -> NDArray[np.bool_]:
+def _inside(image: Floats, points: Floats, reach: Floats | float) -> NDArray[np.bool_]:
+    """Whether all within reach, in x and in y, of (N, 2) points lies in the image."""
     height, width = image.shape
-    return np.asarray((x.min(1) >= 0) & (y.min(1) >= 0) & (x.max(1) <= width - 1) & (y.max(1) <= height - 1))
+    farthest = np.array([width - 1, height - 1], np.float32)
+    return np.asarray(((points - reach >= 0) & (points + reach <= farthest)).all(axis=1))
 
 
 def _mean_product(a: Floats, b: Floats) -> Floats:
@@ -220,17 +225,18 @@ def _compare(t: Templates, grey: Floats) -> tuple[Floats, Floats, Floats]:
     """The Gauss-Newton step (N, 2) in the first image, the correlation (N,) and the mean squared residual (N,) of the
     templates and what the second image shows (N, P)."""
     grey -= grey.mean(axis=1, keepdims=True)
-    own, both = _mean_product(grey, grey) + np.float32(1e-3), _mean_product(grey, t.grey)
-    residual = grey * (both / own)[:, None] - t.grey
-    pull_x, pull_y = np.einsum("np,np->n", residual, t.slope_x), np.einsum("np,np->n", residual, t.slope_y)
+    own = _mean_product(grey, grey) + np.float32(1e-3)
+    both, pull_x, pull_y = np.einsum("nkp,np->kn", t.layers, grey)
+    # The slopes have no share in the template's grey levels, so the residual's products with them are these.
+    gain = both / own
     xx, xy, yy = t.inverse.T
-    step = np.stack((xx * pull_x + xy * pull_y, xy * pull_x + yy * pull_y), axis=1)
+    step = np.stack((gain * (xx * pull_x + xy * pull_y), gain * (xy * pull_x + yy * pull_y)), axis=1)
     correlation = both / np.sqrt(own * np.maximum(t.contrast, 1e-3))
-    return step, correlation, _mean_product(residual, residual)
+    return step, correlation, np.maximum(t.contrast - gain * both, 0)
 
 
 def _covariance(t: Templates, warps: Floats, residual: Floats) -> Floats:
-    scale = _CORRELATED * np.where(np.isfinite(residual), residual, 0) / t.grey.shape[1]
+    scale = _CORRELATED * np.where(np.isfinite(residual), residual, 0) / t.layers.shape[2]
     xx, xy, yy = (t.inverse * scale[:, None]).T
     matrix = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
     turned = warps @ matrix @ warps.swapaxes(1, 2)
