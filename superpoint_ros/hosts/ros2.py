@@ -82,10 +82,13 @@ class SuperPointDetector(Node):
         else:
             message = filled(_TYPES[interface.topic(key).type](), fields)
             message.header = header
+        self._send(key, camera, message)
+
+    def _send(self, key: str, camera: str, message: Any) -> None:
         try:
             self._outputs[key, camera].publish(message)
         except Exception:
-            # Ctrl-C may end the context while the worker finishes its frame.
+            # Ctrl-C may end the context while the worker finishes its frame, or in the middle of a timer's callback.
             if self.context.ok():
                 raise
 
@@ -182,7 +185,7 @@ class SuperPointDetector(Node):
             )
             message.status.append(status)
         message.header.stamp = self.get_clock().now().to_msg()
-        self._outputs["diagnostics", ""].publish(message)
+        self._send("diagnostics", "", message)
 
     def destroy_node(self) -> None:
         self.detector.close()

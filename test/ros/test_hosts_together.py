@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 
+import cv2
 import pytest
 
 pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
 
+import rclpy
 from camera import Listener
+from sensor_msgs.msg import CompressedImage
 
 pytestmark = pytest.mark.ros
 IMAGE = "/camera/image"
@@ -131,3 +134,42 @@ def test_the_node_ends_cleanly_on_ctrl_c_in_the_middle_of_its_work(context, star
         listener.close()
     assert "Traceback" not in errors
     assert node.returncode in (0, -signal.SIGINT, 130)
+
+
+def test_a_timer_that_fires_while_the_context_ends_raises_nothing():
+    from superpoint_ros.hosts.ros2 import SuperPointDetector
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = SuperPointDetector(context=context)
+    rclpy.shutdown(context=context)
+    timers = list(node.timers)
+    assert timers
+    for timer in timers:
+        timer.callback()
+    node.destroy_node()
+
+
+def test_compressed_images_come_from_the_topic_that_image_transport_names(context, start):
+    words = ("-r", f"image:={IMAGE}", "-p", "image_transport:=compressed", "-p", "max_gap:=600.0")
+    start("ros2", "run", "superpoint_ros", "detector", "--ros-args", *words)
+    listener = Listener(context, IMAGE, "/superpoint_detector")
+    images = listener.node.create_publisher(CompressedImage, f"{IMAGE}/compressed", 10)
+    features = listener.received["features"]
+    try:
+        assert listener.spin_until(images.get_subscription_count, 60)
+
+        def answered():
+            message = CompressedImage(format="bgr8; jpeg compressed bgr8")
+            message.data.frombytes(cv2.imencode(".jpg", listener.flight.frame(listener.time))[1].tobytes())
+            message.header.stamp = listener.node.get_clock().now().to_msg()
+            listener.time += 0.1
+            images.publish(message)
+            return listener.spin_until(lambda: len(features) >= 2, 3)
+
+        assert listener.spin_until(answered, 60)
+        assert listener.images.get_subscription_count() == 0
+    finally:
+        listener.close()
+    assert (features[-1].image_height, features[-1].image_width) == (240, 320)
+    assert len(features[-1].scores) > 50
