@@ -39,7 +39,8 @@ __all__ = [
 _MODULES = {
     "evaluation.methods": ("Detection",),
     "extraction.padded": ("PaddedFeatures",),
-    "extraction.superpoint": ("ImageError", "SuperPoint"),
+    "extraction.checks": ("ImageError",),
+    "extraction.superpoint": ("SuperPoint",),
     "features": ("EpipolarGeometry", "Features", "Homography", "Matches", "Scene", "Status"),
     "frontend.frames": ("Frame", "FrameResult"),
     "frontend.frontend": ("FrontEnd",),
@@ -54,8 +55,9 @@ _MODULES = {
 
 if TYPE_CHECKING:
     from superpoint_ros.evaluation.methods import Detection
+    from superpoint_ros.extraction.checks import ImageError
     from superpoint_ros.extraction.padded import PaddedFeatures
-    from superpoint_ros.extraction.superpoint import ImageError, SuperPoint
+    from superpoint_ros.extraction.superpoint import SuperPoint
     from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Scene, Status
     from superpoint_ros.frontend.frames import Frame, FrameResult
     from superpoint_ros.frontend.frontend import FrontEnd

@@ -15,11 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros import Frame, FrontEnd, SuperPoint, settings_from_parameters
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, SuperPoint, settings_from_parameters
 from superpoint_ros.benchmark import scene
 from superpoint_ros.benchmark.plain import PlainSuperPoint
 from superpoint_ros.extraction import runtimes
 from superpoint_ros.extraction.decoding import Decoding
+from superpoint_ros.frontend.registration import register_frame
+from superpoint_ros.frontend.tracking import TrackIds
+from superpoint_ros.frontend.views import first_view
 from superpoint_ros.node.messages import features_fields
 
 CPU = torch.device("cpu")
@@ -123,6 +126,18 @@ def test_a_batch_costs_no_more_than_its_images():
         }
     )
     assert found["batch"] < 1.4 * found["images"]  # usual: 0.9 to 1.1
+
+
+def test_refinement_and_tracks_cost_no_more_than_matching_and_homography():
+    superpoint, clock = SuperPoint(device="cpu", detection_threshold=0.0005), Clock()
+    images = scene.frames((640, 480), 8)
+    settings, ids = FrontEndSettings(), TrackIds()
+    view = first_view(images[0], superpoint.extract(images[0]), ids, settings)
+    for image in images[1:]:
+        view = register_frame(view, image, superpoint.extract(image), ids, settings, clock).view
+    assert np.count_nonzero(view.tracks.ages) > 500
+    median = {name: statistics.median(values[1:]) for name, values in clock.taken.items()}
+    assert median["refine"] < 1.1 * (median["match"] + median["homography"])  # usual: 0.6
 
 
 @pytest.fixture

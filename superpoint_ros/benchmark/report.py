@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from superpoint_ros.benchmark.stages import STAGES
 from superpoint_ros.benchmark.subjects import LIGHT, PLAIN, TRANSFORMERS
 
 Results = Mapping[str, Any]
@@ -139,13 +140,12 @@ def _reference(results: Results) -> list[str]:
 
 
 def _stages(reference: Mapping[str, Any]) -> str:
-    names = ("preprocess", "network", "decode features", "match and homography")
-    heads = ["subject", *(f"{name} ms (share)" for name in names), "decode/network", "network GFLOP/s", "of ceiling"]
+    heads = ["subject", *(f"{name} ms (share)" for name in STAGES), "decode/network", "network GFLOP/s", "of ceiling"]
     rows = []
     for name, f in reference["stages"].items():
         times = [
             f"{f['milliseconds'][stage]:.2f} ({100 * f['share'][stage]:.0f} %)" if stage in f["share"] else "-"
-            for stage in names
+            for stage in STAGES
         ]
         speed = _number(f.get("operations_per_second"), ",.0f", 1e-9)
         row = [name, *times, _number(f.get("decode_to_network"), ".3f"), speed]

@@ -12,8 +12,13 @@ import torch
 from superpoint_ros.benchmark.scene import Image
 from superpoint_ros.benchmark.subjects import Ours
 from superpoint_ros.extraction.network import CELL, ENCODER, HEADS, Architecture
+from superpoint_ros.frontend.registration import register_frame
+from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.frontend.tracking import TrackIds
+from superpoint_ros.frontend.views import first_view
 
-STAGES = ("preprocess", "network", "decode features", "match and homography")
+STAGES = ("preprocess", "network", "decode features", "match", "homography", "refine", "epipolar")
+"""Of a frame's way through the front end; `refine` is all that refined matches and tracks take beyond matching."""
 
 
 class StageClock:
@@ -40,14 +45,12 @@ class StageClock:
 
 def stage_times(subject: Ours, images: Sequence[Image], rounds: int, device: torch.device) -> dict[str, float]:
     """Measure the median seconds of each stage on single images."""
-    before = subject.extract(images[:1])[0]
-    clock = StageClock(device)
+    settings, ids, clock = FrontEndSettings(), TrackIds(), StageClock(device)
+    before = first_view(images[0], subject.extract(images[:1])[0], ids, settings)
     for index in range(1, rounds + 1):
-        pair = images[(index - 1) % len(images)], images[index % len(images)]
-        found = subject.extract([pair[1]], clock)[0]
-        with clock.stage("match and homography"):
-            subject.match(before, found, pair)
-        before = found
+        image = images[index % len(images)]
+        found = subject.extract([image], clock)[0]
+        before = register_frame(before, image, found, ids, settings, clock).view
     return clock.medians()
 
 

@@ -15,20 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros.extraction import pyramid, runtimes, tiling, weights
+from superpoint_ros.extraction.checks import ImageError, check_image, checked_grey
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
 from superpoint_ros.extraction.network import CELL
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import LEAST_SIDE, Level
+from superpoint_ros.extraction.spread import CANDIDATES, cover
 from superpoint_ros.features import Features
-from superpoint_ros.io.images import MAX_PIXELS, size_fault, to_grey
+from superpoint_ros.io.images import MAX_PIXELS
 
 _LARGEST_BATCH = 16
-
-
-class ImageError(ValueError):
-    """An image cannot be used; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,14 @@ class Extraction(Decoding):
         tile_pixels: most pixels that the network is given at once; larger images go through it in overlapping tiles,
             with the same features. Arithmetic of float32, which takes twice the memory, gets half as many.
         max_pixels: most pixels of an image; a larger one is refused.
+        spread: choose keypoints that cover the whole image, from twice as many.
     """
 
     resize: int = 0
     levels: int = 1
     tile_pixels: int = 2_100_000  # Full HD in one piece, and less than a gigabyte in all
     max_pixels: int = MAX_PIXELS
+    spread: bool = False
 
 
 class SuperPoint:
@@ -68,6 +68,7 @@ class SuperPoint:
         tile_pixels: most pixels that the network is given at once (half as many in float32); larger images go through
             it in overlapping tiles, with the same features. That bounds the memory.
         max_pixels: most pixels of an image; a larger one is refused.
+        spread: choose keypoints that cover the whole image, from twice as many.
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime, pytorch, cuda_graph or cuda_graph_compiled.
         precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
@@ -91,9 +92,10 @@ class SuperPoint:
         levels: int = 1,
         tile_pixels: int = Extraction.tile_pixels,
         max_pixels: int = Extraction.max_pixels,
+        spread: bool = False,
     ) -> None:
         decoding = (max_keypoints, nms_radius, detection_threshold, border, subpixel)
-        self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels)
+        self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels, spread)
         _check(self.settings)
         self.weights = _load(weights)
         found = self.weights
@@ -161,7 +163,7 @@ class SuperPoint:
         """
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
-            _check_image(image, self.settings.max_pixels)
+            check_image(image, self.settings.max_pixels)
             by_shape.setdefault(image.shape[:2], []).append(index)
         results: list[Features | None] = [None] * len(images)
         for shape, indices in by_shape.items():
@@ -197,9 +199,11 @@ class SuperPoint:
             raise
 
     def _extract_in_memory(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
-        settings = self.settings
+        settings, wanted = self.settings, self.settings.max_keypoints
+        if settings.spread:
+            settings = replace(settings, max_keypoints=CANDIDATES * wanted)
         with clock.stage("preprocess"):
-            greys = [_grey(image, settings.max_pixels) for image in images]
+            greys = [checked_grey(image, settings.max_pixels) for image in images]
             levels = pyramid.levels(greys, settings.resize, settings.levels)
             del greys  # of large images the memory counts
         originals = [(image.shape[0], image.shape[1]) for image in images]
@@ -207,10 +211,13 @@ class SuperPoint:
             self._extract_level(level, originals, settings, clock, again=index > 0)
             for index, level in enumerate(levels)
         ]
-        if len(found) == 1:
+        if len(found) == 1 and not settings.spread:
             return found[0]
         with clock.stage("decode features", again=True):
-            return [pyramid.merge(of_one, settings.max_keypoints) for of_one in zip(*found, strict=True)]
+            merged = found[0]
+            if len(found) > 1:
+                merged = [pyramid.merge(of_one, settings.max_keypoints) for of_one in zip(*found, strict=True)]
+            return [cover(one, wanted) for one in merged] if settings.spread else merged
 
     def _extract_level(
         self, level: Level, originals: Sequence[tuple[int, int]], settings: Extraction, clock: Clock, again: bool
@@ -258,29 +265,6 @@ def _check(settings: Extraction) -> None:
             raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
     if settings.resize and settings.resize < LEAST_SIDE:
         raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {LEAST_SIDE}")
-
-
-def _check_image(image: NDArray[np.uint8], max_pixels: int) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise ImageError(f"the image is {kind}, allowed is a uint8 array")
-    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise ImageError(f"the image has shape {image.shape}, allowed is (H, W) or (H, W, 3)")
-    if min(image.shape[:2]) < LEAST_SIDE:
-        height, width = image.shape[:2]
-        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
-    check_size(image.shape[:2], max_pixels)
-
-
-def check_size(size: tuple[int, ...], max_pixels: int) -> None:
-    """Raise an `ImageError` if an image of (height, width) has more than `max_pixels`."""
-    if fault := size_fault(size, max_pixels):
-        raise ImageError(f"the image {fault}")
-
-
-def _grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
-    _check_image(image, max_pixels)
-    return to_grey(image)
 
 
 def _collect(found: runtimes.Extracted, originals: Sequence[tuple[int, int]], level: Level) -> Iterable[Features]:

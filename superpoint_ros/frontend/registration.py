@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.extraction.clock import Clock
 from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
 from superpoint_ros.frontend.flow import COASTING_DISTANCE, Flow, associate, follow_images
 from superpoint_ros.frontend.frames import Image
 from superpoint_ros.frontend.settings import FrontEndSettings
-from superpoint_ros.frontend.timing import Stopwatch
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, restart
 from superpoint_ros.frontend.views import Course, View, carry_features, carry_templates, make_view
 from superpoint_ros.io.images import to_grey
@@ -47,7 +47,7 @@ def register_frame(
     detected: Features,
     ids: TrackIds,
     settings: FrontEndSettings,
-    clock: Stopwatch,
+    clock: Clock,
     seconds: float = 0.1,
     camera_matrix: Matrix | None = None,
 ) -> Registration:

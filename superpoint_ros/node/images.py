@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.extraction.superpoint import LEAST_SIDE, ImageError, check_size
+from superpoint_ros.extraction.checks import ImageError, check_size
+from superpoint_ros.extraction.pyramid import LEAST_SIDE
 from superpoint_ros.io.headers import encoded_size
 from superpoint_ros.io.images import MAX_PIXELS, decode_image, size_fault
 

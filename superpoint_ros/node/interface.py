@@ -102,6 +102,12 @@ PARAMETERS = (
         8,
     ),
     Parameter(
+        "spread",
+        False,
+        "keypoints cover the whole image, not only its most textured part: they"
+        " are chosen from twice as many, cell by cell",
+    ),
+    Parameter(
         "tile_pixels",
         2_100_000,
         "most pixels that the network is given at once (half as many in float32); larger images go through it in "

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import Features, Status
+from superpoint_ros.features import Features, Scene, Status
 from superpoint_ros.frontend.frames import FrameResult
 
 _INLIER, _OUTLIER, _TEXT, _DARK = (80, 220, 80), (60, 60, 230), (255, 255, 255), (40, 20, 20)
@@ -23,14 +23,15 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
 
     Keypoints are circles, from blue where a track begins to yellow where it is old, or by score where tracking is off;
     those that the detector missed are thin. A matched keypoint trails a line to where it was in the frame before, green
-    for inliers of the homography and red for others.
+    for inliers of the model that explains the matches, the homography or the fundamental matrix, and red for others.
     """
     canvas = _in_colour(result.image)
     if result.reference is not None:
         first, second = result.matches.indices[:, 0], result.matches.indices[:, 1]
         pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
+        inliers = _inliers(result)
         for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
-            lines = _fixed(pairs[result.homography.inliers == inlier])
+            lines = _fixed(pairs[inliers == inlier])
             cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
     ages = result.track_ages
     shades = _FIRST + (_LAST - _FIRST) * np.minimum(ages, _OLD) / _OLD if len(ages) else _by_rank(len(result.features))
@@ -76,9 +77,15 @@ def _draw_keypoints(
         cv2.circle(canvas, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
+def _inliers(result: FrameResult) -> NDArray[np.bool_]:
+    return result.epipolar.inliers if result.epipolar.scene == Scene.GENERAL else result.homography.inliers
+
+
 def _caption(result: FrameResult) -> str:
     homography = result.homography
     text = f"{len(result.features)} keypoints"
+    if result.epipolar.scene == Scene.GENERAL:
+        return f"{text}  {result.epipolar.inlier_count}/{len(result.matches)} inliers of the fundamental matrix"
     if homography.status == Status.OK:
         return f"{text}  {homography.inlier_count}/{len(result.matches)} inliers  rmse {homography.rmse:.2f} px"
     return f"{text}  {homography.status.name}"

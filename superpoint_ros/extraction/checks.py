@@ -1,0 +1,36 @@
+"""What images can be given to the network, and the sentence about those that cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.extraction.pyramid import LEAST_SIDE
+from superpoint_ros.io.images import size_fault, to_grey
+
+
+class ImageError(ValueError):
+    """An image cannot be used; the message is one sentence for the user."""
+
+
+def check_image(image: NDArray[np.uint8], max_pixels: int) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise ImageError(f"the image is {kind}, allowed is a uint8 array")
+    if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        raise ImageError(f"the image has shape {image.shape}, allowed is (H, W) or (H, W, 3)")
+    if min(image.shape[:2]) < LEAST_SIDE:
+        height, width = image.shape[:2]
+        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+    check_size(image.shape[:2], max_pixels)
+
+
+def check_size(size: tuple[int, ...], max_pixels: int) -> None:
+    """Raise an `ImageError` if an image of (height, width) has more than `max_pixels`."""
+    if fault := size_fault(size, max_pixels):
+        raise ImageError(f"the image {fault}")
+
+
+def checked_grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
+    check_image(image, max_pixels)
+    return to_grey(image)

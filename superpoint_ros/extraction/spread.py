@@ -1,0 +1,51 @@
+"""Keypoints chosen so that they cover the whole image, not only its most textured part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from superpoint_ros.features import Features
+
+CANDIDATES = 2
+"""How many keypoints are detected for each one that is kept."""
+
+_PER_CELL = 4
+"""Keypoints that a cell of the grid would hold if they were spread evenly."""
+
+
+def cover(features: Features, count: int) -> Features:
+    """Keep `count` keypoints that cover the image: of every cell of a grid the best, then the second best, and so on.
+
+    Within a round the best scores come first, and the result is sorted by score, as always.
+    """
+    if len(features) <= count:
+        return features
+    chosen = np.sort(np.argsort(_rank_in_cell(features, count), kind="stable")[:count])
+    device = features.device_descriptors
+    return replace(
+        features,
+        keypoints=features.keypoints[chosen],
+        scores=features.scores[chosen],
+        descriptors=features.descriptors[chosen],
+        device_descriptors=None if device is None else device[torch.from_numpy(chosen).to(device.device)],
+        link=None,
+        levels=None if features.levels is None else features.levels[chosen],
+        sizes=None if features.sizes is None else features.sizes[chosen],
+    )
+
+
+def _rank_in_cell(features: Features, count: int) -> NDArray[np.intp]:
+    """How many keypoints of the same cell have a better score, for each keypoint."""
+    height, width = features.image_size
+    side = np.sqrt(_PER_CELL * height * width / count)
+    column, row = (features.keypoints // side).astype(np.int64).T
+    cell = row * (int(width // side) + 1) + column
+    order = np.argsort(cell, kind="stable")
+    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    rank = np.empty(len(cell), np.intp)
+    rank[order] = np.arange(len(cell)) - np.repeat(starts, np.diff(starts, append=len(cell)))
+    return rank
