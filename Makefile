@@ -8,7 +8,7 @@ ROS_WS := .ros_ws
 # Whatever runs here talks to this machine alone.
 export ROS_AUTOMATIC_DISCOVERY_RANGE = LOCALHOST
 
-.PHONY: help venv demo test test-ros bench lint format dist-check clean
+.PHONY: help venv demo test soak test-ros bench lint format dist-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: venv ## run the tests that need no ROS 2 install
 	@codes=; for phase in "parallel -n auto --dist worksteal" serial; do \
 	  $(BIN)/python -m pytest -m "not ros" --phase $$phase $(ARGS); codes=$$codes$$?; done; \
 	  [[ $$codes =~ ^(00|05|50)$$ ]]
+
+soak: venv ## send broken input to live nodes beside good frames for ten minutes, or SOAK_SECONDS
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),600) $(BIN)/python -m pytest -s test/test_soak.py $(ARGS)
 
 test-ros: venv ## build with colcon and run the tests on a real ROS 2, where one is installed
 	@scripts/test_ros.sh '$(ROS_SETUP)' $(ARGS)

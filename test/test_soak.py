@@ -1,6 +1,6 @@
 """Broken input of every kind beside good frames, on the real command in its own process, over real DDS.
 
-It takes some seconds. For a longer time: SOAK_SECONDS=600 python -m pytest test/test_soak.py -s
+It takes some seconds. `make soak` goes on for ten minutes and prints the figures (SOAK_SECONDS=3600: for an hour).
 """
 
 from __future__ import annotations
