@@ -273,6 +273,15 @@ def test_a_jpeg_cut_short_is_left_out(photograph, share, progressive):
         grey_from_compressed(compressed(part))
 
 
+def test_a_jpeg_cut_short_is_left_out_where_opencv_would_take_it(photograph, monkeypatch):
+    data = stored(photograph, ".jpg")
+    filled = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: filled)  # as of version 4, whatever there is of the data
+    np.testing.assert_array_equal(grey_from_compressed(compressed(data)), filled)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        grey_from_compressed(compressed(data[: len(data) // 2]))
+
+
 def test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_jpeg_whole(photograph):
     data, thumbnail = stored(photograph, ".jpg"), stored(photograph[:16, :16], ".jpg")
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
