@@ -20,6 +20,10 @@ _DETECTION_VARIANCE = 0.1
 
 _LEAST_VARIANCE = 1e-4  # px^2
 
+_DRIFT = 1e-3
+"""By so much the variance of a track's place grows with each frame, in px^2, measured on simulations: the predicted
+distortion of its surroundings is a little off. The filter leaves it out, since detections are no help against it."""
+
 _GATE = 9.0
 """Detections count for less beyond so many variances of the innovation: their corner has become another."""
 
@@ -76,7 +80,8 @@ class TrackState:
         """Covariance (N, 3) of the keypoints as xx, xy, yy in px^2: of what they have moved away from where the track
         began, and, of a track that begins, of its detection, which is given for all (N, 3)."""
         usual = (detection[:, 0] + detection[:, 2]) / 2
-        scale = np.where(self.ages > 0, np.maximum(self.variance, _LEAST_VARIANCE) / usual, 1)
+        variance = np.maximum(self.variance, _LEAST_VARIANCE) + _DRIFT * self.ages
+        scale = np.where(self.ages > 0, variance / usual, 1)
         return np.asarray(detection * scale[:, None], np.float32)
 
 

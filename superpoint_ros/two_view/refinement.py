@@ -35,9 +35,9 @@ _LEAST_CONTRAST = 2.0  # squared grey levels: less is noise
 _WORTH_COPYING = 0.6  # share of points still moving below which the others are left out of the sums
 _SETTLED = 0.1  # pixels; a patch that still moves further in the end has not been found
 # Neighbouring samples share noise and errors of the prediction, so that each counts for less than one observation.
-_CORRELATED = 4.0
+_CORRELATED = 0.8
 # What interpolation and the prediction leave, whatever the residual says (pixels).
-_FLOOR = 0.015
+_FLOOR = 0.033
 # Detections: variance that all have, how it grows with the inverse of the slopes' products, and the most of that.
 _DETECTION_LEAST, _DETECTION_SLOPE, _DETECTION_MOST = 0.06, 2.0, 0.3
 
