@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -193,12 +194,24 @@ class SuperPointDetector(Node):
 
 
 def _with_events(create: Any, arguments: tuple[Any, ...], events: Any) -> Any:
-    """A publisher or subscription with overrides and these event callbacks, where the middleware knows such events."""
+    """A publisher or subscription with overrides and these event callbacks, where the middleware knows such events.
+
+    Raises:
+        ValueError: in one sentence, for an override that cannot be.
+    """
     options = QoSOverridingOptions.with_default_policies()
     try:
-        return create(*arguments, event_callbacks=events, qos_overriding_options=options)
-    except UnsupportedEventTypeError:
-        return create(*arguments, qos_overriding_options=options)
+        try:
+            return create(*arguments, event_callbacks=events, qos_overriding_options=options)
+        except UnsupportedEventTypeError:
+            return create(*arguments, qos_overriding_options=options)
+    except RuntimeError as error:
+        raise ValueError(f"topic '{arguments[1]}' with its quality of service: {_without_places(error)}") from error
+
+
+def _without_places(error: Exception) -> str:
+    """What went wrong in rcl, without where in its sources."""
+    return re.sub(r", at \S+:\d+", "", str(error))
 
 
 def _qos(topic: interface.Topic) -> QoSProfile:
@@ -251,7 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node until it is shut down."""
     node = None
     try:
-        rclpy.init(args=arguments)
+        try:
+            rclpy.init(args=arguments)
+        except RuntimeError as error:
+            raise ValueError(_without_places(error)) from error
         try:
             node = SuperPointDetector()
             rclpy.spin(node)

@@ -110,11 +110,21 @@ def test_parameters_of_other_nodes_under_a_wildcard_are_one_warning(context, sta
     assert "did you mean 'max_keypoints'" in errors and "of_a_launch_file" in errors
 
 
-def test_missing_weights_end_the_node_with_one_sentence(start):
-    node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-p", "weights:=/nowhere.pth")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-p", "weights:=/nowhere.pth"), "weights '/nowhere.pth'"),
+        (("-p", "max_keypoints:=0"), "Parameter max_keypoints out of range. Min: 1, Max: 20000, value: 0"),
+        (("--params-file", "/nowhere.yaml"), "Couldn't parse params file: '--params-file /nowhere.yaml'"),
+        (("-p", "qos_overrides./image.subscription.reliability:=maybe"), "override for policy `reliability`: `maybe`"),
+    ],
+)
+def test_what_cannot_be_ends_the_node_with_one_sentence(start, words, sentence):
+    node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", *words)
     _, errors = node.communicate(timeout=60)
     assert node.returncode == 1
-    assert "weights '/nowhere.pth'" in errors
+    said = [line for line in errors.splitlines() if line.startswith("superpoint_detector: ")]
+    assert len(said) == 1 and sentence in said[0]
     assert "Traceback" not in errors
 
 
