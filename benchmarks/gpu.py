@@ -1,11 +1,11 @@
-"""Speed on a GPU, beside transformers and plain PyTorch: needs PyTorch, NumPy and OpenCV, and no installation.
+"""Measure the speed on a GPU, compared with transformers and plain PyTorch: needs only PyTorch, NumPy and OpenCV.
 
-    python benchmarks/gpu.py --out results/            # some ten minutes on a CUDA device
-    python benchmarks/gpu.py --subjects cuda_graph- pytorch-   # without compiling kernels for every shape: a few
-    python benchmarks/gpu.py --device cpu --quick      # the same way on the processor, as a trial
+    python benchmarks/gpu.py --out results/            # about ten minutes on a CUDA device
+    python benchmarks/gpu.py --subjects cuda_graph- pytorch-   # a few minutes, without compiling kernels
+    python benchmarks/gpu.py --device cpu --quick      # a trial on the CPU
 
-Prints tables, and how the figures stand to the package's aims; `--out` also writes results.json and results.md, after
-every case, so that nothing is lost where the machine is taken away. transformers is measured where it is installed.
+Prints tables and a comparison with the package's targets; `--out` also writes results.json after every case, so that
+nothing is lost if the machine goes away, and results.md. transformers is measured if it is installed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def measure(options: argparse.Namespace) -> int:
-    """Run and report; the result is the exit code."""
+    """Run the benchmark, report, and return the exit code."""
     from superpoint_ros.benchmark.plan import Plan
     from superpoint_ros.benchmark.report import markdown
     from superpoint_ros.benchmark.run import run
@@ -74,7 +74,7 @@ def measure(options: argparse.Namespace) -> int:
             batches=options.batches or ([1, 2] if options.quick else [1, 2, 4, 8]),
             grid=options.grid,
             subjects=options.subjects,
-            weights=readable(options.weights, Path(folder)),
+            weights=convert_weights(options.weights, Path(folder)),
             device=options.device,
             rounds=options.rounds or (2 if options.quick else 10),
             seconds=60,
@@ -82,15 +82,15 @@ def measure(options: argparse.Namespace) -> int:
             extras=("kernels",) if options.quick else ("memory", "energy", "kernels"),
         )
         results = run(plan, progress, keep)
-    text = markdown(results) + "\n" + aims(results)
+    text = markdown(results) + "\n" + targets(results)
     if options.out:
         write_text(options.out / "results.md", text)
     print(json.dumps(results) if options.json else text)
     return 0
 
 
-def readable(weights: str, folder: Path) -> str | Path:
-    """The weights, as a PyTorch file where the package safetensors, which would read them, is missing."""
+def convert_weights(weights: str, folder: Path) -> str | Path:
+    """Convert the weights to a PyTorch file if the package safetensors is missing; return their name or path."""
     try:
         import safetensors  # noqa: F401
     except ImportError:
@@ -110,7 +110,7 @@ def readable(weights: str, folder: Path) -> str | Path:
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
-    """Tensors by name: a length in 8 bytes, that much JSON with types, shapes and places, then the numbers."""
+    """Read tensors by name: 8 bytes of length, JSON of that length with types, shapes and offsets, then the data."""
     import torch
 
     types = {"F16": torch.float16, "F32": torch.float32}
@@ -125,12 +125,11 @@ def read_safetensors(path: Path) -> dict[str, Any]:
     return tensors
 
 
-def aims(results: dict[str, Any]) -> str:
-    """How the quickest of the package's subjects at 640x480 stand to its aims on an H100; the light weights are another
-    network, and have none."""
+def targets(results: dict[str, Any]) -> str:
+    """Compare the fastest subjects at 640x480 with the targets on an H100, which are for the default weights."""
     from superpoint_ros.benchmark.subjects import LIGHT
 
-    lines = ["## Aims at 640x480 on an H100", ""]
+    lines = ["## Targets at 640x480 on an H100", ""]
     for case in results["cases"]:
         if (case["width"], case["height"]) != (640, 480) or case["batch"] not in (1, 8):
             continue
@@ -147,13 +146,13 @@ def aims(results: dict[str, Any]) -> str:
             lines.append(f"* detection, matching and homography: {best['with_matching']['median']:.3f} ms ({name})")
             name, best = min(ours.items(), key=lambda item: item[1]["extract"]["median"])
             lines.append(
-                f"* detection, with cuda_graph also matching: {best['extract']['median']:.3f} ms ({name}), aim: < 1"
+                f"* detection, with cuda_graph also matching: {best['extract']['median']:.3f} ms ({name}), target: < 1"
             )
             if "times_transformers" in best:
-                lines.append(f"* times transformers: {best['times_transformers']:.1f} ({name}), aim: at least 8")
+                lines.append(f"* times transformers: {best['times_transformers']:.1f} ({name}), target: at least 8")
         else:
             name, best = max(ours.items(), key=lambda item: item[1]["images_per_second"])
-            lines.append(f"* batch 8: {best['images_per_second']:.0f} images/s ({name}), aim: over 4000")
+            lines.append(f"* batch 8: {best['images_per_second']:.0f} images/s ({name}), target: over 4000")
     return "\n".join([*lines, ""]) if len(lines) > 2 else ""
 
 

@@ -1,11 +1,11 @@
-"""What low precision costs: keypoints and homographies of each arithmetic beside float32's, on the same pairs.
+"""Measure the accuracy of low precision: keypoints and homographies compared with float32, on the same pairs.
 
-    superpoint-ros evaluate make-pairs PICTURES pairs/ --size 240x320
+    superpoint-ros evaluate make-pairs IMAGES pairs/ --size 240x320
     python benchmarks/precision.py pairs/
 
-Prints a table in Markdown. "Same keypoints" is the share of keypoints that have one of float32's within a pixel, both
-ways. A homography is correct at 1 px where the image's corners are off by 1 px on average or less. The difference to
-float32 is of the same pairs, and what follows it is its standard error, from the pairs on which the two disagree.
+Prints a table in Markdown. "Same keypoints" is the fraction of keypoints within a pixel of one of float32, in both
+directions. A homography is correct at 1 px if its mean corner error is at most 1 px. The difference to float32 is over
+the same pairs, followed by its standard error, from the pairs on which the two disagree.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--runtime", default="auto", help="(default: %(default)s)")
     parser.add_argument("--device", default="auto", help="(default: %(default)s)")
     parser.add_argument("--threshold", type=float, default=0.005, help="detection threshold (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="most pairs, 0 for all")
+    parser.add_argument("--limit", type=int, default=0, help="maximum number of pairs, 0 for all")
     options = parser.parse_args()
     try:
         extractors = {
@@ -53,7 +53,7 @@ def main() -> int:
         }
         pairs = [(s, k) for s in read_dataset(options.pairs).sequences for k in s.views][: options.limit or None]
         found = [
-            list(_measured(Views(s, Framing()).pair(k), extractors))
+            list(_measure(Views(s, Framing()).pair(k), extractors))
             for s, k in track(pairs, "pairs", console=Console(stderr=True))
         ]
     except (ValueError, OSError) as error:
@@ -63,8 +63,8 @@ def main() -> int:
     return 0
 
 
-def _measured(pair: Pair, extractors: dict[str, SuperPoint]) -> Iterator[tuple[float, float, float]]:
-    """For each extractor the share of same keypoints, and corner errors from matches alone and after alignment."""
+def _measure(pair: Pair, extractors: dict[str, SuperPoint]) -> Iterator[tuple[float, float, float]]:
+    """Yield for each extractor the fraction of same keypoints, and the corner errors without and with alignment."""
     images = (pair.first, pair.second)
     reference: Features | None = None
     for superpoint in extractors.values():
@@ -79,18 +79,18 @@ def _measured(pair: Pair, extractors: dict[str, SuperPoint]) -> Iterator[tuple[f
         yield shared(reference.keypoints, first.keypoints), errors[0], errors[1]
 
 
-def _table(names: list[str], measured: NDArray[np.float64]) -> str:
-    """(pairs, arithmetics, 3) figures as Markdown."""
+def _table(names: list[str], figures: NDArray[np.float64]) -> str:
+    """Format (pairs, precisions, 3) figures as Markdown."""
     heads = ["arithmetic", "same keypoints", *(f"{how}{limit} px" for how in ("", "aligned, ") for limit in LIMITS)]
-    correct = np.stack([measured[:, :, how] <= limit for how in (1, 2) for limit in LIMITS], axis=2)
+    correct = np.stack([figures[:, :, how] <= limit for how in (1, 2) for limit in LIMITS], axis=2)
     rows = []
     for index, name in enumerate(names):
-        cells = [name, f"{measured[:, index, 0].mean():.3f}"]
+        cells = [name, f"{figures[:, index, 0].mean():.3f}"]
         for ours, theirs in zip(correct[:, index].T, correct[:, 0].T, strict=True):
             difference, error = ours.mean() - theirs.mean(), np.sqrt((ours != theirs).sum()) / len(ours)
             cells.append(f"{ours.mean():.3f}" + (f" ({difference:+.3f} ± {error:.3f})" if index else ""))
         rows.append(cells)
-    return f"{len(measured)} pairs\n\n{table(heads, rows)}"
+    return f"{len(figures)} pairs\n\n{table(heads, rows)}"
 
 
 if __name__ == "__main__":

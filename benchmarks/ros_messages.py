@@ -1,9 +1,9 @@
-"""What features cost from one rclpy process to another, as the ROS 2 node publishes them.
+"""Measure the transport of features between two rclpy processes, as the ROS 2 node publishes them.
 
     source install/setup.bash
     RMW_IMPLEMENTATION=rmw_cyclonedds_cpp python benchmarks/ros_messages.py
 
-Prints a table in Markdown; nothing that it sends leaves the machine.
+Prints a table in Markdown. All traffic stays on this machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEPTH = interface.topic("features").qos.depth
 
 
 class Rclpy:
-    """See `middleware.Host`."""
+    """A `middleware.Host` in rclpy."""
 
     @contextmanager
     def publisher(self, namespace: str) -> Iterator[RclpyPublisher]:
@@ -42,7 +42,7 @@ class Rclpy:
 
 
 class RclpyPublisher:
-    """See `middleware.Publisher`."""
+    """A `middleware.Publisher` in rclpy."""
 
     def __init__(self, opened: Any) -> None:
         from superpoint_ros.msg import Features
@@ -54,9 +54,9 @@ class RclpyPublisher:
         return int(self._publisher.get_subscription_count())
 
     def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
-        from superpoint_ros.hosts.ros2 import filled
+        from superpoint_ros.hosts.ros2 import fill_message
 
-        message = filled(self._message(), fields)
+        message = fill_message(self._message(), fields)
         message.header.stamp.nanosec = number
         return message
 
@@ -76,7 +76,7 @@ class RclpyPublisher:
 
 @contextmanager
 def node(name: str, namespace: str) -> Iterator[Any]:
-    """A node that is spun by a thread of its own."""
+    """Create a node that spins on its own thread."""
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -106,9 +106,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keypoints", type=int, default=1000, help="(default: %(default)s)")
     parser.add_argument("--descriptor-size", type=int, default=256, help="(default: %(default)s)")
-    parser.add_argument("--messages", type=int, default=60, help="of each descriptor type (default: %(default)s)")
+    parser.add_argument("--messages", type=int, default=60, help="number per descriptor type (default: %(default)s)")
     options = parser.parse_args()
-    environ = loopback()  # without the peers that this one may name
+    environ = loopback()  # without this environment's static peers
     os.environ.clear()
     os.environ.update(environ)
     try:

@@ -1,4 +1,4 @@
-"""Start the detector, and RViz where wished: `ros2 launch superpoint_ros detector.launch.py image:=/camera/image`."""
+"""Start the detector and, optionally, RViz: `ros2 launch superpoint_ros detector.launch.py image:=/camera/image`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SHARE = Path(get_package_share_directory("superpoint_ros"))
 
 
 def _remappings(image: str) -> list[tuple[str, str]]:
-    """Of the node's image topic, and of `camera_info` to the topic beside it, where image_transport looks for it."""
+    """Remap the image topic, and `camera_info` to the topic next to it, as in image_transport."""
     folder, slash, _ = image.rpartition("/")
     return [("image", image), ("camera_info", f"{folder}{slash}camera_info")]
 
@@ -26,7 +26,7 @@ def _detector(context: LaunchContext) -> list[Node]:
     remappings = _remappings(image)
     if cameras:
         if image.startswith("/"):
-            raise ValueError(f"image is '{image}', with cameras it is a name within each of theirs, as in 'image_rect'")
+            raise ValueError(f"image is '{image}', with cameras it is relative to each of them, as in 'image_rect'")
         parameters.append({"cameras": cameras})
         remappings = [(f"{camera}/{old}", f"{camera}/{new}") for camera in cameras for old, new in remappings]
     return [
@@ -50,7 +50,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "cameras",
             default_value="",
-            description="names of several cameras, as in 'left right'; image is then in each's",
+            description="names of several cameras, as in 'left right'; image is then relative to each",
         ),
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
         DeclareLaunchArgument(
@@ -63,7 +63,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "log_level",
             default_value="info",
-            description="least severity of log messages",
+            description="minimum severity of log messages",
             choices=["debug", "info", "warn", "error", "fatal"],
         ),
     ]

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Build wheel and sdist, install each in an environment of its own, and use it far from the source tree.
+"""Build wheel and sdist, install each in its own environment, and use it outside the source tree.
 
-Everything is downloaded as for a user. With --reuse the dependencies are those of the environment that runs this
-script: nothing but what the build needs is downloaded then.
+Everything is downloaded as for a user. With --reuse the dependencies of the environment that runs this script are used,
+and only build requirements are downloaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import venv
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-LEFT_OUT = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "*_output")
+EXCLUDED = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__", "build", "dist", "*_output")
 
 USE = """
 import pathlib
@@ -41,17 +41,17 @@ assert typesystem.message_class("superpoint_ros/msg/Features")
 
 
 def run(*words: str | Path, **options: object) -> None:
-    """Run a program; its failure ends this one."""
+    """Run a program, and raise if it fails."""
     print("+", *words, flush=True)
     subprocess.run([str(word) for word in words], check=True, **options)  # type: ignore[call-overload]
 
 
 def environment(folder: Path, reuse: bool) -> Path:
-    """Create a virtual environment and return its folder of programs."""
+    """Create a virtual environment and return its bin folder."""
     venv.create(folder, with_pip=True, symlinks=True)
     if reuse:
         (site,) = folder.glob("lib/python*/site-packages")
-        # The venv's own, of whatever age, would hide the one that was installed for the packages reused.
+        # The venv's own version would hide the one installed for the reused packages.
         run(folder / "bin" / "python", "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools")
         (site / "reused.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     return folder / "bin"
@@ -59,12 +59,12 @@ def environment(folder: Path, reuse: bool) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reuse", action="store_true", help="take the dependencies from this environment")
+    parser.add_argument("--reuse", action="store_true", help="use the dependencies of this environment")
     reuse = parser.parse_args().reuse
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with tempfile.TemporaryDirectory(prefix="superpoint_ros_dist_") as name:
         folder = Path(name)
-        shutil.copytree(PROJECT, folder / "source", ignore=LEFT_OUT)
+        shutil.copytree(PROJECT, folder / "source", ignore=EXCLUDED)
         builder = environment(folder / "builder", reuse=False)
         run(builder / "python", "-m", "pip", "install", "--quiet", "build")
         run(builder / "python", "-m", "build", "--outdir", folder / "dist", folder / "source", env=clean)

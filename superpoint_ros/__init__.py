@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING, Any
 
-# The generated messages live in a folder of the same name elsewhere; without this a source checkout hides them.
+# The generated messages are in another folder of the same name; without this a source checkout hides them.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 __version__ = "0.1.0"

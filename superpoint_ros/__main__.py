@@ -1,4 +1,4 @@
-"""`python -m superpoint_ros` is `superpoint-ros`."""
+"""Run `superpoint-ros` as `python -m superpoint_ros`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The values that everything hands on: Features, Matches, Homography, EpipolarGeometry."""
+"""The data classes shared by all modules: Features, Matches, Homography, EpipolarGeometry."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Link:
-    """Matches that the runtime found along with the features, for fixed numbers of places.
+    """Matches that the runtime computed along with the features, padded to K entries.
 
     Attributes:
-        own: tells the frame from all others.
-        before: that of the frame to which the matches lead back; None where there is none.
-        forward: (K,) int64, for each keypoint of the frame before its mutual nearest neighbour in this one, or -1.
-        best, second: (K,) float32 cosine similarity of the nearest and the second nearest.
+        own: identity of this frame.
+        before: identity of the frame that it is matched with; None if there is none.
+        forward: (K,) int64, the mutual nearest neighbour in this frame of each keypoint of the previous one, or -1.
+        best, second: (K,) float32 cosine similarity of the nearest and the second nearest neighbour.
     """
 
     own: object
@@ -30,17 +30,17 @@ class Link:
 
 @dataclass(frozen=True)
 class Features:
-    """Keypoints of one image with scores and descriptors, best score first.
+    """Keypoints of one image with scores and descriptors, by descending score.
 
     Attributes:
         keypoints: (N, 2) float32, x right, y down, in pixels of the image; the centre of the top-left pixel is (0, 0).
         scores: (N,) float32 detection probabilities, descending.
         descriptors: (N, D) float32 of unit length.
         image_size: (height, width) in pixels.
-        device_descriptors: the descriptors as the tensor that the network left on its device, where there is one;
-            matching uses it to save a transfer.
-        link: matches with the frame before, where the runtime found them already.
-        covariance: (N, 3) float32 of each keypoint's error as xx, xy, yy in px^2; None where nobody estimated it.
+        device_descriptors: the descriptors as a tensor on the network's device, or None; matching uses it to save a
+            transfer.
+        link: matches with the previous frame, if the runtime has computed them.
+        covariance: (N, 3) float32 of each keypoint's error as xx, xy, yy in px^2; None if not estimated.
         levels: (N,) uint8, the level of the image pyramid on which each was found, 0 the finest; None where unknown.
         sizes: (N,) float32 side in pixels of the network's cell around each, 8 where the image was given to the network
             as it is and more on coarser levels; None where unknown.
@@ -61,7 +61,7 @@ class Features:
 
     @staticmethod
     def empty(image_size: tuple[int, int], descriptor_size: int = 256) -> Features:
-        """Features of an image without keypoints."""
+        """Create the features of an image without keypoints."""
         return Features(
             np.zeros((0, 2), np.float32),
             np.zeros(0, np.float32),
@@ -77,10 +77,9 @@ class Matches:
     Attributes:
         indices: (M, 2) int64 into the keypoints of the first and of the second image.
         similarity: (M,) float32 cosine similarity of the descriptors.
-        refined: (M,) bool, whether the images say where the point of the second image lies, better than its detection
-            does; None where nobody asked them.
-        covariance: (M, 3) float32 of the second point's error, the first taken as exact, as xx, xy, yy in px^2; None
-            where nobody estimated it.
+        refined: (M,) bool, whether the point in the second image was refined on the images; None if not attempted.
+        covariance: (M, 3) float32 of the second point's error as xx, xy, yy in px^2, assuming an exact first point;
+            None if not estimated.
     """
 
     indices: NDArray[np.int64]
@@ -93,12 +92,12 @@ class Matches:
 
     @staticmethod
     def empty() -> Matches:
-        """No matches."""
+        """Create an empty set of matches."""
         return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
 
 
 class Status(enum.IntEnum):
-    """What became of a homography; the numbers are those of MatchedHomography.msg."""
+    """Status of a homography, with the numbers of MatchedHomography.msg."""
 
     OK = 0
     FIRST_FRAME = 1
@@ -110,12 +109,12 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Homography:
-    """A homography with x_second ~ H x_first in pixels, and how far to trust it.
+    """A homography with x_second ~ H x_first in pixels, and its accuracy.
 
     Attributes:
         status: everything but `inliers` is zero unless this is OK.
         matrix: (3, 3) float64 with h33 = 1.
-        inliers: (M,) bool, one for each match.
+        inliers: (M,) bool, one per match.
         rmse: root mean square reprojection error of the inliers in the second image, in pixels.
         covariance: (8, 8) float64 of (h11, h12, h13, h21, h22, h23, h31, h32).
     """
@@ -132,12 +131,12 @@ class Homography:
 
     @staticmethod
     def failed(status: Status, matches: int = 0) -> Homography:
-        """No homography, for the reason given."""
+        """Create a failed homography with its reason."""
         return Homography(status, np.zeros((3, 3)), np.zeros(matches, bool), 0.0, np.zeros((8, 8)))
 
 
 class Scene(enum.IntEnum):
-    """Which model explains the matches of two images; the numbers are those of MatchedHomography.msg."""
+    """The model that explains the matches of two images, with the numbers of MatchedHomography.msg."""
 
     UNKNOWN = 0
     PLANAR = 1
@@ -146,13 +145,13 @@ class Scene(enum.IntEnum):
 
 @dataclass(frozen=True)
 class EpipolarGeometry:
-    """What relates two images of a scene with depth.
+    """The epipolar geometry of two images of a scene with depth.
 
     Attributes:
-        scene: PLANAR where the homography explains the matches: the scene is a plane, the camera turned or stood still,
-            or moved too little to tell. GENERAL where they show depth. UNKNOWN where too few agree on anything.
+        scene: PLANAR if the homography explains the matches: the scene is planar, or the camera rotated, stood still or
+            moved too little to tell. GENERAL if they show depth. UNKNOWN if no model has enough inliers.
         fundamental: (3, 3) float64 of unit norm with x_second^T F x_first = 0 in pixels; zeros unless GENERAL.
-        inliers: (M,) bool, whether each match agrees with it; all false unless GENERAL.
+        inliers: (M,) bool, whether each match is an inlier of it; all false unless GENERAL.
     """
 
     scene: Scene
@@ -165,10 +164,10 @@ class EpipolarGeometry:
 
     @staticmethod
     def unknown(matches: int = 0) -> EpipolarGeometry:
-        """Nothing is known."""
+        """Create the result for an unknown model."""
         return EpipolarGeometry(Scene.UNKNOWN, np.zeros((3, 3)), np.zeros(matches, bool))
 
     @staticmethod
     def planar(matches: int) -> EpipolarGeometry:
-        """A homography explains the matches."""
+        """Create the result for matches explained by a homography."""
         return EpipolarGeometry(Scene.PLANAR, np.zeros((3, 3)), np.zeros(matches, bool))

@@ -1,6 +1,6 @@
-"""What goes wrong on the topics of a camera, as messages: images, compressed images and calibrations that are broken.
+"""Broken messages of a camera: images, compressed images and calibrations.
 
-Each is a function of a stamp in nanoseconds and a good (H, W) image, and gives the bytes to send.
+Each is a function of a stamp in nanoseconds and a good (H, W) image, and returns the bytes to send.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from superpoint_ros.hosts.wire.messages import camera_info_message, filled, header_message, image_message
+from superpoint_ros.hosts.wire.messages import camera_info_message, create_message, header_message, image_message
 from superpoint_ros.hosts.wire.typesystem import serialize
 
 IMAGE, COMPRESSED, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
@@ -16,7 +16,7 @@ NOT_UTF_8 = "cam\ufffdra"
 
 
 def image(stamp, picture, **fields):
-    """An Image, as bytes."""
+    """Serialise an Image."""
     message = image_message(stamp, "camera", picture)
     for name, value in fields.items():
         setattr(message, name, value)
@@ -24,15 +24,16 @@ def image(stamp, picture, **fields):
 
 
 def compressed(stamp, picture, **fields):
-    """A CompressedImage, as bytes."""
+    """Serialise a CompressedImage."""
     data = cv2.imencode(".jpg", picture)[1].reshape(-1)
     return serialize(
-        filled(COMPRESSED, header_message(stamp, "camera"), {"format": "jpeg", "data": data, **fields}), COMPRESSED
+        create_message(COMPRESSED, header_message(stamp, "camera"), {"format": "jpeg", "data": data, **fields}),
+        COMPRESSED,
     )
 
 
 def calibration(stamp, picture, **fields):
-    """A CameraInfo, as bytes."""
+    """Serialise a CameraInfo."""
     height, width = picture.shape
     intrinsics = np.array([[300.0, 0, width / 2], [0, 300.0, height / 2], [0, 0, 1]])
     message = camera_info_message(header_message(stamp, "camera"), (height, width), intrinsics)
@@ -46,14 +47,14 @@ def _jpeg(picture):
 
 
 def _damaged(picture):
-    """A JPEG that is whole but for some bytes in the middle; OpenCV decodes what is left of it."""
+    """Create a JPEG with some corrupt bytes in the middle, which OpenCV decodes partly."""
     data = _jpeg(picture).copy()
     data[data.size // 2 : data.size // 2 + 200] = 0
     return data
 
 
 def _unreadable(whole):
-    """Bytes on the wire that are no message of the type."""
+    """Create bytes that are not a message of the type."""
     return {
         "a message cut short": lambda stamp, picture: whole(stamp, picture)[:200],
         "a message of zeros": lambda stamp, picture: b"\0\1\0\0" + bytes(8),

@@ -1,4 +1,4 @@
-"""What the tests share: real images, small networks and weights files, and ways to build frames and messages."""
+"""Shared fixtures: real images, small networks and weights files, frames and messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from superpoint_ros.extraction.network import Architecture, SuperPointNet
 PROJECT = Path(__file__).resolve().parent.parent
 
 TINY = Architecture((8, 8, 8, 8, 16, 16, 16, 16), detector=32, descriptor=16, descriptor_size=24)
-"""Sizes of a network that is quick on any machine; all that is promised holds for it too."""
+"""Sizes of a network that is fast on any machine, with the same guarantees."""
 
 
 def pytest_addoption(parser):
@@ -37,13 +37,13 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     environment.isolate()
-    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit it
+    if not hasattr(config, "workerinput"):  # inherited by pytest-xdist workers
         config.add_cleanup(environment.share(parallel=bool(config.getoption("numprocesses", None))))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):
-    """As many as there are cores for this process; beyond eight, starting them takes longer than they save."""
+    """Use one worker per core of this process; with more than eight, starting them takes longer than it saves."""
     return min(len(os.sched_getaffinity(0)), 8)
 
 
@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
     if phase == "parallel":
-        items.sort(key=lambda item: "slow" not in item.keywords)  # a long one must not be the last
+        items.sort(key=lambda item: "slow" not in item.keywords)  # slow tests must not come last
     if torch.cuda.is_available():
         return
     for item in items:
@@ -63,7 +63,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def command(capsys):
-    """Run `superpoint-ros` in this process, which spares importing everything; as subprocess.run gives it."""
+    """Run `superpoint-ros` in this process, which saves the imports; the result is like that of subprocess.run."""
 
     def run(*words) -> SimpleNamespace:
         from superpoint_ros import cli
@@ -72,7 +72,7 @@ def command(capsys):
         handlers, level = root.handlers[:], root.level
         signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         capsys.readouterr()
-        root.handlers.clear()  # the command's own takes their place, as in a process of its own
+        root.handlers.clear()  # replaced by the command's own, as in a new process
         try:
             code = cli.main([str(word) for word in words])
         except SystemExit as stop:
@@ -105,7 +105,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def photograph() -> np.ndarray:
-    """A photograph, (512, 512, 3) BGR uint8; tests must not write into it."""
+    """A photograph, (512, 512, 3) BGR uint8; tests must not modify it."""
     data = pytest.importorskip("skimage.data", reason="scikit-image, which holds the photograph, is not installed")
     image = np.ascontiguousarray(data.astronaut()[..., ::-1])
     image.flags.writeable = False
@@ -122,7 +122,7 @@ def grey(photograph) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def giant_png() -> bytes:
-    """A PNG whose header claims more pixels than OpenCV agrees to reserve, and which holds next to nothing."""
+    """A tiny PNG whose header claims more pixels than OpenCV accepts."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -155,7 +155,7 @@ def randomised():
 
 @pytest.fixture(scope="session")
 def tiny_network(randomised) -> SuperPointNet:
-    """A small random network with pronounced peaks in its heat maps; tests must not change it."""
+    """A small random network with pronounced peaks in its heat maps; tests must not modify it."""
     network = randomised(SuperPointNet(TINY), seed=3)
     with torch.no_grad():
         network.convPb.conv.weight.mul_(4)
@@ -164,7 +164,7 @@ def tiny_network(randomised) -> SuperPointNet:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_network, tmp_path_factory) -> Path:
-    """The small random network's file."""
+    """A weights file of the small random network."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     weights.save(tiny_network, path)
     return path
@@ -172,13 +172,13 @@ def tiny_weights(tiny_network, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def superpoint(tiny_weights) -> SuperPoint:
-    """An extractor of its own for each test: the small random network in float32 on the processor."""
+    """A new extractor for each test: the small random network in float32 on the CPU."""
     return SuperPoint(tiny_weights, device="cpu", precision="float32")
 
 
 @pytest.fixture(scope="session")
 def make_features():
-    """Features at given places; the descriptors are random unit vectors unless given."""
+    """Create features at given positions; by default the descriptors are random unit vectors."""
 
     def make(keypoints, descriptors=None, image_size=(480, 640), size=24, seed=0) -> Features:
         keypoints = np.asarray(keypoints, np.float32).reshape(-1, 2)

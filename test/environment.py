@@ -1,4 +1,4 @@
-"""One environment for the tests on every machine: a ROS domain of their own, and nothing that a user has configured."""
+"""Isolate the tests on every machine: their own ROS domain, and none of the user's configuration."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from collections.abc import Callable
 from pathlib import Path
 
 DOMAINS = range(1, 101)
-"""Ports of higher domains lie among those that Linux hands out to other programs."""
+"""Ports of higher domains are in Linux's ephemeral range."""
 
 CONFIGURED = ("CYCLONEDDS_URI", "FORCE_COLOR", "ROS_LOCALHOST_ONLY", "ROS_NAMESPACE", "ROS_STATIC_PEERS")
-"""Variables that change what a command does or prints."""
+"""Environment variables that affect commands."""
 
 _held: list[int] = []
 
 
 def isolate() -> None:
-    """Set up this process and those that it starts: a free ROS domain, and the loopback interface alone."""
+    """Set up this process and its children: a free ROS domain, and only the loopback interface."""
     for name in CONFIGURED:
         os.environ.pop(name, None)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ["ROS_DOMAIN_ID"] = str(_free_domain())
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # over which processes of training find each other
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # for the discovery of training processes
 
 
 def share(parallel: bool) -> Callable[[], None]:
     """Set up what all processes of a run inherit; call the result at its end.
 
-    Compiled models are kept in a folder of the run, so that each is compiled once. Tests that run in parallel have a
-    core each: more threads would only wait for those of the others.
+    Compiled models are cached in a folder of the run, so that each is compiled once. Parallel tests use one core each:
+    more threads would only wait for those of the others.
     """
     if parallel:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))  # a new one would look through all fonts again
+    os.environ.setdefault("MPLCONFIGDIR", str(cache / "matplotlib"))  # a new one would search all fonts again
     folder = tempfile.mkdtemp(prefix="superpoint_ros_cache_")
     os.environ["XDG_CACHE_HOME"] = folder
     return lambda: shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_port() -> int:
-    """A TCP port that nobody uses now."""
+    """Find a free TCP port."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def _free_domain() -> int:
-    """A ROS domain without participants on this machine, which stays this process's own until it ends."""
+    """Reserve a ROS domain without participants on this machine until this process exits."""
     for step in DOMAINS:
         domain = DOMAINS[(os.getpid() + step) % len(DOMAINS)]
         try:

@@ -1,6 +1,6 @@
-"""A camera that is a plain Cyclone DDS program: no ROS, and its images announced with their true structure."""
+"""A camera as a plain Cyclone DDS program without ROS, which announces the true structure of its images."""
 
-# No postponed annotations: Cyclone DDS evaluates those of its structures.
+# No postponed annotations: Cyclone DDS evaluates those of its types.
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Image(IdlStruct, typename="sensor_msgs::msg::dds_::Image_"):
 
 
 def plain_camera(pipe, environ):
-    """Publish an image of 3x2 pixels until `pipe` says stop; for a process of its own."""
+    """Publish an image of 3x2 pixels until told to stop through `pipe`; runs in its own process."""
     participant = Participant(Discovery.from_environment(environ))
     representation = Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False)
     qos = Qos(Policy.Reliability.Reliable(10**9), representation)

@@ -1,4 +1,4 @@
-"""Homographies drawn to where two images agree best."""
+"""Homographies refined by aligning two images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CORNERS = np.array([[0, 0], [511, 0], [511, 511], [0, 511]], float)
 
 
 def warp(image, homography, random=None, noise=0.0, size=(512, 512)):
-    """The second view of an image, of (width, height) `size`."""
+    """Warp an image to its second view, of (width, height) `size`."""
     view = cv2.warpPerspective(image, homography, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
     return noisy(view, random, noise) if noise else view
 
@@ -36,7 +36,7 @@ def noisy(image, random, noise):
 
 
 def off_by(homography, pixels, random):
-    """A homography that is wrong by so many pixels at the corners."""
+    """Perturb a homography by this many pixels at the corners."""
     there = project(homography, CORNERS)
     push = random.normal(size=(4, 2))
     push *= pixels / np.linalg.norm(push, axis=1, keepdims=True)
@@ -52,7 +52,7 @@ def corners_of(image, count=300):
 
 
 @pytest.mark.parametrize("pixels", [0.5, 2.0])
-def test_a_homography_off_by_pixels_is_drawn_to_a_tenth_of_a_pixel(grey, pixels):
+def test_a_homography_off_by_pixels_is_aligned_to_a_tenth_of_a_pixel(grey, pixels):
     random = np.random.default_rng(0)
     first, second = noisy(grey, random, 4), warp(grey, TRUTH, random, 4)
     for _ in range(5):
@@ -61,7 +61,7 @@ def test_a_homography_off_by_pixels_is_drawn_to_a_tenth_of_a_pixel(grey, pixels)
         assert corner_error(found.matrix, TRUTH) < 0.1 < corner_error(start, TRUTH)
 
 
-def test_brightness_and_contrast_may_change_and_differ_from_place_to_place(grey):
+def test_brightness_and_contrast_may_change_and_vary_across_the_image(grey):
     random = np.random.default_rng(1)
     light = 0.5 + 0.4 * np.linspace(0, 1, 512)[:, None]
     second = np.rint(light * warp(grey, TRUTH) + 20).astype(np.uint8)
@@ -80,7 +80,7 @@ def test_views_of_other_scale_are_aligned(grey, factor):
     assert corner_error(found.matrix, scale) < 0.15
 
 
-def test_what_moves_by_itself_does_not_count(grey):
+def test_independently_moving_objects_do_not_count(grey):
     random = np.random.default_rng(3)
     second = warp(grey, TRUTH)
     second[150:350, 150:330] = warp(grey, np.array([[1, 0, 2.5], [0, 1, -2], [0, 0, 1]]) @ TRUTH)[150:350, 150:330]
@@ -88,7 +88,7 @@ def test_what_moves_by_itself_does_not_count(grey):
     assert corner_error(found.matrix, TRUTH) < 0.25
 
 
-def test_the_covariance_is_that_of_many_trials(grey):
+def test_the_covariance_matches_the_scatter_of_many_trials(grey):
     random = np.random.default_rng(4)
     points = corners_of(grey)
     distances = []
@@ -99,11 +99,11 @@ def test_the_covariance_is_that_of_many_trials(grey):
         scale = np.sqrt(np.diag(found.covariance))
         distances.append(error / scale @ np.linalg.solve(found.covariance / np.outer(scale, scale), error / scale))
         assert np.array_equal(found.covariance, found.covariance.T)
-    # Of eight numbers: 8 on average if the covariance is right.
+    # Of eight parameters: 8 on average if the covariance is consistent.
     assert 4 < np.median(distances) < 24, np.median(distances)
 
 
-def test_images_that_say_too_little_leave_the_homography_as_it_is(grey):
+def test_images_without_texture_leave_the_homography_unchanged(grey):
     flat = np.full((512, 512), 90, np.uint8)
     points = corners_of(grey)
     assert align(flat, flat, np.eye(3), points) is None
@@ -124,7 +124,7 @@ def test_images_that_say_too_little_leave_the_homography_as_it_is(grey):
         np.testing.assert_array_equal(found.covariance, plain.covariance)
 
 
-def test_with_its_images_an_estimate_is_several_times_as_exact(photograph):
+def test_with_images_an_estimate_is_several_times_as_accurate(photograph):
     random = np.random.default_rng(6)
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=500)
     first = photograph
@@ -142,7 +142,7 @@ def test_with_its_images_an_estimate_is_several_times_as_exact(photograph):
         estimate_homography(a, b, matches, images=(first, second[:100]))
 
 
-def test_the_front_end_aligns_unless_told_otherwise(grey):
+def test_the_front_end_aligns_by_default(grey):
     random = np.random.default_rng(7)
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=500)
     views = [noisy(grey, random, 3), warp(grey, TRUTH, random, 3)]
@@ -152,7 +152,7 @@ def test_the_front_end_aligns_unless_told_otherwise(grey):
         results = [front_end.process(Frame(stamp, lambda view=view: view)) for stamp, view in enumerate(views, 1)]
         error[wanted] = corner_error(results[1].homography.matrix, TRUTH)
     assert error[True] < error[False] / 2, error
-    # Switched on between two frames: the frame before has no image yet, the next one has.
+    # Switched on between two frames: the previous frame has no image yet, the next one has.
     back = np.linalg.inv(TRUTH)
     front_end.configure(FrontEndSettings())
     later = [front_end.process(Frame(stamp, lambda view=view: view)) for stamp, view in enumerate(views * 2, 3)]

@@ -1,4 +1,4 @@
-"""The rules of docs/design.md that keep the house in order."""
+"""The rules of docs/design.md for the structure of the code."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "demo": NODE | {"plots", "simulation", "hosts/wire", "hosts/dds", "evaluation"},
     "commands": NODE | {"plots", "hosts/dds", "hosts/bag", "training", "evaluation", "benchmark", "demo"},
 }
-"""What each room may import, from the lowest to the highest; nobody imports a room above its own."""
+"""What each folder may import, from the lowest to the highest; no folder imports a higher one."""
 
 
 def room(parts: tuple[str, ...]) -> str:
-    """The room of a module, given the parts of its name below the package; each host is a room of its own."""
+    """Return the folder of a module, given the parts of its name below the package; each host is a separate one."""
     if parts[0] == "cli":
         return "commands"
     return "/".join(parts[:2]) if parts[0] == "hosts" and len(parts) > 1 else parts[0]
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of everything that a module imports, anywhere in it."""
+    """List the full names of everything that a module imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -59,7 +59,7 @@ def imports(path: Path) -> set[str]:
 
 
 def room_imports() -> dict[str, set[str]]:
-    """Which rooms each room imports; names that the package itself exports count for the room that they come from."""
+    """Return the folders that each folder imports; names of the package count for the folder that defines them."""
     source = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
     exported = dict(re.findall(r"from superpoint_ros\.(\S+) import \(?([\w, ]+)", source))
     origin = {name.strip(): module for module, names in exported.items() for name in names.split(",")}
@@ -78,7 +78,7 @@ def room_imports() -> dict[str, set[str]]:
 
 
 def users(*roots: str) -> set[str]:
-    """Which modules import something below these names."""
+    """List the modules that import something below these names."""
     return {
         path.relative_to(PACKAGE).as_posix()
         for path in MODULES
@@ -87,7 +87,7 @@ def users(*roots: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(room_imports()))
-def test_a_room_imports_only_rooms_below_it(name):
+def test_a_folder_imports_only_folders_below_it(name):
     assert room_imports()[name] <= MAY_IMPORT[name]
 
 
@@ -114,7 +114,7 @@ def test_only_the_hosts_without_ros_2_import_rosbags():
 
 
 def reduced(graph: dict[str, set[str]]) -> set[tuple[str, str]]:
-    """The arrows of a graph without those that a longer way replaces."""
+    """Return the transitive reduction of a graph."""
 
     def reach(name: str) -> set[str]:
         return {far for near in graph.get(name, ()) for far in {near} | reach(near)}
@@ -136,7 +136,7 @@ def test_the_diagram_of_the_design_shows_the_imports_of_the_code():
     assert drawn == reduced(graph)
 
 
-def test_the_house_has_few_doors():
+def test_the_package_has_few_top_level_entries():
     entries = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert len(entries) <= 20
     assert sum(path.is_file() for path in entries) <= 6
@@ -162,5 +162,5 @@ def test_every_exported_name_can_be_imported():
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_files_are_small_enough_to_read_in_one_sitting(path):
+def test_files_are_short(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 310

@@ -1,4 +1,4 @@
-"""`superpoint-ros bag` as people run it: recordings of ROS 1 and 2 in, a bag that any reader understands out."""
+"""`superpoint-ros bag` as users run it: recordings of ROS 1 and 2 in, a bag for any reader out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
 from superpoint_ros import SuperPoint, match
-from superpoint_ros.hosts.bag.reading import images
+from superpoint_ros.hosts.bag.reading import read_images
 from superpoint_ros.node.messages import features_from_message
 
-PATIENCE = 300  # seconds for what takes a few on an idle machine
+TIMEOUT = 300  # timeout in seconds; a few suffice on an idle machine
 COMMAND = [sys.executable, "-m", "superpoint_ros", "bag"]
 SIZE = (120, 160)
 FRAMES = 5
@@ -45,7 +45,7 @@ def bag(command):
 
 @pytest.fixture(scope="module")
 def frames(grey):
-    """A camera that moves over a photograph by two pixels a frame."""
+    """Create frames of a camera that moves over a photograph by two pixels per frame."""
     return [np.ascontiguousarray(grey[100 : 100 + SIZE[0], 150 + 2 * i : 150 + 2 * i + SIZE[1]]) for i in range(FRAMES)]
 
 
@@ -98,7 +98,7 @@ def filled(types, kind, header, image, broken, capital):
 
 
 def read(path):
-    """Messages by topic as (time of recording, message), read as one who does not have this package would."""
+    """Read messages by topic as (time of recording, message), without the definitions of this package."""
     found: dict[str, list] = {}
     with AnyReader([Path(path)]) as reader:
         for connection in reader.connections:
@@ -152,7 +152,7 @@ def test_with_the_default_weights_the_homographies_are_the_camera_s_motion(bag, 
         np.testing.assert_allclose(moved[:2] / moved[2], [78, 60], atol=0.3)
 
 
-def test_cloud_and_annotated_images_are_written_where_asked_for(bag, record, tmp_path, tiny_weights):
+def test_cloud_and_annotated_images_are_written_on_request(bag, record, tmp_path, tiny_weights):
     topics = {"/camera/camera_info": INFO, "/camera/image_raw": IMAGE}
     bag(record(topics=topics), tmp_path / "out", "--cloud", "--annotated", "-p", f"weights:={tiny_weights}")
     found = read(tmp_path / "out")
@@ -186,7 +186,7 @@ def test_parameters_and_names_are_those_of_a_ros_2_command_line(bag, record, tmp
     assert all(len(message.scores) == 15 for _, message in found["/points"])
 
 
-def test_a_broken_frame_is_named_and_the_others_are_written(bag, record, tmp_path, tiny_weights):
+def test_a_broken_frame_is_reported_and_the_others_are_written(bag, record, tmp_path, tiny_weights):
     done = bag(record(spoil=[2]), tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
     assert "encoding 'nonsense' is not supported" in done.stderr
     summary = json.loads(done.stdout)
@@ -195,11 +195,9 @@ def test_a_broken_frame_is_named_and_the_others_are_written(bag, record, tmp_pat
 
 
 @pytest.mark.parametrize(("ros", "storage"), [(1, "mcap"), (2, "mcap"), (2, "sqlite3")])
-def test_a_message_that_ends_early_is_named_and_the_others_are_written(
-    bag, record, tmp_path, tiny_weights, ros, storage
-):
+def test_a_truncated_message_is_reported_and_the_others_are_written(bag, record, tmp_path, tiny_weights, ros, storage):
     done = bag(record(ros, storage, cut=[2]), tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
-    assert "message at 1100000000 ns of '/camera/image_raw' is left out" in done.stderr
+    assert "message at 1100000000 ns of '/camera/image_raw' is skipped" in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
 
@@ -210,17 +208,17 @@ def test_a_frame_id_that_is_not_utf_8_costs_no_frame(bag, record, tmp_path, tiny
     source = record(ros, storage, topics, frame_id=b"opt\xffcal")
     done = bag(source, tmp_path / "out", "--cloud", "-p", f"weights:={tiny_weights}", "--json")
     summary = json.loads(done.stdout)
-    assert (summary["processed"], summary["unreadable"]) == (FRAMES, 0) and "left out" not in done.stderr
+    assert (summary["processed"], summary["unreadable"]) == (FRAMES, 0) and "skipped" not in done.stderr
     found = read(tmp_path / "out")
     assert all(message.header.frame_id == "opt\ufffdcal" for topic in found.values() for _, message in topic)
     clouds = found["/superpoint_detector/keypoints_cloud"]
     assert len(clouds) == FRAMES and all((m.data.view("<f4").reshape(-1, 4)[:, 2] == 1).all() for _, m in clouds)
 
 
-def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(bag, record, tmp_path, tiny_weights):
+def test_a_truncated_calibration_is_reported_and_no_frame_counts_as_lost(bag, record, tmp_path, tiny_weights):
     source = record(topics={"/camera/image_raw": IMAGE, "/camera/camera_info": INFO}, cut=[0])
     done = bag(source, tmp_path / "out", "-p", f"weights:={tiny_weights}", "--json", code=1)
-    assert "of '/camera/camera_info' is left out" in done.stderr
+    assert "of '/camera/camera_info' is skipped" in done.stderr
     summary = json.loads(done.stdout)
     assert (summary["processed"], summary["unreadable"]) == (FRAMES - 1, 1)
 
@@ -228,14 +226,14 @@ def test_a_calibration_that_ends_early_is_named_and_no_frame_counts_as_lost(bag,
 BROKEN = {
     "six coefficients": (
         {"distortion_model": "rational_polynomial", "d": np.full(6, 0.1)},
-        "calibration left out: distortion model 'rational_polynomial' has 6 coefficients",
+        "calibration ignored: distortion model 'rational_polynomial' has 6 coefficients",
     ),
-    "another size": ({"width": 2 * SIZE[1], "height": 2 * SIZE[0]}, "it is for images of 320x240 pixels and this one"),
+    "another size": ({"width": 2 * SIZE[1], "height": 2 * SIZE[0]}, "it is for 320x240 pixels and the image has"),
 }
 
 
 @pytest.mark.parametrize(("calibration", "reason"), BROKEN.values(), ids=BROKEN)
-def test_a_calibration_that_cannot_be_used_is_one_warning_and_harms_nothing_else(
+def test_an_unusable_calibration_is_one_warning_and_affects_nothing_else(
     bag, record, tmp_path, tiny_weights, calibration, reason
 ):
     options = ["--cloud", "-p", f"weights:={tiny_weights}", "--json"]
@@ -258,7 +256,7 @@ def test_a_calibration_that_cannot_be_used_is_one_warning_and_harms_nothing_else
 
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
-def test_a_damaged_recording_is_answered_in_one_sentence(command, record, tmp_path, tiny_weights, storage):
+def test_a_damaged_recording_is_an_error_of_one_sentence(command, record, tmp_path, tiny_weights, storage):
     source = record(storage=storage, count=100)
     file = next(path for path in source.iterdir() if path.suffix in (".mcap", ".db3"))
     whole, random = file.read_bytes(), np.random.default_rng(0)
@@ -279,16 +277,16 @@ def test_the_first_cloud_has_rays_though_the_image_was_recorded_before_the_calib
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_was_done_before_an_interruption_can_be_read(record, tmp_path, tiny_weights, number):
+def test_the_bag_of_an_interrupted_run_is_readable(record, tmp_path, tiny_weights, number):
     source, out = record(count=2000), tmp_path / "out"
     words = [*COMMAND, source, out, "-p", f"weights:={tiny_weights}"]
     with subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not any(path.stat().st_size > 100_000 for path in out.glob("*.mcap")):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=PATIENCE)
+        _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130 and "Traceback" not in errors
     features, homographies = read(out).values()
     assert 0 < len(features) == len(homographies) < 2000
@@ -296,13 +294,13 @@ def test_what_was_done_before_an_interruption_can_be_read(record, tmp_path, tiny
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("count", [5, 300], ids=["at its end", "on its way"])
-def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weights, storage, count):
+def test_a_full_disk_is_an_error_of_one_sentence(record, tmp_path, tiny_weights, storage, count):
     limited = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000));"
         "from superpoint_ros.cli import main; sys.exit(main())"
     )
-    # Of what OpenVINO compiles, nothing may be written in this process.
+    # OpenVINO's compiled models must not be written in this process.
     words = ["bag", record(count=count), tmp_path / "out", "--storage", storage, "-p", f"weights:={tiny_weights}",
              "-p", "runtime:=pytorch"]  # fmt: skip
     done = subprocess.run(
@@ -317,17 +315,17 @@ def test_a_full_disk_ends_the_work_in_one_sentence(record, tmp_path, tiny_weight
     ("words", "expected"),
     [
         (["missing.mcap", "out"], "bag 'missing.mcap' cannot be read"),
-        (["recording", "recording"], "'recording' is there already"),
+        (["recording", "recording"], "'recording' already exists"),
         (["recording", "out", "--topic", "/other"], "topic '/other' is not among the image topics /camera/image_raw"),
         (["recording", "out", "-p", "max_keypoints:=0"], "parameter 'max_keypoints' is 0, allowed is an integer"),
         (["recording", "out", "-r", "features"], "remapping 'features' is invalid"),
-        (["recording", "out", "-r", "~/features:=/x", "-r", "~/matched_homography:=/x"], "two outputs have one name"),
-        (["recording", "a#b/out", "--storage", "sqlite3"], "'a#b/out' holds ?, # or %"),
+        (["recording", "out", "-r", "~/features:=/x", "-r", "~/matched_homography:=/x"], "two outputs have the same"),
+        (["recording", "a#b/out", "--storage", "sqlite3"], "'a#b/out' contains ?, # or %"),
     ],
     ids=["no bag", "out exists", "no such topic", "bad parameter", "bad remapping", "two outputs of a name",
          "a path that is no URI"],
 )  # fmt: skip
-def test_misuse_is_answered_in_one_sentence_and_writes_nothing(bag, record, tmp_path, monkeypatch, words, expected):
+def test_misuse_is_an_error_of_one_sentence_and_writes_nothing(bag, record, tmp_path, monkeypatch, words, expected):
     record()
     monkeypatch.chdir(tmp_path)
     done = bag(*words, code=1)
@@ -335,14 +333,14 @@ def test_misuse_is_answered_in_one_sentence_and_writes_nothing(bag, record, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_of_several_image_topics_one_must_be_named(bag, record, tmp_path, tiny_weights):
+def test_one_of_several_image_topics_must_be_selected(bag, record, tmp_path, tiny_weights):
     source = record(topics={"/left/image": IMAGE, "/right/image": IMAGE})
     assert "/left/image, /right/image" in bag(source, tmp_path / "out", code=1).stderr
     bag(source, tmp_path / "out", "--topic", "/right/image", "-p", f"weights:={tiny_weights}")
-    assert len(list(images(source, "/left/image"))) == FRAMES
+    assert len(list(read_images(source, "/left/image"))) == FRAMES
 
 
-def test_a_named_camera_names_the_outputs_and_two_are_refused_in_a_sentence(bag, record, tmp_path):
+def test_a_named_camera_names_the_outputs_and_two_are_rejected_in_a_sentence(bag, record, tmp_path):
     source, out = record(), tmp_path / "out"
     bag(source, out, "-p", "cameras:=[left]")
     with AnyReader([out]) as reader:

@@ -1,4 +1,4 @@
-"""`superpoint-ros bench`: everybody does the same work, and the results say what was measured."""
+"""`superpoint-ros bench`: all subjects do the same work, and the results are complete."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pair():
 
 @pytest.fixture(scope="module")
 def built():
-    """Every subject that this machine has, with the default weights."""
+    """Every subject available on this machine, with the default weights."""
     found = {}
     for candidate in subjects.candidates(weights.load("default"), CPU, WHOLE_PIXELS):
         try:
@@ -46,7 +46,7 @@ def built():
 
 @pytest.fixture(scope="module")
 def results():
-    """A run over everything that needs no second process."""
+    """A run of everything that needs no second process."""
     plan = Plan(
         sizes=["96x64", "160x120"], batches=[1, 2], rounds=2, extras=["energy"], max_keypoints=60, ceiling_seconds=0.02
     )
@@ -54,7 +54,7 @@ def results():
 
 
 def places(features):
-    """Keypoints as whole pixels, away from the right and lower border that transformers leaves in."""
+    """Return keypoints as integer pixels, without the right and lower border that transformers keeps."""
     inside = (features.keypoints < np.array(SIZE) - 16).all(axis=1)
     return {(round(float(x)), round(float(y))) for x, y in features.keypoints[inside]}
 
@@ -66,7 +66,7 @@ def test_the_scene_is_the_same_every_time_and_has_enough_corners(built):
     assert len(built["pytorch-float32"].extract([first])[0]) > 900
 
 
-def test_own_pictures_are_fitted_to_the_size(tmp_path, photograph):
+def test_own_images_are_scaled_to_the_size(tmp_path, photograph):
     cv2.imwrite(str(tmp_path / "a.png"), photograph)
     moved = scene.frames((200, 100), 3, tmp_path / "a.png")
     cv2.imwrite(str(tmp_path / "b.png"), photograph[::-1])
@@ -100,7 +100,7 @@ def test_with_float32_the_descriptors_are_the_same_too(built, pair):
     np.testing.assert_allclose(expected.descriptors[ours], found.descriptors[theirs], atol=1e-3)
 
 
-def test_every_subject_relates_two_pictures_of_one_scene(built, pair):
+def test_every_subject_matches_two_images_of_the_same_scene(built, pair):
     for name, subject in built.items():
         before, after = subject.extract(pair)
         matches, homography = subject.match(before, after, pair)
@@ -116,7 +116,7 @@ def test_operations_are_those_that_pytorch_counts():
         assert stages.operations(architecture, 89, 57) == counter.get_total_flops()
 
 
-def test_everybody_takes_turns_and_the_order_shifts(pair):
+def test_subjects_take_turns_in_a_rotating_order(pair):
     order = []
 
     class Noting(subjects.Classical):
@@ -150,7 +150,7 @@ def test_a_summary_is_in_milliseconds():
     assert figures["p10"] < figures["median"] < figures["p90"] < figures["p95"] < 3
 
 
-def test_the_results_hold_every_subject_in_every_case(results, built):
+def test_the_results_contain_every_subject_in_every_case(results, built):
     assert json.loads(json.dumps(results)) == results
     labels = [case["label"] for case in results["cases"]]
     assert labels == ["96x64", "96x64, batch 2", "160x120"]
@@ -189,7 +189,7 @@ def test_the_report_names_every_subject_and_case(results):
     assert any("160x120" in line for line in summary_lines(results))
 
 
-def test_tables_line_up():
+def test_table_columns_are_aligned():
     lines = table(["name", "x"], [["a", "1.0"], ["longer name", "20.00"]]).splitlines()
     assert len({len(line) for line in lines}) == 1 and lines[1].endswith("-: |")
 
@@ -207,13 +207,13 @@ def test_tables_line_up():
         ({"weights": "imaginary"}, "'imaginary'"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused_in_one_sentence(changes, words):
+def test_an_invalid_plan_is_rejected_in_one_sentence(changes, words):
     with pytest.raises(ValueError, match=words) as caught:
         run(Plan(**{"device": "cpu", **changes}))
     assert "\n" not in str(caught.value)
 
 
-def test_larger_batches_are_measured_at_the_reference_size_unless_all_are_asked_for():
+def test_larger_batches_are_measured_at_the_reference_size_by_default():
     plan = Plan(sizes=["320x240", "640x480"], batches=[4, 1])
     assert plan.cases() == [Case(320, 240), Case(640, 480), Case(640, 480, 4)]
     assert len(Plan(sizes=plan.sizes, batches=[1, 2, 4, 8], grid=True).cases()) == 8
@@ -226,14 +226,14 @@ def test_the_command_prints_json_and_writes_its_files(tmp_path, tiny_weights, ca
     assert cli.main(words) == 0
     printed = json.loads(capsys.readouterr().out)
     assert set(printed["cases"][0]["subjects"]) == {"pytorch-float32", "plain-pytorch"}
-    assert "transformers" in printed["left_out"]  # its network has no room for these layers
+    assert "transformers" in printed["left_out"]  # its network does not support these layers
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == printed
     assert "plain-pytorch" in (tmp_path / "out" / "results.md").read_text()
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"results.json", "results.md"} <= files <= {"results.json", "results.md", "results.png"}
 
 
-def test_the_plot_is_a_picture(results, tmp_path):
+def test_the_plot_is_an_image(results, tmp_path):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed, superpoint_ros[bench]")
     from superpoint_ros.benchmark.plot import plot
 
@@ -241,10 +241,10 @@ def test_the_plot_is_a_picture(results, tmp_path):
     assert cv2.imread(str(tmp_path / "plot.png")).std() > 1
 
 
-def test_peak_memory_is_that_of_a_process_of_its_own():
+def test_peak_memory_is_measured_in_a_separate_process():
     small, large = (memory.peak_memory("plain-pytorch", size, "default", "cpu", 1) for size in ((64, 64), (640, 480)))
     assert small is not None and large is not None
-    # The first two layers alone hold 64 numbers for each pixel each.
+    # The first two layers alone have 64 values per pixel each.
     assert large["resident"] - small["resident"] > 2 * 64 * 4 * 640 * 480 / 1e6 * 0.8
     assert memory.peak_memory("imaginary", (64, 64), "default", "cpu", 1) is None
 
@@ -258,9 +258,9 @@ def test_energy_is_read_from_the_processors_counters(tmp_path):
     counter = energy.meter(CPU, tmp_path)
     counter.start()
     (tmp_path / "intel-rapl:0" / "energy_uj").write_text("7000000\n")
-    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("499999\n")  # started anew
+    (tmp_path / "intel-rapl:1" / "energy_uj").write_text("499999\n")  # restarted
     assert counter.joules() == pytest.approx(2.0 + 1.5)
 
 
-def test_without_counters_there_is_no_energy(tmp_path):
+def test_without_counters_energy_is_unknown(tmp_path):
     assert energy.meter(CPU, tmp_path) is None

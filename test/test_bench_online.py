@@ -1,4 +1,4 @@
-"""The benchmark's part over DDS between processes, on this machine alone."""
+"""The benchmark over DDS between processes, on this machine only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_message_arrives_and_float16_descriptors_take_half_the_bytes():
 
 
 @pytest.mark.serial
-def test_the_live_node_is_fed_and_counted(tiny_weights):
+def test_the_live_node_is_fed_and_its_messages_are_counted(tiny_weights):
     assignments = [f"weights:={tiny_weights}", "device:=cpu", "runtime:=pytorch", "precision:=float32"]
     found = measure_live(scene.frames((160, 120), 2), lambda: 0.05, assignments, threads=1, seconds=2.0)
     assert found["camera_hz"] == pytest.approx(30, abs=0.1)
@@ -51,7 +51,7 @@ def test_the_live_node_is_fed_and_counted(tiny_weights):
     assert found["latency"]["median"] > 1 and found["frame_ms"] == 50
 
 
-def test_a_subject_that_fails_beside_the_live_node_is_named():
+def test_a_subject_that_fails_next_to_the_live_node_is_reported():
     class Failing:
         def extract(self, images):
             raise RuntimeError("out of memory")
@@ -60,6 +60,6 @@ def test_a_subject_that_fails_beside_the_live_node_is_named():
         online._cost(Failing(), scene.frames((64, 48), 2), {})()
 
 
-def test_a_detector_that_cannot_start_is_named(tiny_weights):
+def test_a_detector_that_cannot_start_is_reported(tiny_weights):
     with pytest.raises(OSError, match=r"the detector stopped: .*'imaginary'"):
         measure_live(scene.frames((64, 48), 2), lambda: 0.05, ["weights:=imaginary"], threads=1, seconds=1.0)

@@ -1,4 +1,4 @@
-"""BLAS libraries keep to one thread where the package uses them, and leave no thread that waits busily."""
+"""BLAS libraries run on one thread within the package, and no threads keep spinning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def libraries():
     return [library for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 
 
-# NumPy's and OpenCV's; others, such as SciPy's, may be loaded by other tests and do not matter.
+# NumPy's and OpenCV's; others, such as SciPy's, may be loaded by other tests and are irrelevant.
 FILES = {library["filepath"] for library in libraries()}
 
 
@@ -28,7 +28,7 @@ def threads():
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    """More than one thread to begin with, as on every machine that matters."""
+    """Start with more than one thread."""
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         if not threads() or max(threads()) < 2:
             pytest.skip("NumPy's BLAS has no threads of its own")
@@ -45,7 +45,7 @@ def test_within_a_block_there_is_one_thread_and_after_it_as_many_as_before():
     assert threads() == before
 
 
-def test_an_error_in_a_block_leaves_the_threads_as_before():
+def test_an_error_in_a_block_restores_the_threads():
     @one_thread()
     def fail():
         raise ArithmeticError
@@ -76,8 +76,8 @@ def test_blocks_may_overlap_in_several_threads():
 
 @pytest.mark.serial
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
-def test_after_a_frame_no_thread_waits_busily(runtime, photograph):
-    """As OpenBLAS's and ONNX Runtime's threads do unless told otherwise; each takes a processor from the next frame."""
+def test_after_a_frame_no_thread_spins(runtime, photograph):
+    """OpenBLAS's and ONNX Runtime's threads spin by default; each would occupy a core during the next frame."""
     try:
         superpoint = SuperPoint("light", runtime=runtime)
     except RuntimeChoiceError as error:
@@ -85,7 +85,7 @@ def test_after_a_frame_no_thread_waits_busily(runtime, photograph):
     front_end = FrontEnd(superpoint, FrontEndSettings())
     results = [front_end.process(Frame(1 + 40_000_000 * number, lambda: photograph)) for number in range(3)]
     assert results[-1].homography.status == Status.OK and len(results[-1].matches) > 100
-    time.sleep(0.5)  # what waited busily before this test has given up by now
+    time.sleep(0.5)  # threads that were spinning before this test have stopped by now
     front_end.process(Frame(200_000_000, lambda: photograph))
     start = time.process_time()
     time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Calibrations: viewing rays that project back to the pixels they came from."""
+"""Calibrations: viewing rays that project back to their pixels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TILTED = {**KINECT, "d": [*THIN_PRISM["d"], 0.03, -0.02]}
 ACTION = {"k": [250.0, 0, 424, 0, 251.0, 400, 0, 0, 1], "width": 848, "height": 800,
           "d": [0.1, 0.01, 0, 0], "distortion_model": "fisheye"}  # fmt: skip
 BARREL = {**EUROC, "d": [-0.35, 0.0, 0.0, 0.0]}
-"""Its polynomial turns back at a radius of 0.976, in the image 298 pixels from the centre."""
+"""Its polynomial has its maximum at a radius of 0.976, in the image 298 pixels from the centre."""
 MODELS = {
     "none": {**PINHOLE, "distortion_model": "none"},
     "plumb_bob of 4": EUROC,
@@ -39,7 +39,7 @@ MODELS = {
 
 
 def info(**fields):
-    """sensor_msgs/CameraInfo with its arrays read-only, as they lie over received bytes."""
+    """Create a sensor_msgs/CameraInfo with read-only arrays, like views of received bytes."""
     roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     message = SimpleNamespace(**{"binning_x": 0, "binning_y": 0, "roi": roi, **fields})
     message.k, message.d = np.array(message.k, np.float64), np.array(message.d, np.float64)
@@ -48,7 +48,7 @@ def info(**fields):
 
 
 def project(rays, k, d, model):
-    """Rays -> pixels by the models' textbook formulas."""
+    """Project rays to pixels with the textbook formulas of the models."""
     x, y = (rays[:, :2] / rays[:, 2:]).astype(np.float64).T
     r2 = x * x + y * y
     if model == "equidistant":
@@ -74,7 +74,7 @@ def grid(width, height):
 def test_rays_project_back_to_their_pixels_all_over_the_image(lens):
     camera = Camera.from_message(info(**lens))
     pixels = grid(lens["width"], lens["height"])
-    if camera.fisheye:  # what lies sideways or behind has no ray at unit depth
+    if camera.fisheye:  # at 90 degrees or more there is no ray at unit depth
         pixels = pixels[np.linalg.norm(pixels - np.float32([424, 400]), axis=1) < 1.3 * 286]
     rays = camera.rays(pixels)
     assert rays.shape == (len(pixels), 3) and rays.dtype == np.float32 and (rays[:, 2] == 1).all()
@@ -94,7 +94,7 @@ def test_rays_of_the_raw_and_of_the_rectified_image_are_those_of_the_scene(lens,
     true = np.column_stack((x.ravel(), y.ravel(), np.ones(x.size)))
     points = true * np.random.default_rng(0).uniform(0.5, 20, (x.size, 1))
     rotation = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
-    # The fourth column, a baseline, says where the camera is, not where its pixels look.
+    # The fourth column, a baseline, is the position of the camera and does not affect rays.
     projection = np.array([[400.0, 0, 300, -40], [0, 410, 200, 0], [0, 0, 1, 0]])
     message = info(**lens, r=rotation.reshape(-1), p=projection.reshape(-1))
 
@@ -112,7 +112,7 @@ def test_rays_of_the_raw_and_of_the_rectified_image_are_those_of_the_scene(lens,
     np.testing.assert_allclose(of_rectified, turned / turned[:, 2:], atol=1e-4)
 
 
-def test_pixels_beyond_what_the_polynomial_can_invert_have_no_ray_and_the_others_the_one_before_the_turn():
+def test_pixels_beyond_the_invertible_radius_have_no_ray_and_the_others_have_the_inner_one():
     camera = Camera.from_message(info(**BARREL))
     pixels = grid(752, 480)
     rays = camera.rays(pixels)
@@ -125,7 +125,7 @@ def test_pixels_beyond_what_the_polynomial_can_invert_have_no_ray_and_the_others
     np.testing.assert_allclose(found, pixels[~beyond], atol=0.01)
 
 
-def test_pixels_of_a_fisheye_lens_that_look_sideways_or_behind_have_no_ray():
+def test_fisheye_pixels_at_90_degrees_or_more_have_no_ray():
     camera = Camera.from_message(info(**ACTION))
     angles = np.radians([0, 60, 80, 89, 90.5, 100, 140])
     radii = 250 * (angles + 0.1 * angles**3 + 0.01 * angles**5)
@@ -135,7 +135,7 @@ def test_pixels_of_a_fisheye_lens_that_look_sideways_or_behind_have_no_ray():
     assert np.isnan(rays[4:]).all() and (rays[:4, 2] == 1).all()
 
 
-def test_the_principal_point_looks_straight_ahead_x_is_right_and_y_is_down():
+def test_the_principal_point_is_on_the_optical_axis_x_is_right_and_y_is_down():
     camera = Camera.from_message(info(**PINHOLE))
     points = np.array([[367.215, 248.375], [500, 248.375], [367.215, 400]], np.float32)
     rays = camera.rays(points)
@@ -143,7 +143,7 @@ def test_the_principal_point_looks_straight_ahead_x_is_right_and_y_is_down():
     assert rays[1, 0] > 0 and abs(rays[1, 1]) < 1e-6 and rays[2, 1] > 0
 
 
-def test_a_calibration_over_received_bytes_is_not_written_into():
+def test_a_calibration_in_a_received_buffer_is_not_modified():
     message = info(**EUROC)
     message.roi.x_offset, message.binning_x = 10, 2
     before = message.k.copy()
@@ -173,7 +173,7 @@ def test_an_uncalibrated_camera_has_no_calibration():
     assert Camera.from_message(info(**{**EUROC, "k": [0.0] * 9})) is None
 
 
-def test_an_unknown_distortion_model_is_refused_with_the_known_ones():
+def test_an_unknown_distortion_model_is_rejected_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'kannala' is unknown, allowed is one of plumb_bob, .*equidistant"):
         Camera.from_message(info(**{**EUROC, "distortion_model": "kannala"}))
 
@@ -185,12 +185,12 @@ def test_no_keypoints_give_no_points():
     assert flat_cloud(nothing).shape == (0, 3)
 
 
-def test_without_a_calibration_the_cloud_is_the_image_plane():
+def test_without_calibration_the_cloud_is_the_image_plane():
     points = flat_cloud(np.array([[3.5, 4.25]], np.float32))
     assert points.dtype == np.float32 and points.tolist() == [[3.5, 4.25, 0.0]]
 
 
-def test_camera_info_of_rosbags_is_understood(typestore):
+def test_camera_info_of_rosbags_is_supported(typestore):
     types = typestore.types
     header = types["std_msgs/msg/Header"](stamp=types["builtin_interfaces/msg/Time"](sec=0, nanosec=0), frame_id="")
     roi = types["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)

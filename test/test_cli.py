@@ -20,7 +20,7 @@ def run(*words, cwd):
 
 
 def misuse(words, capsys):
-    """What is printed for a misuse."""
+    """Return the output for a misuse."""
     with pytest.raises(SystemExit) as caught:
         cli.main(words)
     assert caught.value.code == 2
@@ -30,7 +30,7 @@ def misuse(words, capsys):
 
 
 @pytest.mark.parametrize("verb", cli.COMMANDS)
-def test_every_command_explains_itself(verb, capsys):
+def test_every_command_has_help(verb, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([verb, "--help"])
     assert caught.value.code == 0
@@ -61,7 +61,7 @@ def test_misuse_exits_with_2_shows_the_usage_and_names_what_is_wrong(words, expe
     assert expected in misuse(words, capsys).splitlines()[-1]
 
 
-def test_a_value_that_is_no_number_is_misuse(capsys):
+def test_a_value_that_is_not_a_number_is_misuse(capsys):
     assert "--max-keypoints" in misuse(["extract", "a.png", "--max-keypoints", "many"], capsys)
 
 
@@ -104,7 +104,7 @@ def test_whatever_stops_a_command_has_its_exit_code(monkeypatch, capsys, error, 
     assert words in printed and (words or not printed) and "Traceback" not in printed
 
 
-def test_as_a_program_it_ends_without_a_traceback(tmp_path, project):
+def test_the_program_exits_without_a_traceback(tmp_path, project):
     environment = {**ONE_THREAD, "PYTHONPATH": str(project)}
     command = [sys.executable, "-m", "superpoint_ros", "extract", "missing.png"]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The CUDA graph's runtime: its steps on the processor, and the graph itself where there is a GPU."""
+"""The CUDA graph runtime: its steps on a CPU, and the graph itself on a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unit(*shape, seed=0):
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def pair(request, tiny_weights):
-    """Plain PyTorch on the processor, and the graph's runtime: recorded on a GPU, step by step on the processor."""
+    """Plain PyTorch on a CPU, and the graph runtime: recorded on a GPU, step by step on a CPU."""
     options = {"device": "cpu", "runtime": "pytorch", "precision": "float32", "max_keypoints": 150}
     plain, fixed = (SuperPoint(tiny_weights, **options) for _ in range(2))
     fixed.runtime = CudaGraphRuntime(fixed.weights.network, torch.device(request.param), "float32")
@@ -41,7 +41,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (61, 85)])
-def test_the_whole_step_finds_what_decoding_finds(pair, size, grey):
+def test_the_whole_step_equals_decoding(pair, size, grey):
     plain, fixed = pair
     for top in (0, 100, 200):
         image = grey[top : top + size[0], : size[1]]
@@ -49,7 +49,7 @@ def test_the_whole_step_finds_what_decoding_finds(pair, size, grey):
 
 
 class Operations(TorchDispatchMode):
-    """Notes the names of all operations."""
+    """Records the names of all operations."""
 
     def __init__(self):
         super().__init__()
@@ -60,8 +60,8 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_step_takes_nothing_from_the_host_and_never_waits_for_a_value(tiny_weights):
-    """A recording would fail at numbers that come from Python, and at shapes that depend on what is found."""
+def test_a_step_copies_nothing_from_the_host_and_never_synchronises(tiny_weights):
+    """Copies from the host and data-dependent shapes would break the recording."""
     network = weights.load(tiny_weights).network
     step = Step(FixedExtractor(network, Decoding(50), (64, 96)), (1, 1, 64, 96), torch.device("cpu"))
     with torch.no_grad(), Operations() as seen:
@@ -81,7 +81,7 @@ def test_a_step_takes_nothing_from_the_host_and_never_waits_for_a_value(tiny_wei
     assert {"lift_fresh", "_local_scalar_dense"} <= forbidden.names
 
 
-def test_features_stay_as_they_are_when_the_next_frame_comes(pair, grey):
+def test_features_are_not_overwritten_by_the_next_frame(pair, grey):
     first = pair[1].extract(grey[:64, :96])
     copies = [array.copy() for array in (first.keypoints, first.scores, first.descriptors)]
     pair[1].extract(grey[100:164, 100:196])
@@ -89,7 +89,7 @@ def test_features_stay_as_they_are_when_the_next_frame_comes(pair, grey):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_changed_settings_mixed_sizes_and_batches_are_followed(pair, grey):
+def test_changed_settings_mixed_sizes_and_batches_work(pair, grey):
     images = [grey[:64, :96], grey[:80, 40:200], grey[100:164, :96], grey[9:73, 9:105]]
     for limit in (150, 20, 150):
         for superpoint in pair:
@@ -99,7 +99,7 @@ def test_changed_settings_mixed_sizes_and_batches_are_followed(pair, grey):
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.9])
-def test_matches_found_along_the_way_are_those_found_afterwards(pair, ratio, grey):
+def test_matches_of_the_graph_equal_those_of_matching(pair, ratio, grey):
     fixed = pair[1]
     before, after = (fixed.extract(grey[top : top + 96, :128]) for top in (100, 103))
     assert after.link is not None and after.link.before is before.link.own
@@ -114,7 +114,7 @@ def test_matches_found_along_the_way_are_those_found_afterwards(pair, ratio, gre
     np.testing.assert_allclose(found.similarity, expected.similarity, atol=1e-4)
 
 
-def test_the_front_end_matches_each_camera_with_its_own_frame_before(pair, grey):
+def test_the_front_end_matches_each_camera_with_its_own_previous_frame(pair, grey):
     settings = settings_from_parameters({"max_keypoints": 150, "homography.min_inliers": 4, "track.coast": 0})
     expected, found = (FrontEnd(superpoint, settings) for superpoint in pair)
     for index in range(6):
@@ -138,7 +138,7 @@ def test_cameras_in_one_batch_keep_the_matches_that_the_graph_has_found(pair, gr
 
     def on_result(result):
         results.append(result)
-        if len(results) in (2, 4):  # handed in by the worker itself, so that both wait
+        if len(results) in (2, 4):  # submitted by the worker itself, so that both wait
             submit(len(results), ("right", "left"))
 
     front_end = FrontEnd(pair[1], settings, on_result, together=True)
@@ -153,7 +153,7 @@ def test_cameras_in_one_batch_keep_the_matches_that_the_graph_has_found(pair, gr
 
 
 @pytest.mark.parametrize(("firsts", "seconds"), [(40, 50), (1, 50), (40, 1), (0, 50), (40, 0)])
-def test_matching_at_fixed_sizes_is_matching(firsts, seconds):
+def test_matching_at_fixed_sizes_equals_matching(firsts, seconds):
     a, b = unit(2, 40, 6), unit(2, 50, 6, seed=1)
     counts = torch.tensor([firsts, 40]), torch.tensor([seconds, 50])
     forward, best, second = mutual_nearest_fixed(a, counts[0], b, counts[1])
@@ -172,7 +172,7 @@ def test_matching_at_fixed_sizes_is_matching(firsts, seconds):
 
 
 @pytest.mark.parametrize("name", ["cuda_graph", "cuda_graph_compiled"])
-def test_on_the_processor_the_graph_is_refused_in_a_sentence(tiny_network, name):
+def test_on_a_cpu_the_graph_is_rejected_in_a_sentence(tiny_network, name):
     with pytest.raises(ValueError, match=f"runtime '{name}' is for the device cuda, not for 'cpu'"):
         runtimes.create(tiny_network, "cpu", name)
 
@@ -185,16 +185,16 @@ def compiled(superpoint):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="PyTorch's compiler needs a C++ compiler, c++ is not found")
-def test_the_compiled_step_is_one_graph_and_finds_the_same(pair, grey, caplog):
+def test_the_compiled_step_is_one_graph_with_equal_results(pair, grey, caplog):
     plain, superpoint = pair[0], compiled(pair[1])
     assert superpoint.runtime.name == "cuda_graph_compiled"
     for top in (100, 110):
         image = grey[top : top + 48, :64]
         assert_same(superpoint.extract(image), plain.extract(image))
-    assert not caplog.records  # they would say why it was not compiled
+    assert not caplog.records  # which would explain a failed compilation
 
 
-def test_where_the_compiler_fails_the_step_runs_as_it_is_and_the_log_says_why(pair, grey, monkeypatch, caplog):
+def test_if_the_compiler_fails_the_step_runs_unfused_and_the_reason_is_logged(pair, grey, monkeypatch, caplog):
     def without_compiler(step, **options):
         def run():
             raise RuntimeError("no Triton\nhere")

@@ -1,4 +1,4 @@
-"""The ROS 2 environment variables, and the Cyclone DDS configuration that they become."""
+"""ROS 2's environment variables, and the Cyclone DDS configuration built from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from superpoint_ros.node.errors import StandaloneError
 
 
 def configuration(**environ: str) -> ElementTree.Element:
-    """Our part of the configuration."""
+    """Return this package's part of the configuration."""
     text = Discovery.from_environment(environ).configuration()
     return ElementTree.fromstring(text[: text.index("</CycloneDDS>") + len("</CycloneDDS>")])
 
@@ -43,14 +43,14 @@ def test_the_legacy_variable_means_localhost_and_no_other_peers():
     assert Discovery.from_environment({"ROS_LOCALHOST_ONLY": "0"}) == Discovery()
 
 
-def test_static_peers_are_asked_in_addition_and_reached_beyond_this_machine():
+def test_static_peers_are_added_and_reached_beyond_this_machine():
     root = configuration(ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST", ROS_STATIC_PEERS="192.0.2.7; robot.local;")
     assert peers(root) == ["localhost", "192.0.2.7", "robot.local"]
     assert not list(root.iter("NetworkInterface"))
     assert peers(configuration(ROS_STATIC_PEERS="192.0.2.7")) == ["192.0.2.7"]
 
 
-def test_discovery_that_is_off_has_no_peers_and_a_tag_of_its_own():
+def test_discovery_that_is_off_has_no_peers_and_a_unique_tag():
     root = configuration(ROS_AUTOMATIC_DISCOVERY_RANGE="OFF", ROS_STATIC_PEERS="192.0.2.7")
     assert not peers(root)
     assert [entry.text for entry in root.iter("AllowMulticast")] == ["false"]
@@ -64,7 +64,7 @@ def test_system_default_leaves_discovery_to_cyclone_dds():
 
 
 @pytest.mark.parametrize("in_file", [False, True])
-def test_the_users_configuration_comes_last_and_may_select_the_interfaces(in_file, tmp_path):
+def test_the_users_configuration_takes_precedence_and_may_select_the_interfaces(in_file, tmp_path):
     uri = '<General><Interfaces><NetworkInterface name="eth0"/></Interfaces></General>'
     if in_file:
         path = tmp_path / "cyclonedds.xml"
@@ -88,7 +88,7 @@ def test_the_users_configuration_comes_last_and_may_select_the_interfaces(in_fil
         ("CYCLONEDDS_URI", "file:///tmp/ü.xml", "ASCII"),
     ],
 )
-def test_a_bad_variable_is_refused_with_its_name_its_value_and_what_is_allowed(name, value, allowed):
+def test_a_bad_variable_is_rejected_with_its_name_its_value_and_what_is_allowed(name, value, allowed):
     with pytest.raises(StandaloneError, match=name) as error:
         Discovery.from_environment({name: value})
     assert value.split(";")[-1] in str(error.value)

@@ -63,31 +63,31 @@ def test_full_name_in_the_root_namespace_has_one_slash():
     "topic",
     ["", "/", "image/", "a//b", "1image", "a/2b", "my image", "image~", "~image", "a-b", "x" * 300, "{other}/a"],
 )
-def test_an_invalid_topic_is_refused_by_name(topic):
+def test_an_invalid_topic_is_rejected_by_name(topic):
     with pytest.raises(StandaloneError, match=r"topic name .* is invalid, allowed") as error:
         NameRules("detector").resolve(topic)
     assert repr(topic) in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["", "1st", "a/b", "my node", "a-b", "x" * 300])
-def test_an_invalid_node_name_is_refused_by_name(name):
+def test_an_invalid_node_name_is_rejected_by_name(name):
     with pytest.raises(StandaloneError, match=r"node name .* is invalid, allowed"):
         NameRules(name)
 
 
 @pytest.mark.parametrize("namespace", ["/a/", "/a//b", "/1", "/a b"])
-def test_an_invalid_namespace_is_refused_by_name(namespace):
+def test_an_invalid_namespace_is_rejected_by_name(namespace):
     with pytest.raises(StandaloneError, match=r"namespace .* is invalid, allowed"):
         NameRules("detector", namespace)
 
 
 @pytest.mark.parametrize("rule", ["image", "image:=", ":=/camera", "image=/camera", ""])
-def test_a_remapping_that_is_not_a_pair_is_refused(rule):
+def test_a_remapping_that_is_not_a_pair_is_rejected(rule):
     with pytest.raises(StandaloneError, match=r"remapping .* is invalid, allowed is from:=to"):
         parse_remappings([rule])
 
 
 @pytest.mark.parametrize("rule", ["image:=/camera//image", "1image:=/a", "__nope:=x", "detector:__log_level:=debug"])
-def test_a_remapping_of_invalid_names_is_refused(rule):
+def test_a_remapping_of_invalid_names_is_rejected(rule):
     with pytest.raises(StandaloneError, match=r"remapping .* is invalid"):
         NameRules("detector", "/", parse_remappings([rule]))

@@ -1,4 +1,4 @@
-"""Nodes, publishers and subscriptions of the standalone host, over real DDS on this machine alone."""
+"""Nodes, publishers and subscriptions of the standalone host, over real DDS on this machine only."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1
 ENVIRON = {name: os.environ[name] for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 
 
-PATIENCE = 120.0  # seconds for what takes one or two on an idle machine
+TIMEOUT = 120.0  # timeout in seconds; one or two suffice on an idle machine
 
 
-def eventually(condition, seconds=PATIENCE):
-    """Wait until `condition` holds."""
+def eventually(condition, seconds=TIMEOUT):
+    """Wait until `condition` is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -47,12 +47,12 @@ def test_a_reliable_reader_does_not_match_a_best_effort_writer():
         eventually(lambda: publisher.subscription_count == 1)
 
 
-def test_a_node_goes_on_announcing_itself_where_nobody_has_answered():
-    """Else one lost datagram would keep two nodes apart for ever."""
+def test_a_node_keeps_announcing_itself_to_addresses_that_have_not_answered():
+    """Otherwise a lost datagram could prevent discovery for ever."""
     metatraffic_port_of_index_20 = 7400 + 250 * int(ENVIRON["ROS_DOMAIN_ID"]) + 10 + 2 * 20  # RTPS 2.5, 9.6.2.3
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", metatraffic_port_of_index_20))
-        other.settimeout(PATIENCE)
+        other.settimeout(TIMEOUT)
         with Node("one", environ=ENVIRON):
             announcements = [other.recv(65536) for _ in range(3)]
     assert all(datagram.startswith(b"RTPS") for datagram in announcements)
@@ -73,11 +73,11 @@ def test_an_exception_in_a_callback_is_logged_and_the_next_message_still_comes(c
         eventually(lambda: publisher.subscription_count)
         publisher.publish(message_class(STRING)(data="bad"))
         publisher.publish(message_class(STRING)(data="good"))
-        assert received.wait(PATIENCE)
+        assert received.wait(TIMEOUT)
     assert "cannot work with this" in caplog.text
 
 
-def test_listeners_are_counted_as_they_come_and_go():
+def test_subscribers_are_counted_as_they_come_and_go():
     with Node("one", environ=ENVIRON) as one, Node("two", environ=ENVIRON) as two:
         publisher = one.create_publisher("topic", STRING, RELIABLE)
         assert publisher.subscription_count == 0
@@ -123,14 +123,14 @@ def test_a_subscription_may_be_closed_in_its_own_callback():
     assert received == ["first"]
 
 
-def test_the_ros_graph_is_told_the_nodes_name_and_endpoints_as_they_come_and_go():
-    told = []
+def test_the_node_announces_its_name_and_endpoints_as_they_come_and_go():
+    received = []
     observer = Participant(Discovery.from_environment(ENVIRON))
     kind = "rmw_dds_common/msg/ParticipantEntitiesInfo"
-    graph = Subscription(observer, "ros_discovery_info", kind, Qos(reliable=True, depth=100), told.append)
+    graph = Subscription(observer, "ros_discovery_info", kind, Qos(reliable=True, depth=100), received.append)
 
     def latest():
-        nodes = told[-1].node_entities_info_seq if told else []
+        nodes = received[-1].node_entities_info_seq if received else []
         return [
             (
                 info.node_namespace,
@@ -154,7 +154,7 @@ def test_the_ros_graph_is_told_the_nodes_name_and_endpoints_as_they_come_and_go(
         observer.close()
 
 
-def test_a_process_that_ends_without_close_ends_at_once():
+def test_a_process_without_close_exits_at_once():
     code = (
         "from superpoint_ros.node.interface import Qos\n"
         "from superpoint_ros.hosts.dds.node import Node\n"
@@ -163,17 +163,17 @@ def test_a_process_that_ends_without_close_ends_at_once():
         f"node.create_publisher('topic', {STRING!r}, Qos(True, 5))\n"
         "raise SystemExit(7)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE, check=False).returncode == 7
+    assert subprocess.run([sys.executable, "-c", code], timeout=TIMEOUT, check=False).returncode == 7
 
 
 @pytest.mark.parametrize("package", ["cyclonedds", "rosbags"])
-def test_a_missing_package_is_named_with_the_way_to_install_it(package):
+def test_a_missing_package_is_named_with_its_installation(package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "from superpoint_ros.hosts.dds.node import Node\n"
         f"Node('one', environ={ENVIRON!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert f"StandaloneError: package '{package}' is not installed" in done.stderr
     assert f"pip install {package}" in done.stderr
 
@@ -181,7 +181,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(package):
 def test_nodes_of_one_process_must_agree_on_discovery():
     with (
         Node("one", environ=ENVIRON),
-        pytest.raises(StandaloneError, match=f"in domain {ENVIRON['ROS_DOMAIN_ID']} already"),
+        pytest.raises(StandaloneError, match=f"already in domain {ENVIRON['ROS_DOMAIN_ID']}"),
     ):
         Node("two", environ={**ENVIRON, "ROS_STATIC_PEERS": "127.0.0.1"})
 
@@ -194,7 +194,7 @@ def test_nodes_of_one_process_must_agree_on_discovery():
         (("topic", STRING, Qos(reliable=True, depth=0)), "history depth is 0, allowed is an integer from 1"),
     ],
 )
-def test_an_endpoint_that_cannot_be_is_refused_in_one_sentence(arguments, sentence):
+def test_an_invalid_endpoint_is_rejected_in_one_sentence(arguments, sentence):
     with Node("one", environ=ENVIRON) as node:
         with pytest.raises(StandaloneError, match=sentence):
             node.create_publisher(*arguments)
@@ -202,7 +202,7 @@ def test_an_endpoint_that_cannot_be_is_refused_in_one_sentence(arguments, senten
             node.create_subscription(*arguments, print)
 
 
-def test_a_configuration_that_cyclone_dds_refuses_is_named():
+def test_a_configuration_that_cyclone_dds_rejects_is_named():
     bad = {**ENVIRON, "CYCLONEDDS_URI": "<General><Nonsense>1</Nonsense></General>"}
     with pytest.raises(StandaloneError, match=r"CYCLONEDDS_URI is .*Nonsense"):
         Node("one", environ=bad)

@@ -1,4 +1,4 @@
-"""Programs beside the standalone host that are no ROS nodes, or none of the kind it expects, over real DDS."""
+"""The standalone host with programs that are not ROS nodes, or unusual ones, over real DDS."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ IMAGE, COMPRESSED, STRING = "sensor_msgs/msg/Image", "sensor_msgs/msg/Compressed
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=5)
 ENVIRON = {"ROS_DOMAIN_ID": str(2 + os.getpid() % 8), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 FULL = 11
-"""A domain that nobody else is in."""
+"""An unused domain."""
 
 
 def eventually(condition, seconds=20.0):
-    """Wait until `condition` holds."""
+    """Wait until `condition` is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -55,7 +55,7 @@ def process(target):
         process.join()
 
 
-def test_a_program_that_announces_the_true_structure_of_an_image_is_matched_by_the_types_name():
+def test_a_program_that_announces_the_true_type_structure_is_matched_by_type_name():
     received = []
     with Node("one", environ=ENVIRON) as node:
         node.create_subscription("image", IMAGE, BEST_EFFORT, received.append)
@@ -77,7 +77,7 @@ def test_readers_and_writers_of_different_types_on_one_topic_do_not_match():
         assert (wrong.publisher_count, right.publisher_count, publisher.subscription_count) == (0, 1, 1)
 
 
-def test_an_end_that_asks_for_more_than_is_offered_is_told_once_on_both_sides():
+def test_incompatible_qos_is_reported_once_on_both_sides():
     with Node("one", environ=ENVIRON) as one:
         publisher = one.create_publisher("image", IMAGE, BEST_EFFORT)
         subscription = one.create_subscription("image", IMAGE, RELIABLE, print)
@@ -87,7 +87,7 @@ def test_an_end_that_asks_for_more_than_is_offered_is_told_once_on_both_sides():
             assert end.incompatible_policy() == ""
 
 
-def test_a_domain_without_a_free_participant_says_so_with_the_remedy():
+def test_a_full_domain_is_an_error_with_the_remedy():
     taken = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(33)]
     try:
         for index, one in enumerate(taken):
@@ -113,7 +113,7 @@ def test_text_that_is_not_utf_8_is_read_as_rclpy_reads_it(text):
     assert message.encoding == "mono8" and message.data.tolist() == list(range(16))
 
 
-def test_messages_that_cannot_be_read_are_handed_on_and_the_next_one_still_comes(monkeypatch):
+def test_unreadable_messages_are_reported_and_the_next_one_is_received(monkeypatch):
     received, problems = [], []
     with Node("one", environ=ENVIRON) as node:
         publisher = node.create_publisher("topic", STRING, RELIABLE)
@@ -128,7 +128,7 @@ def test_messages_that_cannot_be_read_are_handed_on_and_the_next_one_still_comes
     assert len(problems) == 1 and "are not a message of type std_msgs/msg/String" in str(problems[0])
 
 
-def test_without_anybody_to_tell_a_reader_logs_one_sentence_in_five_seconds(caplog):
+def test_without_a_handler_a_reader_logs_one_sentence_in_five_seconds(caplog):
     handled = []
 
     def callback(message):

@@ -1,4 +1,4 @@
-"""Large messages of the standalone host between processes, over real DDS on this machine alone."""
+"""Large messages of the standalone host between processes, over real DDS on this machine only."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ IMAGE, FEATURES = "sensor_msgs/msg/Image", "superpoint_ros/msg/Features"
 RELIABLE, BEST_EFFORT = Qos(reliable=True, depth=5), Qos(reliable=False, depth=1)
 ENVIRON = {name: os.environ[name] for name in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
 RATE = 30.0
-PATIENCE = 120.0  # seconds for what takes one or two on an idle machine
+TIMEOUT = 120.0  # timeout in seconds; one or two suffice on an idle machine
 
 
-def eventually(condition, seconds=PATIENCE):
-    """Wait until `condition` holds."""
+def eventually(condition, seconds=TIMEOUT):
+    """Wait until `condition` is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -59,6 +59,8 @@ def features(number, count=1000):
         track_ages=np.full(count, number, np.uint32),
         coasted=np.zeros(count, bool),
         covariance=np.full(3 * count, number, np.float32),
+        sizes=np.full(count, number, np.float32),
+        levels=np.zeros(count, np.uint8),
         descriptor_size=256,
         descriptor_type=0,
         descriptors=np.full(count * 256, number, np.float32).view(np.uint8),
@@ -74,7 +76,7 @@ def is_intact(message):
 
 
 def report(pipe, type_name, qos, environ):
-    """In a process of its own: send each message's number, negative if damaged, and the end when the writer goes."""
+    """Send each message's number, negative if damaged, and the end when the writer is gone; runs in its own process."""
     with Node("reporter", environ=environ) as node:
         numbers = []
 
@@ -92,13 +94,13 @@ def report(pipe, type_name, qos, environ):
 
 @contextmanager
 def reporter(type_name, qos, environ=ENVIRON):
-    """A process that subscribes to "topic"; gives the process and its pipe."""
+    """Start a process that subscribes to "topic"; yield the process and its pipe."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=report, args=(theirs, type_name, qos, dict(environ)))
     process.start()
     try:
-        assert ours.poll(PATIENCE) and ours.recv() == "ready"
+        assert ours.poll(TIMEOUT) and ours.recv() == "ready"
         yield process, ours
     finally:
         process.kill()
@@ -106,16 +108,16 @@ def reporter(type_name, qos, environ=ENVIRON):
 
 
 def publish_all(messages, qos, pipe, environ=ENVIRON):
-    """Publish at `RATE` to one reader and return what it got, in the order of arrival."""
+    """Publish at `RATE` to one reader and return what it received, in order."""
     with Node("camera", environ=environ) as node:
         publisher = node.create_publisher("topic", messages[0].__msgtype__, qos)
         eventually(lambda: publisher.subscription_count)
-        time.sleep(0.3)  # the reader may know the writer a little later than the other way round
+        time.sleep(0.3)  # the reader may discover the writer slightly later than vice versa
         for message in messages:
             assert publisher.publish(message)
             time.sleep(1 / RATE)
         time.sleep(0.5)
-    assert pipe.poll(PATIENCE)
+    assert pipe.poll(TIMEOUT)
     return pipe.recv()
 
 
@@ -126,8 +128,8 @@ def test_large_messages_arrive_complete_and_in_order_between_processes(kind, mak
         assert publish_all([make(number) for number in range(1, 46)], qos, pipe) == list(range(1, 46))
 
 
-def test_parts_lost_on_the_way_are_sent_again():
-    """With every tenth datagram dropped, and a reader with the receive buffer that Linux gives by default."""
+def test_lost_fragments_are_retransmitted():
+    """With every tenth datagram dropped, and a reader with Linux's default receive buffer."""
     qos = Qos(reliable=True, depth=30)
     small = {**ENVIRON, "CYCLONEDDS_URI": '<Internal><SocketReceiveBufferSize max="208kB"/></Internal>'}
     lossy = {**ENVIRON, "CYCLONEDDS_URI": "<Internal><Test><XmitLossiness>100</XmitLossiness></Test></Internal>"}
@@ -136,7 +138,7 @@ def test_parts_lost_on_the_way_are_sent_again():
         assert found == list(range(1, 31))
 
 
-def test_a_best_effort_reader_hears_a_reliable_writer():
+def test_a_best_effort_reader_receives_from_a_reliable_writer():
     with reporter(IMAGE, BEST_EFFORT) as (_, pipe):
         found = publish_all([image(number) for number in range(1, 31)], RELIABLE, pipe)
         assert found and found == sorted(found)
@@ -145,7 +147,7 @@ def test_a_best_effort_reader_hears_a_reliable_writer():
 
 @pytest.mark.serial
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped on this system")
-def test_a_stopped_reader_holds_up_no_writer_and_gets_the_newest_message_when_it_continues():
+def test_a_stopped_reader_blocks_no_writer_and_receives_the_newest_message_when_it_continues():
     with reporter(IMAGE, RELIABLE) as (process, pipe), Node("camera", environ=ENVIRON) as node:
         publisher = node.create_publisher("topic", IMAGE, RELIABLE)
         eventually(lambda: publisher.subscription_count)
@@ -158,6 +160,6 @@ def test_a_stopped_reader_holds_up_no_writer_and_gets_the_newest_message_when_it
         os.kill(process.pid, signal.SIGCONT)
         time.sleep(1)
         pipe.send("stop")
-        assert pipe.poll(PATIENCE) and pipe.recv()[-1] == 60
+        assert pipe.poll(TIMEOUT) and pipe.recv()[-1] == 60
     assert np.median(durations) < 0.05
     assert max(durations) < 1.0

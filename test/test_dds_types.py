@@ -1,4 +1,4 @@
-"""Messages of the standalone host: their classes, their bytes, their names and hashes in DDS."""
+"""Messages of the standalone host: classes, serialisation, names and hashes in DDS."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def features(count, size=256):
         track_ages=np.arange(count, dtype=np.uint32),
         coasted=np.arange(count) % 3 == 0,
         covariance=random.random(3 * count, np.float32),
+        sizes=random.random(count, np.float32),
+        levels=np.arange(count, dtype=np.uint8),
         descriptor_size=size,
         descriptor_type=message_class(FEATURES).FLOAT32,
         descriptors=random.random(count * size, np.float32).view(np.uint8),
@@ -43,12 +45,22 @@ def features(count, size=256):
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 1000])
-def test_features_survive_the_way_through_bytes(count):
+def test_features_survive_serialisation(count):
     sent = features(count)
     received = typesystem.deserialize(typesystem.serialize(sent, FEATURES), FEATURES)
     assert received.header == sent.header
     assert (received.image_height, received.image_width, received.weights) == (480, 640, "default:0123456789ab")
-    for name in ("keypoints", "scores", "track_ids", "track_ages", "coasted", "covariance", "descriptors"):
+    for name in (
+        "keypoints",
+        "scores",
+        "track_ids",
+        "track_ages",
+        "coasted",
+        "covariance",
+        "sizes",
+        "levels",
+        "descriptors",
+    ):
         assert getattr(received, name).dtype == getattr(sent, name).dtype
         np.testing.assert_array_equal(getattr(received, name), getattr(sent, name))
 
@@ -59,8 +71,8 @@ def test_the_bytes_are_little_endian_xcdr1_in_words_of_four():
 
 
 @pytest.mark.serial
-def test_a_message_of_one_megabyte_costs_no_more_than_copying_it_some_times():
-    """One to two milliseconds where a copy takes 0.1; number by number, in Python, it would be some hundred copies."""
+def test_a_message_of_one_megabyte_costs_no_more_than_a_few_copies():
+    """One to two milliseconds if a copy takes 0.1; a Python loop over numbers would cost hundreds of copies."""
     message, data = features(1000), np.ones(1_000_000, np.uint8)
     work = {
         "both ways": lambda: typesystem.deserialize(typesystem.serialize(message, FEATURES), FEATURES),
@@ -88,24 +100,24 @@ def test_the_type_hash_is_the_one_that_ros_jazzy_announces():
 @pytest.mark.parametrize(
     "name", ["sensor_msgs/msg/Nonsense", "sensor_msgs/Image", "Image", "", "sensor_msgs/srv/Image"]
 )
-def test_an_unknown_type_is_refused_by_name(name):
+def test_an_unknown_type_is_rejected_by_name(name):
     with pytest.raises(StandaloneError, match=r"message type .* is (unknown|invalid), allowed are") as error:
         message_class(name)
     assert repr(name) in str(error.value)
 
 
-def test_a_message_of_another_type_is_refused():
+def test_a_message_of_another_type_is_rejected():
     with pytest.raises(StandaloneError, match="message is of type std_msgs/msg/Header, allowed is std_msgs/msg/String"):
         typesystem.serialize(header(), STRING)
 
 
-def test_a_field_that_does_not_fit_is_refused():
+def test_a_field_that_does_not_fit_is_rejected():
     with pytest.raises(StandaloneError, match="message does not fit superpoint_ros/msg/Features"):
         typesystem.serialize(message_class(FEATURES)(**{**vars(features(3)), "keypoints": [1.0, 2.0]}), FEATURES)
 
 
 @pytest.mark.parametrize("hole", [False, True])
-def test_a_cloud_says_whether_some_of_its_points_are_not_finite(hole):
+def test_a_cloud_is_marked_as_dense_if_all_points_are_finite(hole):
     points = np.arange(8, dtype=np.float32).reshape(2, 4)
     points[1, :3] = np.nan if hole else 1
     cloud = cloud_message(header(), points)
@@ -114,6 +126,6 @@ def test_a_cloud_says_whether_some_of_its_points_are_not_finite(hole):
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\x01\x00\x00", b"\x00\x01\x00\x00\xff\xff\xff\x7f", bytes(64)])
-def test_bytes_that_are_no_such_message_are_refused(data):
+def test_bytes_that_are_not_such_a_message_are_rejected(data):
     with pytest.raises(StandaloneError, match=f"{len(data)} bytes received are not a message of type"):
         typesystem.deserialize(data, FEATURES)

@@ -1,4 +1,4 @@
-"""Decoding: heat map, non-maximum suppression, refinement and descriptor sampling against plain computations."""
+"""Decoding: heat map, non-maximum suppression, refinement and descriptor sampling against reference implementations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from superpoint_ros.extraction import decoding_cpu
-from superpoint_ros.extraction.decoding import Decoding, decode, heatmap, pick, refine, sample, suppress
+from superpoint_ros.extraction.decoding import Decoding, decode, heatmap, refine, sample, select_peaks, suppress
 
 
 def random_maps(kind, height, width, seed):
-    """(1, H, W) scores: all different, with many ties, plateaus of several pixels, or mostly empty."""
+    """Create (1, H, W) scores: all different, with many ties, plateaus of several pixels, or mostly empty."""
     random = np.random.default_rng(seed)
     if kind == "distinct":
         scores = random.permutation(height * width).reshape(height, width) / (height * width)
@@ -28,7 +28,7 @@ KINDS = ["distinct", "ties", "plateaus", "sparse"]
 
 
 def ranked(scores):
-    """Positive pixels as (y, x), best first, equals in reading order."""
+    """List positive pixels as (y, x), best first, ties in row-major order."""
     pixels = [(y, x) for y, x in np.argwhere(scores > 0).tolist()]
     return sorted(pixels, key=lambda p: (-scores[p], p))
 
@@ -38,7 +38,7 @@ def near(a, b, radius):
 
 
 def greedy(scores, radius):
-    """Non-maximum suppression as every textbook writes it."""
+    """Apply textbook non-maximum suppression."""
     kept = []
     for pixel in ranked(scores):
         if not any(near(pixel, other, radius) for other in kept):
@@ -47,7 +47,7 @@ def greedy(scores, radius):
 
 
 def greedy_in_rounds(scores, radius, rounds):
-    """Winners of greedy suppression that are settled within so many rounds of local maxima."""
+    """Return the winners of greedy suppression that are found within so many rounds of local maxima."""
     kept, left = [], ranked(scores)
     for _ in range(rounds):
         best = [p for i, p in enumerate(left) if not any(near(p, better, radius) for better in left[:i])]
@@ -60,7 +60,7 @@ def places(scores):
     return {(y, x) for y, x in torch.nonzero(scores).tolist()}
 
 
-def test_the_heat_map_is_the_papers_softmax_and_reshape_written_as_loops():
+def test_the_heat_map_equals_the_papers_softmax_and_reshape():
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 65, 3, 4, generator=random) * 3
     heat = heatmap(logits)
@@ -75,7 +75,7 @@ def test_the_heat_map_is_the_papers_softmax_and_reshape_written_as_loops():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_heat_map_is_float32_whatever_the_network_computes_in(dtype):
+def test_the_heat_map_is_float32_in_any_precision(dtype):
     logits = torch.randn(1, 65, 2, 2, generator=torch.Generator().manual_seed(0)).to(dtype)
     heat = heatmap(logits)
     assert heat.dtype == torch.float32
@@ -107,20 +107,20 @@ def test_with_enough_rounds_suppression_is_greedy_suppression(radius):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_enough_rounds_no_score_is_left_without_a_keypoint_near_it(kind):
+def test_with_enough_rounds_every_score_has_a_keypoint_nearby(kind):
     scores = random_maps(kind, 30, 30, 4)
     kept = places(suppress(scores, 2, rounds=200)[0])
     assert all(any(near(pixel, winner, 2) for winner in kept) for pixel in ranked(scores[0].numpy()))
 
 
-def test_among_equals_the_first_in_reading_order_wins():
+def test_the_first_in_row_major_order_wins_a_tie():
     scores = torch.zeros(1, 12, 12)
     scores[0, 5, 4:8] = 0.5
     scores[0, 6, 3] = 0.5
     assert places(suppress(scores, 4)[0]) == {(5, 4)}
 
 
-def test_a_constant_map_gives_a_lattice_and_an_empty_one_nothing():
+def test_a_constant_map_yields_a_grid_and_an_empty_one_nothing():
     kept = places(suppress(torch.full((1, 15, 15), 0.3), 4, rounds=50)[0])
     assert kept == {(y, x) for y in (0, 5, 10) for x in (0, 5, 10)}
     assert not places(suppress(torch.zeros(1, 15, 15), 4)[0])
@@ -141,13 +141,13 @@ def test_kept_scores_are_unchanged_and_images_of_a_batch_do_not_mix():
 
 @pytest.fixture
 def at_fixed_sizes(monkeypatch):
-    """Turn to the forms that GPUs and exported graphs use."""
+    """Use the fixed-shape functions for GPUs and exported graphs."""
     return lambda: monkeypatch.setattr(torch.jit, "is_tracing", lambda: True)
 
 
 @pytest.mark.parametrize("radius", [0, 1, 4, 9])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_processors_suppression_is_that_of_the_form_at_fixed_sizes(kind, radius):
+def test_suppression_on_a_cpu_equals_that_at_fixed_sizes(kind, radius):
     for seed, rounds in enumerate((1, 2, 3, 7)):
         scores = random_maps(kind, 33, 47, seed)
         kept = np.flatnonzero(suppress(scores, radius, rounds)[0].numpy())
@@ -155,22 +155,22 @@ def test_the_processors_suppression_is_that_of_the_form_at_fixed_sizes(kind, rad
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_processor_may_leave_out_weak_peaks_early_and_picks_the_same(kind):
+def test_skipping_weak_peaks_early_on_a_cpu_does_not_change_the_selection(kind):
     buffers = decoding_cpu.Buffers()  # the same for maps of several sizes
     for height, width in ((40, 50), (33, 47), (60, 80)):
         heat = random_maps(kind, height, width, height)[0].numpy()
         for border in (0, 5):
-            positions, scores = decoding_cpu.pick(heat, 10**6, 2, 0.1, border, 3)
+            positions, scores = decoding_cpu.select_peaks(heat, 10**6, 2, 0.1, border, 3)
             assert len(scores) > 10
             for limit in (1, 5, len(scores) // 2, len(scores)):
-                few = decoding_cpu.pick(heat, limit, 2, 0.1, border, 3, buffers)
+                few = decoding_cpu.select_peaks(heat, limit, 2, 0.1, border, 3, buffers)
                 np.testing.assert_array_equal(few[0], positions[:limit])
                 np.testing.assert_array_equal(few[1], scores[:limit])
 
 
 @pytest.mark.parametrize("subpixel", [False, True])
 @pytest.mark.parametrize("limit", [20, 2000])
-def test_the_processor_decodes_as_the_form_at_fixed_sizes(limit, subpixel, at_fixed_sizes):
+def test_decoding_on_a_cpu_equals_that_at_fixed_sizes(limit, subpixel, at_fixed_sizes):
     random = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 65, 6, 9, generator=random) * 3
     descriptors = torch.randn(2, 24, 6, 9, generator=random)
@@ -189,9 +189,9 @@ def test_the_processor_decodes_as_the_form_at_fixed_sizes(limit, subpixel, at_fi
         assert torch.equal(a, b)
 
 
-def test_scores_descend_and_unused_places_are_zero():
+def test_scores_descend_and_unused_entries_are_zero():
     heat = random_maps("sparse", 40, 40, 1)
-    positions, scores = pick(heat, Decoding(max_keypoints=300, nms_radius=2, border=0))
+    positions, scores = select_peaks(heat, Decoding(max_keypoints=300, nms_radius=2, border=0))
     assert positions.shape == (1, 300, 2) and scores.shape == (1, 300)
     assert (scores[0, 1:] <= scores[0, :-1]).all() and scores[0, -1] == 0 < scores[0, 0]
     count = int((scores[0] > 0).sum())
@@ -202,8 +202,8 @@ def test_scores_descend_and_unused_places_are_zero():
 @pytest.mark.parametrize("limit", [1, 7, 5000])
 def test_the_best_keypoints_are_kept_and_never_more_than_max_keypoints(limit):
     heat = random_maps("distinct", 30, 31, 2)
-    everything = pick(heat, Decoding(max_keypoints=10**6, nms_radius=2, border=0))[1][0]
-    _, scores = pick(heat, Decoding(max_keypoints=limit, nms_radius=2, border=0))
+    everything = select_peaks(heat, Decoding(max_keypoints=10**6, nms_radius=2, border=0))[1][0]
+    _, scores = select_peaks(heat, Decoding(max_keypoints=limit, nms_radius=2, border=0))
     assert scores.shape[1] == min(limit, 30 * 31)
     assert torch.equal(scores[0], everything[: scores.shape[1]])
 
@@ -211,14 +211,14 @@ def test_the_best_keypoints_are_kept_and_never_more_than_max_keypoints(limit):
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.999, 1.0])
 def test_keypoints_have_at_least_the_threshold_and_all_that_have_it_are_found(threshold):
     heat = random_maps("distinct", 25, 25, 3)
-    _, scores = pick(heat, Decoding(10**6, nms_radius=0, detection_threshold=threshold, border=0))
+    _, scores = select_peaks(heat, Decoding(10**6, nms_radius=0, detection_threshold=threshold, border=0))
     assert int((scores > 0).sum()) == int(((heat > threshold) & (heat > 0)).sum())
 
 
 @pytest.mark.parametrize("border", [0, 1, 4, 9, 10, 200])
-def test_no_keypoint_lies_in_the_border_and_none_inside_is_lost(border):
+def test_no_keypoint_is_in_the_border_and_none_inside_is_lost(border):
     heat = random_maps("distinct", 20, 27, 5) + 0.01
-    positions, scores = pick(heat, Decoding(10**6, nms_radius=0, detection_threshold=0, border=border))
+    positions, scores = select_peaks(heat, Decoding(10**6, nms_radius=0, detection_threshold=0, border=border))
     found = {(x, y) for x, y in positions[0, scores[0] > 0].tolist()}
     assert found == {(x, y) for x in range(border, 27 - border) for y in range(border, 20 - border)}
 
@@ -234,15 +234,15 @@ def test_refinement_finds_the_centre_of_a_gaussian_blob_to_a_tenth_of_a_pixel(si
     for x in np.arange(19.5, 20.51, 0.1):
         for y in (20.0, 19.7, 20.45):
             heat = blob(x, y, sigma)
-            positions, _ = pick(heat, Decoding(max_keypoints=1))
+            positions, _ = select_peaks(heat, Decoding(max_keypoints=1))
             found = refine(heat, positions)[0, 0].numpy()
             errors.append(np.hypot(found[0] - x, found[1] - y))
     assert max(errors) < 0.1
 
 
-def test_refinement_moves_no_keypoint_further_than_a_pixel_even_at_the_edge():
+def test_refinement_moves_no_keypoint_by_more_than_a_pixel_even_at_the_edge():
     heat = random_maps("distinct", 30, 30, 6)
-    positions, _ = pick(heat, Decoding(500, nms_radius=1, border=0))
+    positions, _ = select_peaks(heat, Decoding(500, nms_radius=1, border=0))
     moved = refine(heat, positions) - positions
     assert moved.abs().max() <= 1 and moved.abs().max() > 0.01
     assert torch.isfinite(refine(torch.zeros(1, 30, 30), positions)).all()
@@ -265,7 +265,7 @@ def test_between_two_cells_the_descriptor_is_interpolated_linearly():
         assert torch.allclose(found, expected / expected.norm(), atol=1e-5)
 
 
-def test_descriptors_have_unit_length_everywhere_in_the_picture():
+def test_descriptors_have_unit_length_everywhere_in_the_image():
     random = torch.Generator().manual_seed(0)
     keypoints = torch.rand(1, 400, 2, generator=random) * torch.tensor([39.0, 31.0])
     found = sample(torch.randn(1, 16, 4, 5, generator=random), keypoints)
@@ -273,7 +273,7 @@ def test_descriptors_have_unit_length_everywhere_in_the_picture():
     assert torch.allclose(found.norm(dim=2), torch.ones(1, 400), atol=1e-5)
 
 
-def test_nothing_is_found_in_the_padding_even_where_the_network_is_sure():
+def test_nothing_is_detected_in_the_padding_even_with_high_scores():
     logits = torch.full((1, 65, 3, 4), -5.0)
     logits[0, 63, 2, 3] = 20.0  # pixel (31, 23), the last of the padded image
     logits[0, 0, 0, 0] = 5.0

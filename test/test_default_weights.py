@@ -1,4 +1,4 @@
-"""The weights that ship with the package: what the model card says of them holds."""
+"""The weights of the package: the claims of their model cards."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_bfloat16_finds_the_keypoints_of_float32(photograph):
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_the_default_weights_are_ahead_of_sift_and_orb_on_hpatches(shared_data):
+def test_the_default_weights_exceed_sift_and_orb_on_hpatches(shared_data):
     dataset = pairs.read_dataset(shared_data / "eval" / "hpatches")
     names = ("superpoint", "sift", "orb")
     found = suite.evaluate(dataset, names, [kind() for kind in BENCHMARKS.values()])

@@ -1,4 +1,4 @@
-"""The demo, shortened: three processes over DDS, files, and honest failures."""
+"""A short demo: three processes over DDS, files, and errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_corner_error_of_a_shift_is_its_length():
 
 @pytest.mark.serial
 @pytest.mark.slow
-def test_the_demo_flies_and_measures_itself(tmp_path):
+def test_the_demo_runs_and_measures_its_accuracy(tmp_path):
     done = demo(tmp_path / "out", "--seconds", "10", "--rate", "4", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -63,7 +63,7 @@ def test_the_demo_flies_and_measures_itself(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_demo_holds_matches_against_the_truth_of_the_room(tmp_path):
+def test_the_demo_compares_matches_with_the_truth_of_the_room(tmp_path):
     done = demo(tmp_path / "out", "--source", "room", "--seconds", "8", "--rate", "3", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -74,7 +74,7 @@ def test_the_demo_holds_matches_against_the_truth_of_the_room(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_pose_survives_its_message(seed):
+def test_a_pose_survives_conversion_to_a_message(seed):
     from superpoint_ros.demo.monitor import _pose_matrix
     from superpoint_ros.hosts.wire.messages import pose_message
 
@@ -108,14 +108,14 @@ def test_the_demo_plays_a_sequence_in_euroc_layout(tmp_path, shared_data):
     assert summary["status_ok_ratio"] >= 0.9
 
 
-def test_an_unknown_source_is_named_in_one_sentence(tmp_path):
+def test_an_unknown_source_is_an_error_of_one_sentence(tmp_path):
     done = demo(tmp_path / "out", "--source", "nowhere")
     assert done.returncode == 1
     assert "source 'nowhere' is unknown" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_broken_image_in_a_folder_is_named_and_the_others_are_shown(tmp_path):
+def test_a_broken_image_in_a_folder_is_reported_and_the_others_are_shown(tmp_path):
     for index in range(3):
         cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((20, 30, 3), index, np.uint8))
     (tmp_path / "1.png").write_bytes(b"no image")

@@ -1,4 +1,4 @@
-"""docs/transformers.md: every block of Python on the page runs, and what it says about both packages is so."""
+"""docs/transformers.md: every block of Python on the page runs, and its claims about both packages are true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def page(project):
 
 @pytest.fixture(scope="module")
 def ran(page, photograph, tmp_path_factory):
-    """What the page's code leaves behind, run from top to bottom in a folder with two views of a photograph."""
+    """The variables of the page's code, run from top to bottom in a folder with two views of a photograph."""
     folder = tmp_path_factory.mktemp("page")
     cv2.imwrite(str(folder / "a.png"), photograph[40:160, 150:310])
     cv2.imwrite(str(folder / "b.png"), photograph[50:154, 160:328])
@@ -46,7 +46,7 @@ def test_the_page_s_code_runs_and_writes_its_images(ran):
     assert len(ran["found"]["keypoints"]) > 20 and ran["homography"].inlier_count > 20
 
 
-def test_both_batches_have_the_shapes_that_the_page_says(ran):
+def test_both_batches_have_the_documented_shapes(ran):
     batch = ran["batch"]
     images, count = batch.mask.shape
     assert images == 2 and batch.keypoints.shape == (2, count, 2) and batch.descriptors.shape == (2, count, 256)
@@ -90,7 +90,7 @@ def test_transformers_sees_the_red_channel_of_a_colour_image(ran):
     assert resized.shape == (1, 3, 480, 640)
 
 
-def test_transformers_cuts_keypoints_to_integers(ran):
+def test_transformers_truncates_keypoints_to_integers(ran):
     size = (480, 640)
     output = transformers.models.superpoint.modeling_superpoint.SuperPointKeypointDescriptionOutput(
         keypoints=torch.tensor([[[10.0, 63.0]]]) / torch.tensor([size[1], size[0]]),
@@ -102,15 +102,15 @@ def test_transformers_cuts_keypoints_to_integers(ran):
     assert found["keypoints"].tolist() == [[10, 62]]
 
 
-def test_transformers_leaves_out_what_is_no_whole_cell(ran):
+def test_transformers_drops_incomplete_cells(ran):
     with torch.no_grad():
         assert ran["model"].encoder(torch.zeros(1, 1, 23, 31)).last_hidden_state.shape[-2:] == (2, 3)
 
 
-def test_transformers_samples_descriptors_up_to_three_and_a_half_pixels_off(ran):
+def test_transformers_samples_descriptors_with_an_offset_of_up_to_three_and_a_half_pixels(ran):
     rows, columns = 60, 80
     column = torch.arange(columns).float().expand(rows, columns)
-    # The ratio of two components tells where a descriptor was sampled, whatever its length.
+    # The ratio of two components encodes where a descriptor was sampled, whatever its length.
     ramp = torch.stack((column, torch.full_like(column, 1000.0)))[None]
     x = torch.tensor([3.5, 319.5, 635.5])
     points = torch.stack((x, torch.full_like(x, 3.5)), dim=1)[None]
@@ -138,6 +138,6 @@ def test_the_defaults_in_the_table_are_those_of_both_packages(page, ran):
         assert f"`{ours}` {interface.parameter(ours).default}" in row
 
 
-def test_the_page_s_links_lead_to_files(page, project):
+def test_the_page_s_links_refer_to_existing_files(page, project):
     for target in re.findall(r"\]\(([^)]+)\)", page):
         assert target.startswith("https://huggingface.co/") or (project / "docs" / target).is_file()

@@ -1,4 +1,4 @@
-"""Epipolar geometry: which model explains the matches, how exactly, and what it does with matches that fix nothing."""
+"""Epipolar geometry: selection of the model, accuracy, and degenerate matches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEP = np.array([0.3, 0.05, 0.2])
 
 
 def views(count=300, depths=(2.0, 10.0), translation=STEP, noise=0.05, outliers=0.0, seed=0):
-    """Matched pixels of points at random depths, seen before and after a motion; the last ones are outliers."""
+    """Create matched pixels of points at random depths, before and after a motion; the last ones are outliers."""
     rng = np.random.default_rng(seed)
     first = rng.uniform((20, 20), (620, 460), (count, 2))
     rays = np.column_stack((first, np.ones(count))) @ np.linalg.inv(CAMERA).T
@@ -43,7 +43,7 @@ def true_fundamental():
 
 
 @pytest.mark.parametrize("camera_matrix", [None, CAMERA], ids=["uncalibrated", "calibrated"])
-def test_a_scene_with_depth_is_general_and_its_fundamental_matrix_is_right(camera_matrix):
+def test_a_scene_with_depth_is_general_with_the_correct_fundamental_matrix(camera_matrix):
     found = estimate(*views(outliers=0.3), camera_matrix=camera_matrix)
     assert found.scene == Scene.GENERAL
     assert np.linalg.norm(found.fundamental) == pytest.approx(1)
@@ -60,7 +60,7 @@ def test_a_scene_with_depth_is_general_and_its_fundamental_matrix_is_right(camer
     [views(depths=(4, 4.0001)), views(translation=np.zeros(3)), views(depths=(4, 4.0001), outliers=0.3)],
     ids=["a plane", "a pure rotation", "a plane with outliers"],
 )
-def test_what_a_homography_explains_is_planar_and_has_no_fundamental_matrix(matches):
+def test_matches_of_a_homography_are_planar_without_a_fundamental_matrix(matches):
     found = estimate(*matches)
     assert found.scene == Scene.PLANAR
     assert not found.fundamental.any() and not found.inliers.any() and found.inliers.shape == (300,)
@@ -70,7 +70,7 @@ def test_noisy_matches_of_a_plane_stay_planar():
     assert estimate(*views(depths=(4, 4.0001), noise=0.7)).scene == Scene.PLANAR
 
 
-def test_matches_that_agree_on_nothing_and_too_few_are_unknown():
+def test_inconsistent_and_too_few_matches_are_unknown():
     rng = np.random.default_rng(0)
     chaos = rng.uniform(0, 480, (2, 60, 2))
     assert estimate(*chaos).scene != Scene.PLANAR
@@ -81,7 +81,7 @@ def test_matches_that_agree_on_nothing_and_too_few_are_unknown():
     assert none.scene == Scene.UNKNOWN and none.inliers.shape == (0,)
 
 
-def test_points_that_are_all_the_same_are_no_exception():
+def test_identical_points_raise_nothing():
     same = np.full((40, 2), 7.0)
     for camera_matrix in (None, CAMERA):
         found = estimate_epipolar(same, same, Homography.failed(Status.NO_CONSENSUS, 40), camera_matrix=camera_matrix)

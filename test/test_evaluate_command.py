@@ -1,4 +1,4 @@
-"""`superpoint-ros evaluate` as a user runs it, and the numbers that its documentation promises."""
+"""`superpoint-ros evaluate` as a user runs it, and the numbers of its documentation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(*arguments, cwd):
 
 @pytest.fixture(scope="module")
 def pairs_folder(tmp_path_factory, photograph):
-    """Pairs that the command made of two images; a third file is no image."""
+    """Pairs that the command made from two images; a third file is not an image."""
     root = tmp_path_factory.mktemp("made")
     (root / "pictures").mkdir()
     cv2.imwrite(str(root / "pictures" / "a.png"), photograph)
@@ -36,7 +36,7 @@ def pairs_folder(tmp_path_factory, photograph):
     return root / "data"
 
 
-def test_one_command_gives_tables_files_and_a_page_of_everything(command, pairs_folder, tiny_weights, tmp_path):
+def test_one_command_writes_tables_files_and_a_page(command, pairs_folder, tiny_weights, tmp_path):
     specs = (f"superpoint:{tiny_weights}", "harris", "sift", "orb")
     (pairs_folder / "v_broken").mkdir(exist_ok=True)
     arguments = ("all", pairs_folder, "-m", *specs, "--size", "native", "--cache", tmp_path / "cache")
@@ -61,7 +61,7 @@ def test_one_command_gives_tables_files_and_a_page_of_everything(command, pairs_
     assert repeated["pairs"] == known["pairs"]
 
 
-def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(command, pairs_folder, tmp_path):
+def test_homographies_aligned_on_the_images_are_more_accurate_for_any_method(command, pairs_folder, tmp_path):
     arguments = ("homography", pairs_folder, "-m", "sift", "--size", "native", "--cache", tmp_path / "cache", "--json")
     plain, aligned = (json.loads(command("evaluate", *arguments, *more).stdout) for more in ((), ("--align",)))
     for before, after in zip(plain["pairs"], aligned["pairs"], strict=True):
@@ -85,7 +85,7 @@ def test_homographies_aligned_on_the_pictures_are_more_exact_for_any_method(comm
         ((), 2, "BENCHMARK"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(arguments, code, words, tmp_path, capsys, monkeypatch):
+def test_invalid_requests_are_errors_of_one_sentence(arguments, code, words, tmp_path, capsys, monkeypatch):
     from superpoint_ros import cli
 
     (tmp_path / "data" / "v_one").mkdir(parents=True)
@@ -114,7 +114,7 @@ def tmp_path_of_nothing(tmp_path):
 
 
 def tables(text):
-    """Markdown tables: by heading, by the cells of a row that are no numbers, the numbers."""
+    """Parse Markdown tables: numbers by heading and by the non-numeric cells of a row."""
     found, heading = {}, ""
     for line in text.splitlines():
         if line.startswith("#"):

@@ -1,4 +1,4 @@
-"""Matching by angle and by scale: pairs with known transforms, what is counted, tables and the command."""
+"""Matching by angle and by scale: pairs with known transforms, counting, tables and the command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_quarter_turn_is_clockwise_and_exact(grey):
 
 
 class Oracle:
-    """Knows where the same 60 places are in both images, and describes them alike but for every third."""
+    """A method that knows 60 corresponding points of both images, and describes all but every third alike."""
 
     def __init__(self, homography, size):
         random = np.random.default_rng(2)
@@ -55,7 +55,7 @@ class Oracle:
 
 
 @pytest.mark.parametrize("rotation", ["upright", "any"])
-def test_matches_are_counted_as_right_within_epsilon_of_the_truth(grey, rotation):
+def test_matches_within_epsilon_of_the_truth_count_as_correct(grey, rotation):
     first, second, homography = invariance.transformed(grey, Transform(135, 2), 192)
     found = Oracle(homography, 192).detections(wrong=15)
     sizes = (first.shape[0], second.shape[0])
@@ -63,7 +63,7 @@ def test_matches_are_counted_as_right_within_epsilon_of_the_truth(grey, rotation
     assert invariance.matched(*found, homography, sizes, Protocol(192, epsilon=8, rotation=rotation)) == (60, 60)
 
 
-def test_steerable_descriptors_of_a_turned_image_match_only_with_any_rotation(grey):
+def test_steerable_descriptors_of_a_rotated_image_match_only_with_any_rotation(grey):
     _, _, homography = invariance.transformed(grey, Transform(90), 192)
     first, second = Oracle(homography, 192).detections(wrong=0)
     turned = Detection(second.keypoints, second.scores, np.roll(second.descriptors, 16, axis=1))
@@ -87,7 +87,7 @@ def rows():
     ]  # fmt: skip
 
 
-def test_summaries_are_means_over_images_and_no_match_counts_as_none_right():
+def test_summaries_are_means_over_images_and_no_match_counts_as_zero_accuracy():
     found = {s.transform: (s.accuracy, s.right, s.images) for s in invariance.summaries(rows())}
     assert found == {Transform(0): (0.5, 5, 2), Transform(90): (0.75, 4.5, 2), Transform(0, 2): (0.5, 4, 2)}
 
@@ -101,13 +101,13 @@ def test_tables_have_a_row_for_each_angle_and_each_scale():
     assert tables[2].header == ("scale", "sift") and tables[2].rows == (("1/1", "0.500"), ("1/2", "0.500"))
 
 
-def test_the_best_method_of_each_row_stands_out():
+def test_the_best_method_of_each_row_is_highlighted():
     others = [replace(row, method="orb", right=max(row.right - 1, 0)) for row in rows()]
     table = invariance_report.tables(invariance.summaries([*rows(), *others]), Protocol())[0]
     assert table.header == ("rotation", "sift", "orb") and table.best == {(0, 1), (1, 1)}
 
 
-def test_an_unknown_rotation_is_refused():
+def test_an_unknown_rotation_is_rejected():
     with pytest.raises(ValueError, match="rotation 'sideways' is unknown, allowed is one of upright, any"):
         Protocol(rotation="sideways")
 
@@ -131,7 +131,7 @@ def test_the_command_measures_classical_methods_and_writes_its_report(tmp_path, 
     assert "Scale: matching accuracy" in (tmp_path / "out" / "page.html").read_text()
 
 
-def test_development_figures_are_shares_and_the_score_is_the_mean_of_upright_turned_and_shrunk(
+def test_development_figures_are_fractions_and_the_score_is_the_mean_of_upright_rotated_and_scaled(
     tmp_path, grey, tiny_weights
 ):
     for i in range(3):
@@ -144,6 +144,6 @@ def test_development_figures_are_shares_and_the_score_is_the_mean_of_upright_tur
     assert found["upright"] > 0
 
 
-def test_measuring_without_images_held_out_is_refused():
+def test_measuring_without_held_out_images_is_rejected():
     with pytest.raises(ValueError, match="measure_every is above 0, and none of the images is held out"):
         train._measure_on([])

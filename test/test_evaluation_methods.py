@@ -1,4 +1,4 @@
-"""Methods by name: what they find, what decides it, and how others add their own."""
+"""Methods by name: results, settings, and custom methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DESCRIBED = {"sift": (np.float32, 128), "orb": (np.uint8, 32), "akaze": (np.uint
 
 
 def closest(points):
-    """Least Chebyshev distance between two of the points, rounded to whole pixels."""
+    """Compute the minimum Chebyshev distance between two points, rounded to integers."""
     pixels = np.rint(points)
     distance = np.abs(pixels[:, None] - pixels[None]).max(axis=2)
     return distance[~np.eye(len(points), dtype=bool)].min()
@@ -26,7 +26,7 @@ def closest(points):
 
 @pytest.mark.parametrize("name", [*CLASSICAL, "superpoint"])
 @pytest.mark.parametrize(("most", "radius"), [(120, 4), (40, 8)])
-def test_a_method_finds_the_best_keypoints_apart_from_each_other(name, most, radius, grey, tiny_weights):
+def test_a_method_returns_the_best_keypoints_with_suppression(name, most, radius, grey, tiny_weights):
     method = methods.create(f"superpoint:{tiny_weights}" if name == "superpoint" else name)
     found = method.detect(grey, most, radius)
     assert isinstance(found, Detection)
@@ -47,7 +47,7 @@ def test_a_method_finds_the_best_keypoints_apart_from_each_other(name, most, rad
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
-def test_a_picture_without_corners_has_no_keypoints(name):
+def test_an_image_without_corners_has_no_keypoints(name):
     found = methods.create(name).detect(np.full((64, 80), 90, np.uint8), 100, 4)
     assert found.keypoints.shape == (0, 2) and found.scores.shape == (0,)
     assert found.descriptors is None or len(found.descriptors) == 0
@@ -63,7 +63,7 @@ def test_corners_are_where_they_are_drawn():
         assert (distance.min(axis=0) <= 2).all(), name
 
 
-def test_akaze_describes_in_bits_or_says_where_it_is_to_be_had(grey):
+def test_akaze_has_binary_descriptors_or_names_its_installation(grey):
     if not (hasattr(cv2, "AKAZE") or hasattr(getattr(cv2, "xfeatures2d", None), "AKAZE")):
         with pytest.raises(ValueError, match="opencv-python-headless<5"):
             methods.create("akaze")
@@ -72,7 +72,7 @@ def test_akaze_describes_in_bits_or_says_where_it_is_to_be_had(grey):
     assert found.descriptors.shape == (100, 61) and found.descriptors.dtype == np.uint8
 
 
-def test_suppression_keeps_the_best_of_close_points_as_a_plain_loop_does():
+def test_suppression_equals_a_greedy_loop():
     rng = np.random.default_rng(0)
     points, scores = rng.uniform(0, 60, (300, 2)), rng.uniform(size=300)
     expected = []
@@ -85,7 +85,7 @@ def test_suppression_keeps_the_best_of_close_points_as_a_plain_loop_does():
     assert suppress_points(points, scores, 0, 1000).tolist() == sorted(range(300), key=lambda i: -scores[i])
 
 
-def test_settings_tell_apart_whatever_finds_other_keypoints(tiny_weights):
+def test_settings_differ_if_the_keypoints_do(tiny_weights):
     def settings(spec):
         return json.dumps(methods.create(spec).settings(), sort_keys=True)
 
@@ -119,13 +119,13 @@ def test_magicpoint_reads_weights_and_checkpoints_and_has_no_descriptors(tiny_ne
         ("orb:candidates=0", "allowed is 1 or more"),
     ],
 )
-def test_an_impossible_method_is_refused_in_one_sentence(spec, words):
+def test_an_invalid_method_is_rejected_in_one_sentence(spec, words):
     with pytest.raises(ValueError, match=words) as refused:
         methods.create(spec)
     assert "\n" not in str(refused.value)
 
 
-def test_anybody_can_add_a_method_by_its_dotted_path(tmp_path, monkeypatch, grey):
+def test_methods_can_be_added_by_their_dotted_path(tmp_path, monkeypatch, grey):
     (tmp_path / "somebodys_features.py").write_text(
         "import numpy as np\n"
         "from superpoint_ros.evaluation.methods import Detection\n"

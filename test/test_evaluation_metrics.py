@@ -1,4 +1,4 @@
-"""Every metric agrees with a plain computation written from its definition, and with answers known by hand."""
+"""Every metric agrees with a reference implementation of its definition, and with results computed by hand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def apart(a, b):
 
 
 def points_and_views(seed, count=60, noise=1.5):
-    """Random keypoints, of which about half have a counterpart with noise, and some lie outside the common view."""
+    """Create random keypoints: about half have a noisy counterpart, some are outside the common view."""
     rng = np.random.default_rng(seed)
     first = rng.uniform((0, 0), (SIZE[1] - 1, SIZE[0] - 1), (count, 2))
     moved = np.array([through(WARP, p) for p in first]) + rng.normal(0, noise, first.shape)
@@ -58,7 +58,7 @@ def test_repeatability_and_localisation_error_agree_with_a_plain_computation(see
 def test_keypoints_of_a_known_shift_have_the_known_repeatability():
     shift = np.array([[1, 0, 10], [0, 1, 0], [0, 0, 1]], float)
     first = np.array([[5, 5], [50, 50], [155, 60], [80, 20]])  # the third leaves the image
-    second = np.array([[15, 5], [60, 52], [90, 80], [2, 2]])  # found again, found again, not, outside the view
+    second = np.array([[15, 5], [60, 52], [90, 80], [2, 2]])  # repeated, repeated, not repeated, outside the view
     share, error = metrics.repeatability(first, second, shift, SIZE, SIZE)
     assert share == pytest.approx(4 / 6)
     assert error == pytest.approx((0 + 2 + 0 + 2) / 4)
@@ -106,7 +106,7 @@ def test_the_matching_accuracy_curve_agrees_with_a_plain_computation(seed):
 
 
 def plain_direction(points, others, h, distances, epsilon):
-    """Matching score and average precision from their definitions; precision is read at every distinct distance."""
+    """Compute matching score and average precision by definition, with the precision at every distinct distance."""
     right, candidates, positives = 0, [], 0
     for i, p in enumerate(points):
         place = through(h, p)
@@ -129,7 +129,7 @@ def test_average_precision_and_matching_score_agree_with_a_plain_computation(see
     first, second = points_and_views(seed)
     back = np.linalg.inv(WARP)
     rng = np.random.default_rng(100 + seed)
-    # Descriptors that know where they are, with noise: some are matched wrongly.
+    # Descriptors of positions with noise: some matches are wrong.
     places = np.array([through(WARP, p) for p in first])
     distances = np.linalg.norm(places[:, None] - second[None], axis=2) + rng.uniform(0, 12, (len(first), len(second)))
     if ties:
@@ -146,10 +146,10 @@ def test_average_precision_and_matching_score_agree_with_a_plain_computation(see
 
 
 def test_average_precision_of_a_known_ranking():
-    # Right, wrong, right of three that could be found: 1/3 * 1 + 1/3 * 2/3.
+    # Correct, wrong, correct of three possible: 1/3 * 1 + 1/3 * 2/3.
     right = np.array([True, False, True])
     assert metrics.average_precision(np.array([0.1, 0.2, 0.3]), right, 3) == pytest.approx(1 / 3 + 2 / 9)
-    # Of equal distance they are taken together, whatever their order: 2/3 of recall at 2/3 of precision.
+    # Equal distances count together, whatever their order: 2/3 of recall at 2/3 of precision.
     assert metrics.average_precision(np.array([1.0, 1.0, 1.0]), right, 3) == pytest.approx(4 / 9)
 
 
@@ -162,7 +162,7 @@ def test_corner_error_agrees_with_a_plain_computation(seed):
 
 
 def plain_area(errors, limit):
-    """Trapezoids under the curve through (0, 0), (e1, 1/n), (e2, 2/n) ..., level after the last error below limit."""
+    """Integrate the curve through (0, 0), (e1, 1/n), (e2, 2/n) ..., constant after the last error below the limit."""
     below = sorted(e for e in errors if e < limit)
     corners = [(0.0, 0.0), *((e, (i + 1) / len(errors)) for i, e in enumerate(below))]
     corners.append((limit, corners[-1][1]))

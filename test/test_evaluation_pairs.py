@@ -1,4 +1,4 @@
-"""Datasets: images and ground truth are framed together, and what is missing or broken is left out by name."""
+"""Datasets: images and ground truth are framed together, and missing or broken items are skipped and reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TILT = np.array([[0.92, 0.1, 14.0], [-0.06, 1.04, 9.0], [1.5e-4, -1e-4, 1.0]])
 
 
 def write_sequence(folder, image, views, sizes):
-    """A sequence in HPatches layout: image k is the first through `views[k]`, with (height, width) `sizes[k]`."""
+    """Write a sequence in HPatches layout: image k is the first warped by `views[k]`, of (height, width) `sizes[k]`."""
     folder.mkdir(parents=True)
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     assert cv2.imwrite(str(folder / "1.ppm"), image)
@@ -28,7 +28,7 @@ def write_sequence(folder, image, views, sizes):
 
 @pytest.fixture
 def dataset(tmp_path, grey):
-    """Two viewpoint sequences from a photograph, whose images are neither of 4:3 nor of one size."""
+    """Two viewpoint sequences from a photograph, with images of different sizes and not 4:3."""
     wide = grey[:300]
     views = {k: TILT @ np.array([[1, 0, 4.0 * k], [0, 1, 0], [0, 0, 1]]) for k in range(2, 7)}
     sizes = {k: (330 + 10 * k, 470) for k in views}
@@ -38,7 +38,7 @@ def dataset(tmp_path, grey):
 
 
 def difference(pair):
-    """Mean grey-level difference between the second image and the first one warped onto it, where both are seen."""
+    """Compute the mean grey-level difference of the second image and the warped first one, in the common view."""
     size = pair.second.shape[::-1]
     warped = cv2.warpPerspective(pair.first, pair.homography, size, flags=cv2.INTER_LINEAR)
     ys, xs = np.mgrid[0 : size[1], 0 : size[0]]
@@ -59,12 +59,12 @@ def test_the_ground_truth_is_scaled_and_cropped_with_the_images(dataset, size):
                 assert pair.first.shape == pair.second.shape == framing.crop
             right = difference(pair)
             assert right < 6
-            # Half a pixel to the side is worse already, so no shift of that size is hidden in the maps.
+            # A shift of half a pixel is already worse, so the maps contain none.
             aside = np.array([[1, 0, 0.75], [0, 1, 0.75], [0, 0, 1]])
             assert difference(pairs.Pair("", pair.first, pair.second, aside @ pair.homography)) > right
 
 
-def test_ground_truth_that_ignores_scaling_or_cropping_would_be_seen(dataset):
+def test_ground_truth_that_ignores_scaling_or_cropping_is_detected(dataset):
     sequence = pairs.read_dataset(dataset).sequences[0]
     framing = Framing.parse("240x320")
     pair = pairs.Views(sequence, framing).pair(3)
@@ -76,7 +76,7 @@ def test_ground_truth_that_ignores_scaling_or_cropping_would_be_seen(dataset):
         assert difference(pairs.Pair("", pair.first, pair.second, wrong)) > 3 * difference(pair)
 
 
-def test_framing_maps_pixels_to_where_the_picture_shows_them():
+def test_framing_maps_pixels_to_their_positions_in_the_image():
     image = np.zeros((300, 700), np.uint8)
     cv2.circle(image, (410, 140), 9, 255, -1)
     for size in ("240x320", "480x640", "350", "1400"):
@@ -86,7 +86,7 @@ def test_framing_maps_pixels_to_where_the_picture_shows_them():
 
 
 @pytest.mark.parametrize("text", ["", "240", "240x", "x", "8x8", "big", "-3", "240x320x3"])
-def test_a_bad_size_is_refused_with_what_is_allowed(text):
+def test_a_bad_size_is_rejected_with_what_is_allowed(text):
     if text == "240":
         assert Framing.parse(text).longer_side == 240
         return
@@ -94,7 +94,7 @@ def test_a_bad_size_is_refused_with_what_is_allowed(text):
         Framing.parse(text)
 
 
-def test_whatever_is_broken_is_named_and_the_rest_is_read(dataset):
+def test_broken_items_are_reported_and_the_rest_is_read(dataset):
     one, two = dataset / "v_one", dataset / "v_two"
     (one / "H_1_3").unlink()
     (one / "5.ppm").unlink()
@@ -122,7 +122,7 @@ def test_whatever_is_broken_is_named_and_the_rest_is_read(dataset):
         pairs.Views(found.sequences[1], Framing()).pair(3)
 
 
-def test_a_dataset_without_any_sequence_is_refused(tmp_path):
+def test_a_dataset_without_any_sequence_is_rejected(tmp_path):
     with pytest.raises(ValueError, match="has no sequence in HPatches layout"):
         pairs.read_dataset(tmp_path)
     with pytest.raises(ValueError, match="is not a folder"):
@@ -154,7 +154,7 @@ def test_warped_pairs_are_written_with_true_homographies_and_read_as_a_dataset(p
     assert not list(out.glob(".*")) and not list(out.glob("*.partial"))
 
 
-def test_making_pairs_goes_on_where_it_was_and_does_not_mix_settings(photographs, tmp_path):
+def test_making_pairs_resumes_and_does_not_mix_settings(photographs, tmp_path):
     out, settings = tmp_path / "pairs", warps.Warping((120, 160), seed=4)
     warps.make_pairs(photographs, out, settings)
     first = {path: path.read_bytes() for path in sorted(out.rglob("*.png"))}

@@ -1,4 +1,4 @@
-"""Whole evaluations: predictions that are kept, work that is spread, results that are complete."""
+"""Whole evaluations: cached predictions, parallel work, complete results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BENCHMARKS = (Repeatability(SMALL), HomographyEstimation(SMALL, nms_radius=3), M
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory, photograph):
-    """A light sequence and warped pairs, made of one photograph."""
+    """An illumination sequence and warped pairs, from one photograph."""
     root = tmp_path_factory.mktemp("dataset")
     (root / "pictures").mkdir()
     for k, part in enumerate((photograph[:300], photograph[200:], photograph[:, 150:])):
@@ -42,7 +42,7 @@ def evaluate(dataset, names=("sift", "fast"), engine=None, predictions=None, ben
 
 
 def figures(found):
-    """Everything but the time that it took."""
+    """Return everything except durations."""
     known = found.as_dict()
     return {name: known[name] for name in ("pairs", "summaries", "left_out")}
 
@@ -70,14 +70,14 @@ def test_every_method_has_a_figure_for_every_pair_and_group(found):
     ]
 
 
-def test_processes_find_what_one_process_finds(dataset, found, tmp_path):
+def test_several_processes_equal_one_process(dataset, found, tmp_path):
     spread = evaluate(dataset, engine=Engine(processes=2), predictions=tmp_path)
     assert figures(spread) == figures(found)
     assert not list(tmp_path.rglob("*.partial"))
 
 
 @pytest.mark.serial
-def test_stopping_early_waits_for_no_task_that_has_not_begun():
+def test_stopping_early_does_not_wait_for_queued_tasks():
     results = Engine(processes=2).run(time.sleep, [0.2] * 300, "sleeping")
     next(results)
     started = time.monotonic()
@@ -86,12 +86,12 @@ def test_stopping_early_waits_for_no_task_that_has_not_begun():
 
 
 @pytest.mark.slow
-def test_ray_finds_what_one_process_finds(dataset, found):
+def test_ray_equals_one_process(dataset, found):
     pytest.importorskip("ray", reason="Ray, an optional engine, is not installed")
     assert figures(evaluate(dataset, engine=Engine(ray=""))) == figures(found)
 
 
-def test_a_second_run_computes_no_feature_again_and_finds_the_same(dataset, found, tmp_path):
+def test_a_second_run_recomputes_no_features_with_equal_results(dataset, found, tmp_path):
     first = evaluate(dataset, predictions=tmp_path)
     # 12 images; sift with and without descriptors, fast twice because its lack of them shows only in its first.
     assert first.reused == 0 and first.computed == 12 * 3 + 4
@@ -103,7 +103,7 @@ def test_a_second_run_computes_no_feature_again_and_finds_the_same(dataset, foun
 
 
 class Interrupted:
-    """A real method that is stopped with Ctrl-C after some images, as a user does."""
+    """A real method that is interrupted by Ctrl-C after some images."""
 
     def __init__(self, method: methods.Method, pictures: int) -> None:
         self._method = method
@@ -120,7 +120,7 @@ class Interrupted:
         return self._method.detect(image, max_keypoints, nms_radius)
 
 
-def test_an_interrupted_run_goes_on_where_it_was(dataset, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(dataset, tmp_path, monkeypatch):
     create = methods.create
     monkeypatch.setattr(methods, "create", lambda spec: Interrupted(create(spec), 5))
     with pytest.raises(KeyboardInterrupt):
@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_where_it_was(dataset, tmp_path, monkeypatch)
     assert (rest.computed, rest.reused) == (7, 5)
 
 
-def test_predictions_are_kept_by_content_alone(tmp_path, grey):
+def test_predictions_are_cached_by_content(tmp_path, grey):
     first, other = (cache.Predictor(methods.create(spec), tmp_path) for spec in ("sift", "sift:rootsift=true"))
     whole = first.detect(grey, 50, 4)
     for image, most, radius, descriptors in ((grey, 50, 8, True), (grey, 40, 4, True), (grey, 50, 4, False),
@@ -144,7 +144,7 @@ def test_predictions_are_kept_by_content_alone(tmp_path, grey):
         assert np.array_equal(getattr(kept, name), getattr(whole, name))
 
 
-def test_a_damaged_prediction_is_computed_again(tmp_path, grey):
+def test_a_damaged_prediction_is_recomputed(tmp_path, grey):
     predictor = cache.Predictor(methods.create("orb"), tmp_path)
     whole = predictor.detect(grey, 50, 4)
     (path,) = tmp_path.rglob("*.npz")
@@ -153,7 +153,7 @@ def test_a_damaged_prediction_is_computed_again(tmp_path, grey):
     assert predictor.computed == 2 and np.array_equal(again.keypoints, whole.keypoints)
 
 
-def test_an_unreadable_picture_and_a_refused_one_leave_the_rest(dataset, tmp_path, grey):
+def test_an_unreadable_and_a_rejected_image_do_not_affect_the_rest(dataset, tmp_path, grey):
     data = tmp_path / "data"
     for name in ("v_good", "v_bad"):
         (data / name).mkdir(parents=True)
@@ -177,7 +177,7 @@ def test_an_unreadable_picture_and_a_refused_one_leave_the_rest(dataset, tmp_pat
         evaluate(data, ["harris"], benchmarks=native)
 
 
-def test_files_hold_what_the_tables_show(found, tmp_path):
+def test_files_contain_what_the_tables_show(found, tmp_path):
     written = results.write(found, tmp_path, report.markdown(found))
     assert [path.name for path in written] == ["results.json", "results.csv", "results.md"]
     known = json.loads((tmp_path / "results.json").read_text())

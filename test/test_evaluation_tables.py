@@ -1,4 +1,4 @@
-"""Tables of the reports: which figures stand out, and how."""
+"""Tables of the reports: highlighted figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TABLE = Table(
     [
         ([0.1, 0.3, 0.2], Column("", ""), [1]),
         ([0.1, 0.3, 0.2], Column("", "", less=True), [0]),
-        ([0.5001, 0.5002, 0.4], Column("", ""), [0, 1]),  # nobody can tell them apart
+        ([0.5001, 0.5002, 0.4], Column("", ""), [0, 1]),  # indistinguishable
         ([0.5001, 0.5002, 0.4], Column("", "", 4), [1]),
         ([math.nan, math.inf, 0.2], Column("", ""), [2]),
         ([math.nan, math.inf, 0.2], Column("", "", less=True), [2]),
@@ -28,7 +28,7 @@ TABLE = Table(
         ([1.0, 2.0], Column("", "", ranked=False), []),
     ],
 )
-def test_the_best_figures_are_those_that_readers_see_as_the_best(values, column, expected):
+def test_the_best_figures_are_the_best_as_displayed(values, column, expected):
     assert best_rows(values, column) == expected
 
 

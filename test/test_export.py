@@ -30,7 +30,7 @@ FORMATS = [
 
 
 def execute(path, to, images):
-    """Outputs of a model file by name, from the program that reads it."""
+    """Run a model file in its runtime; return outputs by name."""
     if to == "torchscript":
         return dict(
             zip(export.NAMES, (out.numpy() for out in torch.jit.load(path)(torch.from_numpy(images))), strict=True)
@@ -62,8 +62,8 @@ def assert_same_features(outputs, index, expected):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_a_model_file_finds_what_pytorch_finds_on_a_photograph(to, photograph, tmp_path):
-    grey = cv2.cvtColor(photograph, cv2.COLOR_BGR2GRAY)[:121, 100:263].copy()  # no multiples of 8
+def test_a_model_file_equals_pytorch_on_a_photograph(to, photograph, tmp_path):
+    grey = cv2.cvtColor(photograph, cv2.COLOR_BGR2GRAY)[:121, 100:263].copy()  # not multiples of 8
     superpoint = SuperPoint(device="cpu", runtime="pytorch", precision="float32", max_keypoints=150)
     path = tmp_path / f"model{export.SUFFIXES[to]}"
     export.export(superpoint.weights.network, path, to, export.Shape(121, 163, 1, Decoding(max_keypoints=150)))
@@ -73,7 +73,7 @@ def test_a_model_file_finds_what_pytorch_finds_on_a_photograph(to, photograph, t
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_a_batch_with_an_empty_picture_has_its_counts(to, tiny_weights, grey, tmp_path):
+def test_a_batch_with_a_blank_image_has_the_correct_counts(to, tiny_weights, grey, tmp_path):
     decoding = Decoding(max_keypoints=400, nms_radius=3, detection_threshold=0.05, border=6, subpixel=False)
     superpoint = SuperPoint(
         tiny_weights, 400, 3, 0.05, 6, subpixel=False, device="cpu", runtime="pytorch", precision="float32"
@@ -88,7 +88,7 @@ def test_a_batch_with_an_empty_picture_has_its_counts(to, tiny_weights, grey, tm
 
 
 @pytest.mark.parametrize("size", [(64, 96), (50, 81)])
-def test_the_module_of_fixed_shapes_is_the_extractor(size, tiny_weights, grey):
+def test_the_fixed_shape_module_equals_the_extractor(size, tiny_weights, grey):
     superpoint = SuperPoint(tiny_weights, device="cpu", runtime="pytorch", precision="float32", max_keypoints=300)
     image = np.ascontiguousarray(grey[: size[0], : size[1]])
     module = FixedExtractor(superpoint.weights.network, Decoding(max_keypoints=300), size)
@@ -99,7 +99,7 @@ def test_the_module_of_fixed_shapes_is_the_extractor(size, tiny_weights, grey):
     )
 
 
-def test_the_command_writes_a_model_and_says_what_it_takes_and_gives(tiny_weights, tmp_path, capsys):
+def test_the_command_writes_a_model_and_describes_inputs_and_outputs(tiny_weights, tmp_path, capsys):
     out = tmp_path / "tiny.pt"
     sizes = ["--height", "48", "--width", "72", "--max-keypoints", "30"]
     assert main(["weights", "convert", str(tiny_weights), str(out), "--to", "torchscript", *sizes, "--json"]) == 0
@@ -118,7 +118,7 @@ def test_the_command_writes_a_model_and_says_what_it_takes_and_gives(tiny_weight
         (["model.pt", "--to", "torchscript", "--max-keypoints", "0"], "max_keypoints"),
     ],
 )
-def test_an_export_that_cannot_be_had_is_refused_in_a_sentence_and_leaves_nothing(
+def test_an_impossible_export_is_rejected_in_a_sentence_and_leaves_nothing(
     arguments, words, tiny_weights, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -129,13 +129,13 @@ def test_an_export_that_cannot_be_had_is_refused_in_a_sentence_and_leaves_nothin
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees a CUDA device")
-def test_tensorrt_without_a_gpu_is_refused_in_a_sentence(tiny_weights, tmp_path, capsys):
+def test_tensorrt_without_a_gpu_is_rejected_in_a_sentence(tiny_weights, tmp_path, capsys):
     assert main(["weights", "convert", str(tiny_weights), str(tmp_path / "model.ts"), "--to", "tensorrt"]) == 1
     assert "format 'tensorrt' needs a CUDA device" in capsys.readouterr().err
 
 
 @pytest.mark.cuda
-def test_tensorrt_finds_what_pytorch_finds(tiny_weights, grey, tmp_path):
+def test_tensorrt_equals_pytorch(tiny_weights, grey, tmp_path):
     torch_tensorrt = pytest.importorskip("torch_tensorrt", reason="torch-tensorrt is not installed")
     assert torch_tensorrt
     superpoint = SuperPoint(tiny_weights, device="cpu", runtime="pytorch", precision="float32", max_keypoints=100)

@@ -1,4 +1,4 @@
-"""`superpoint-ros extract`: features of real images in files, and every failure named."""
+"""`superpoint-ros extract`: features of real images in files, and all failures reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def album(tmp_path, photograph):
 
 @pytest.fixture
 def extract(tiny_weights, tmp_path, capsys, caplog):
-    """Run the command with the small network; gives exit code, stdout and all that was logged."""
+    """Run the command with the small network; return exit code, stdout and log."""
 
     def run(*words):
         caplog.clear()
@@ -50,7 +50,7 @@ def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_files_hold_the_features_of_the_images(extract, album, tmp_path, tiny_weights):
+def test_the_files_contain_the_features_of_the_images(extract, album, tmp_path, tiny_weights):
     code, out, log = extract(album / "left" / "a.png", "--max-keypoints", 50, "--nms-radius", 6)
     assert code == 0 and "1 of 1 images" in out and not log
     assert written(tmp_path / "out") == ["a.png.npz"]
@@ -65,7 +65,7 @@ def test_the_files_hold_the_features_of_the_images(extract, album, tmp_path, tin
         assert found["image_size"].tolist() == [96, 128]
 
 
-def test_pictures_of_one_name_in_different_folders_do_not_overwrite_each_other(extract, album, tmp_path):
+def test_images_of_the_same_name_in_different_folders_do_not_overwrite_each_other(extract, album, tmp_path):
     code, out, _ = extract(album)
     assert code == 0 and "3 of 3 images" in out
     assert written(tmp_path / "out") == ["left/a.png.npz", "right/a.png.npz", "right/b.jpg.npz"]
@@ -73,7 +73,7 @@ def test_pictures_of_one_name_in_different_folders_do_not_overwrite_each_other(e
     assert first.shape != second.shape or not np.allclose(first, second)
 
 
-def test_links_of_one_name_into_one_folder_do_not_overwrite_each_other(extract, album, tmp_path):
+def test_links_of_the_same_name_into_one_folder_do_not_overwrite_each_other(extract, album, tmp_path):
     for side, target in (("one", "a.png"), ("two", "b.jpg")):
         (tmp_path / side).mkdir()
         (tmp_path / side / "frame.png").symlink_to(album / "right" / target)
@@ -81,7 +81,7 @@ def test_links_of_one_name_into_one_folder_do_not_overwrite_each_other(extract, 
     assert written(tmp_path / "out") == ["one/frame.png.npz", "two/frame.png.npz"]
 
 
-def test_with_json_each_picture_is_one_line_on_stdout_and_nothing_else(extract, album, tmp_path):
+def test_with_json_each_image_is_one_line_on_stdout_and_nothing_else(extract, album, tmp_path):
     code, out, _ = extract(album, "--json")
     lines = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and [line["image"] for line in lines] == [str(path) for path in sorted(album.rglob("*.*g"))]
@@ -92,7 +92,7 @@ def test_with_json_each_picture_is_one_line_on_stdout_and_nothing_else(extract, 
 
 
 @pytest.mark.parametrize("content", [b"this is no image", b"", b"\xff\xd8\xff\xe0", "giant"])
-def test_a_corrupt_picture_is_named_and_the_others_are_written(extract, album, tmp_path, content, giant_png):
+def test_a_corrupt_image_is_reported_and_the_others_are_written(extract, album, tmp_path, content, giant_png):
     (album / "left" / "broken.jpg").write_bytes(giant_png if content == "giant" else content)
     code, out, log = extract(album)
     assert code == 1 and "3 of 4 images" in out
@@ -101,7 +101,7 @@ def test_a_corrupt_picture_is_named_and_the_others_are_written(extract, album, t
     assert written(tmp_path / "out") == ["left/a.png.npz", "right/a.png.npz", "right/b.jpg.npz"]
 
 
-def test_a_missing_and_a_tiny_picture_are_named_with_the_reason(extract, album, tmp_path):
+def test_a_missing_and_a_tiny_image_are_reported_with_the_reason(extract, album, tmp_path):
     cv2.imwrite(str(album / "tiny.png"), np.zeros((9, 30, 3), np.uint8))
     code, _, log = extract(album / "gone.png", album / "tiny.png", album / "left" / "a.png")
     assert code == 1 and "gone.png" in log and "does not exist" in log
@@ -109,7 +109,7 @@ def test_a_missing_and_a_tiny_picture_are_named_with_the_reason(extract, album, 
     assert written(tmp_path / "out") == ["left/a.png.npz"]
 
 
-def test_a_folder_without_images_among_several_is_named_and_the_rest_is_done(extract, album, tmp_path):
+def test_a_folder_without_images_is_reported_and_the_others_are_processed(extract, album, tmp_path):
     (tmp_path / "empty").mkdir()
     code, out, log = extract(tmp_path / "empty", album / "left")
     assert code == 1 and "1 of 2 images" in out and "empty" in log and "contains no image" in log
@@ -119,7 +119,7 @@ def test_a_folder_without_images_among_several_is_named_and_the_rest_is_done(ext
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("cannot allocate memory")]
 )
-def test_an_image_that_does_not_fit_in_memory_is_named_and_the_others_are_written(
+def test_an_image_that_does_not_fit_in_memory_is_reported_and_the_others_are_written(
     extract, album, tmp_path, monkeypatch, error
 ):
     cv2.imwrite(str(album / "left" / "vast.png"), np.zeros((200, 300), np.uint8))
@@ -136,7 +136,7 @@ def test_an_image_that_does_not_fit_in_memory_is_named_and_the_others_are_writte
     assert "vast.png" in log and "300x200 pixels, which do not fit in memory" in log
 
 
-def test_overlays_are_pictures_of_the_size_of_the_original(extract, album, tmp_path):
+def test_overlays_have_the_size_of_the_original(extract, album, tmp_path):
     assert extract(album / "right", "--overlay")[0] == 0
     assert written(tmp_path / "out") == ["a.png.npz", "a.png.png", "b.jpg.npz", "b.jpg.png"]
     original = cv2.imread(str(album / "right" / "a.png"))

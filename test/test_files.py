@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written atomically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from superpoint_ros.io.files import atomic_write, write_text
 
 
-def test_a_file_appears_with_its_last_byte_and_takes_the_place_of_the_old_one(tmp_path):
+def test_a_file_appears_complete_and_replaces_the_old_one(tmp_path):
     path = tmp_path / "a.json"
     path.write_text("old")
     with atomic_write(path) as partial:
@@ -25,7 +25,7 @@ def test_a_file_appears_with_its_last_byte_and_takes_the_place_of_the_old_one(tm
 
 
 @pytest.mark.parametrize("trouble", [OSError("no space"), ValueError("no number"), KeyboardInterrupt()])
-def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path, trouble):
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(tmp_path, trouble):
     path = tmp_path / "a.json"
     path.write_text("old")
     with pytest.raises(type(trouble)), atomic_write(path) as partial:
@@ -35,8 +35,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path, trouble):
     assert os.listdir(tmp_path) == ["a.json"]
 
 
-def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
-    """A limit on the size of files stands for the disk."""
+def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path):
+    """A file size limit simulates a full disk."""
     path = tmp_path / "a.txt"
     write_text(path, "grüße")
     assert path.read_bytes() == "grüße".encode()
@@ -52,12 +52,12 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path):
+def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         write_text(tmp_path / "missing" / "a.txt", "text")
 
 
-def test_processes_that_write_one_file_at_once_do_not_spoil_it(tmp_path):
+def test_processes_that_write_the_same_file_at_once_do_not_corrupt_it(tmp_path):
     path = tmp_path / "a.txt"
     code = (
         "import sys; from superpoint_ros.io.files import write_text\n"
@@ -73,7 +73,7 @@ def test_processes_that_write_one_file_at_once_do_not_spoil_it(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_a_program_that_is_killed_leaves_the_old_file(tmp_path):
+def test_a_killed_program_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     code = (

@@ -1,4 +1,4 @@
-"""The front end on frames one by one: what each of them becomes, and what is remembered between them."""
+"""The front end on single frames: results, and state between frames."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def problems():
 
 @pytest.fixture
 def front_end(superpoint, problems):
-    """A front end on the small network that notes what it is told of left-out frames."""
+    """A front end on the small network that records the problems of skipped frames."""
     return FrontEnd(superpoint, SETTINGS, on_problem=lambda camera, reason: problems.append((camera, reason)))
 
 
 @pytest.fixture
 def view(grey):
-    """A window of the photograph, moved by whole network cells so that any weights find the same points again."""
+    """Crop the photograph at multiples of a network cell, so that any weights detect the same points."""
 
     def cut(step=0, size=(160, 208)):
         y, x = 100 + 8 * step, 120 + 16 * step
@@ -53,7 +53,7 @@ def broken(message="the image is damaged"):
     return decode
 
 
-def test_the_first_frame_has_features_and_nothing_to_be_matched_with(front_end, frame, view):
+def test_the_first_frame_has_features_but_no_matches(front_end, frame, view):
     result = front_end.process(frame(40, context="header"))
     assert result.homography.status == Status.FIRST_FRAME
     assert result.reference is None and result.reference_stamp == 0 and len(result.matches) == 0
@@ -86,7 +86,7 @@ def test_a_track_id_follows_its_keypoint_through_matches(front_end, frame):
     assert len(set(first.track_ids) & set(second.track_ids) & set(third.track_ids)) > 10
 
 
-def test_track_ids_are_never_given_twice_whatever_breaks_the_sequence(front_end, frame):
+def test_track_ids_are_never_reused_whatever_interrupts_the_sequence(front_end, frame):
     seen = set(front_end.process(frame(1000)).track_ids.tolist())
     assert seen
     for breaks in (
@@ -110,16 +110,16 @@ def test_tracking_can_be_turned_off(superpoint, frame):
     ("stamp", "status"),
     [(960, Status.TIME_JUMP), (2001, Status.TIME_JUMP), (2000, Status.OK), (1001, Status.OK), (1, Status.TIME_JUMP)],
 )
-def test_a_stamp_that_goes_back_or_leaves_a_gap_is_a_time_jump(front_end, frame, stamp, status):
+def test_a_decreasing_stamp_or_a_gap_is_a_time_jump(front_end, frame, stamp, status):
     front_end.process(frame(1000))
     result = front_end.process(frame(stamp, 1))
     assert result.homography.status == status
     assert (result.reference is None) == (status == Status.TIME_JUMP)
-    # From there the sequence goes on.
+    # From there the sequence continues.
     assert front_end.process(frame(stamp + 40, 2)).homography.status == Status.OK
 
 
-def test_the_gap_allowed_is_max_gap(superpoint, frame):
+def test_the_maximum_gap_is_max_gap(superpoint, frame):
     front_end = FrontEnd(superpoint, replace(SETTINGS, max_gap=0.1))
     front_end.process(frame(0))
     assert front_end.process(frame(100, 1)).homography.status == Status.OK
@@ -133,7 +133,7 @@ def test_another_image_size_is_image_changed_once(front_end, frame):
     assert front_end.process(frame(80, 1, size=(128, 192))).homography.status == Status.OK
 
 
-def test_a_repeated_stamp_is_dropped_unread_with_a_reason(front_end, frame, problems):
+def test_a_repeated_stamp_is_dropped_undecoded_with_a_reason(front_end, frame, problems):
     front_end.process(frame(40))
     assert front_end.process(Frame(40 * MS, broken("decoded in vain"))) is None
     assert [camera for camera, _ in problems] == ["image"] and "stamp repeats" in problems[0][1]
@@ -141,7 +141,7 @@ def test_a_repeated_stamp_is_dropped_unread_with_a_reason(front_end, frame, prob
     assert front_end.process(frame(80, 1)).homography.status == Status.OK
 
 
-def test_a_frame_that_cannot_be_decoded_fails_and_the_next_is_matched_with_the_one_before(front_end, frame, problems):
+def test_a_frame_that_cannot_be_decoded_fails_and_the_next_is_matched_with_the_previous_one(front_end, frame, problems):
     first = front_end.process(frame(40))
     assert front_end.process(Frame(80 * MS, broken())) is None
     assert problems == [("image", "the image is damaged")]
@@ -151,12 +151,12 @@ def test_a_frame_that_cannot_be_decoded_fails_and_the_next_is_matched_with_the_o
 
 
 @pytest.mark.parametrize("image", [np.zeros((8, 8), np.uint8), np.zeros((40, 40), np.float32), None])
-def test_a_picture_that_cannot_be_used_fails_with_its_sentence(front_end, problems, image):
+def test_an_unusable_image_fails_with_its_sentence(front_end, problems, image):
     assert front_end.process(Frame(1, lambda: image)) is None
     assert front_end.counters.failed == 1 and "the image" in problems[0][1]
 
 
-def test_an_unforeseen_exception_fails_the_frame_and_not_the_front_end(front_end, frame, problems, caplog):
+def test_an_unexpected_exception_fails_the_frame_but_not_the_front_end(front_end, frame, problems, caplog):
     caplog.set_level("DEBUG")
 
     def decode():
@@ -167,13 +167,13 @@ def test_an_unforeseen_exception_fails_the_frame_and_not_the_front_end(front_end
     assert front_end.process(frame(40)).homography.status == Status.FIRST_FRAME
 
 
-def test_a_black_picture_is_processed_and_matches_nothing_dangerous(front_end, frame):
+def test_a_black_image_is_processed_without_a_homography(front_end, frame):
     front_end.process(frame(0))
     result = front_end.process(Frame(40 * MS, lambda: np.zeros((160, 208), np.uint8)))
     assert result.homography.status in (Status.TOO_FEW_MATCHES, Status.NO_CONSENSUS)
 
 
-def test_without_keypoints_there_are_too_few_matches_and_the_sequence_goes_on(superpoint, frame):
+def test_without_keypoints_there_are_too_few_matches_and_the_sequence_continues(superpoint, frame):
     settings = replace(SETTINGS, coast=0)
     front_end = FrontEnd(superpoint, settings)
     front_end.process(frame(0))
@@ -186,7 +186,7 @@ def test_without_keypoints_there_are_too_few_matches_and_the_sequence_goes_on(su
     assert front_end.process(frame(120, 3)).homography.status == Status.OK
 
 
-def test_cameras_do_not_know_of_each_other(front_end, frame):
+def test_cameras_are_independent(front_end, frame):
     statuses = [
         front_end.process(frame(stamp, step, camera, size)).homography.status
         for stamp, step, camera, size in [
@@ -199,7 +199,7 @@ def test_cameras_do_not_know_of_each_other(front_end, frame):
     assert statuses == [Status.FIRST_FRAME, Status.FIRST_FRAME, Status.OK, Status.OK]
 
 
-def test_after_a_reset_a_camera_starts_anew_and_others_go_on(front_end, frame):
+def test_after_a_reset_a_camera_starts_over_and_others_continue(front_end, frame):
     for camera in ("left", "right"):
         front_end.process(frame(40, camera=camera))
     front_end.reset("left")
@@ -217,7 +217,7 @@ def test_the_median_of_every_stage_is_known_after_two_frames(front_end, frame):
     assert set(medians) == set(STAGES) and all(0 < seconds < 60 for seconds in medians.values())
 
 
-def test_a_bad_setting_is_refused_and_the_old_ones_stay(front_end, superpoint):
+def test_an_invalid_setting_is_rejected_and_changes_nothing(front_end, superpoint):
     before = superpoint.settings
     with pytest.raises(ValueError, match="nms_radius"):
         front_end.configure(replace(SETTINGS, ratio=0.5, extraction={**SETTINGS.extraction, "nms_radius": -2}))
@@ -237,7 +237,7 @@ def test_a_real_recording_runs_through_without_a_break(front_end, shared_data, p
 CAMERAS = {"left": (160, 208), "right": (160, 208), "rear": (96, 120)}
 
 
-def test_cameras_extracted_together_get_what_each_gets_alone_and_a_bad_frame_fails_alone(superpoint, view, problems):
+def test_cameras_extracted_together_equal_separate_ones_and_a_bad_frame_fails_alone(superpoint, view, problems):
     def frame(camera, step):
         bad = camera == "right" and step == 2
         size = (8, 8) if bad else CAMERAS[camera]
@@ -252,7 +252,7 @@ def test_cameras_extracted_together_get_what_each_gets_alone_and_a_bad_frame_fai
         results.append(result)
         step = int(result.frame.stamp / MS) // 40
         if result.frame.camera == "rear" and step < 3:
-            for camera in CAMERAS:  # handed in by the worker itself, so that all of them wait
+            for camera in CAMERAS:  # submitted by the worker itself, so that all of them wait
                 together.submit(frame(camera, step + 1))
 
     together = FrontEnd(superpoint, SETTINGS, on_result, lambda *problem: problems.append(problem), together=True)

@@ -1,4 +1,4 @@
-"""The front end on a live stream: the newest frame wins, nothing piles up, and every frame is accounted for."""
+"""The front end on a live stream: the newest frame wins, nothing queues up, and every frame is counted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status
 
-PATIENCE = 30.0  # seconds that only a failing test waits
+TIMEOUT = 30.0  # timeout in seconds, reached only by a failing test
 IMAGE = np.zeros((32, 32), np.uint8)
 SETTINGS = FrontEndSettings()
 
 
 class Gate:
-    """An extractor that works only when told to, so that a test decides when the worker is busy."""
+    """An extractor that a test blocks and releases, to control when the worker is busy."""
 
     def __init__(self, features):
         self.features, self.settings, self.batches = features, {}, []
@@ -34,11 +34,11 @@ class Gate:
     def extract_batch(self, images, clock):
         self.batches.append(len(images))
         self.busy.release()
-        assert self.go.acquire(timeout=PATIENCE)
+        assert self.go.acquire(timeout=TIMEOUT)
         return [self.features] * len(images)
 
     def wait_until_busy(self):
-        assert self.busy.acquire(timeout=PATIENCE)
+        assert self.busy.acquire(timeout=TIMEOUT)
 
     def open(self, frames=1000):
         self.go.release(frames)
@@ -84,13 +84,13 @@ def test_while_the_worker_is_busy_the_newest_frame_replaces_the_waiting_one(fron
         front_end.submit(frame(stamp))
     assert accounted(front_end) == (4, 0, 2, 0)
     gate.open()
-    assert front_end.drain(PATIENCE)
+    assert front_end.drain(TIMEOUT)
     assert [result.frame.stamp for result in results] == [1, 4]
     assert results[1].reference_stamp == 1 and results[1].homography.status != Status.FIRST_FRAME
     assert accounted(front_end) == (4, 2, 2, 0)
 
 
-def test_frames_that_wait_are_not_decoded_before_their_turn(front_end, gate):
+def test_waiting_frames_are_not_decoded_early(front_end, gate):
     decoded = []
     front_end.submit(frame(1))
     gate.wait_until_busy()
@@ -98,21 +98,21 @@ def test_frames_that_wait_are_not_decoded_before_their_turn(front_end, gate):
         front_end.submit(Frame(stamp, lambda stamp=stamp: decoded.append(stamp) or IMAGE))
     assert not decoded
     gate.open()
-    assert front_end.drain(PATIENCE) and decoded == [3]
+    assert front_end.drain(TIMEOUT) and decoded == [3]
 
 
-def test_submitting_never_waits_for_the_worker(front_end, gate):
+def test_submit_never_blocks_on_the_worker(front_end, gate):
     front_end.submit(frame(0))
     gate.wait_until_busy()
     done = threading.Event()
     threading.Thread(
         target=lambda: ([front_end.submit(frame(k)) for k in range(1, 500)], done.set()), daemon=True
     ).start()
-    assert done.wait(PATIENCE)
+    assert done.wait(TIMEOUT)
     assert accounted(front_end) == (500, 0, 498, 0)
 
 
-def test_whoever_submits_every_frame_is_counted_once_and_stamps_ascend(front_end, gate, results, problems):
+def test_frames_of_all_threads_are_counted_once_with_ascending_stamps(front_end, gate, results, problems):
     gate.open()
 
     def stream(camera):
@@ -127,8 +127,8 @@ def test_whoever_submits_every_frame_is_counted_once_and_stamps_ascend(front_end
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(PATIENCE)
-    assert front_end.drain(PATIENCE)
+        thread.join(TIMEOUT)
+    assert front_end.drain(TIMEOUT)
     received, processed, dropped, failed = accounted(front_end)
     assert received == 3 * 311 == processed + dropped + failed
     assert processed == len(results) > 0 and failed == len(problems)
@@ -137,7 +137,7 @@ def test_whoever_submits_every_frame_is_counted_once_and_stamps_ascend(front_end
         assert stamps and stamps == sorted(set(stamps))
 
 
-def test_a_fast_camera_does_not_keep_a_slow_one_waiting(front_end, gate, results):
+def test_a_fast_camera_does_not_starve_a_slow_one(front_end, gate, results):
     front_end.submit(frame(1, "fast"))
     gate.wait_until_busy()
     front_end.submit(frame(2, "fast"))
@@ -145,10 +145,10 @@ def test_a_fast_camera_does_not_keep_a_slow_one_waiting(front_end, gate, results
     for stamp in (3, 4):
         front_end.submit(frame(stamp, "fast"))
     gate.open(1)
-    gate.wait_until_busy()  # the newest of the fast camera is in work, and already the next one arrives
+    gate.wait_until_busy()  # the newest of the fast camera is being processed when the next one arrives
     front_end.submit(frame(5, "fast"))
     gate.open()
-    assert front_end.drain(PATIENCE)
+    assert front_end.drain(TIMEOUT)
     order = [(result.frame.camera, result.frame.stamp) for result in results]
     assert order == [("fast", 1), ("fast", 4), ("slow", 1), ("fast", 5)]
 
@@ -162,35 +162,35 @@ def together(gate, results, problems):
     front_end.close()
 
 
-def test_cameras_that_wait_are_extracted_together_in_the_order_of_their_first_frames(together, gate, results):
+def test_waiting_cameras_are_extracted_together_in_the_order_of_their_first_frames(together, gate, results):
     for camera in ("left", "right", "rear"):
         together.submit(frame(1, camera))
         gate.wait_until_busy() if camera == "left" else None
     gate.open(2)
-    assert together.drain(PATIENCE) and gate.batches == [1, 2]
+    assert together.drain(TIMEOUT) and gate.batches == [1, 2]
     together.submit(frame(2, "rear"))
     gate.wait_until_busy()
-    gate.wait_until_busy()  # the one of "rear" alone: those of before are counted, too
+    gate.wait_until_busy()  # only that of "rear": earlier ones are counted, too
     for camera in ("right", "rear", "left"):
         together.submit(frame(3, camera))
     gate.open()
-    assert together.drain(PATIENCE) and gate.batches == [1, 2, 1, 3]
+    assert together.drain(TIMEOUT) and gate.batches == [1, 2, 1, 3]
     assert [result.frame.camera for result in results] == ["left", "right", "rear", "rear", "left", "right", "rear"]
     assert [result.reference_stamp for result in results] == [0, 0, 0, 1, 1, 1, 2]
     assert together.counters_of("rear").processed == 3 and together.counters_of("left").processed == 2
 
 
-def test_cameras_that_wait_take_turns_where_nothing_else_is_asked_for_and_the_processor_works(front_end, gate):
+def test_waiting_cameras_take_turns_on_a_cpu_by_default(front_end, gate):
     for camera in ("left", "right", "rear"):
         front_end.submit(frame(1, camera))
     gate.open()
-    assert front_end.drain(PATIENCE) and gate.batches == [1, 1, 1]
+    assert front_end.drain(TIMEOUT) and gate.batches == [1, 1, 1]
     gate.runtime.device = torch.device("cuda")
     with_gpu = FrontEnd(gate, SETTINGS)
     for camera in ("left", "right", "rear"):
         with_gpu.submit(frame(1, camera))
     with_gpu.start()
-    assert with_gpu.drain(PATIENCE) and gate.batches[3:] == [3]
+    assert with_gpu.drain(TIMEOUT) and gate.batches[3:] == [3]
     with_gpu.close()
 
 
@@ -208,10 +208,10 @@ def test_an_exception_in_on_result_counts_as_failed_and_the_next_frame_is_proces
     front_end.start()
     gate.open()
     front_end.submit(frame(1))
-    assert front_end.drain(PATIENCE) and accounted(front_end) == (1, 0, 0, 1)
+    assert front_end.drain(TIMEOUT) and accounted(front_end) == (1, 0, 0, 1)
     assert len(problems) == 1 and str(error) in problems[0][1]
     front_end.submit(frame(2))
-    assert front_end.drain(PATIENCE) and accounted(front_end) == (2, 1, 0, 1)
+    assert front_end.drain(TIMEOUT) and accounted(front_end) == (2, 1, 0, 1)
     assert received[1].frame.stamp == 2
     front_end.close()
 
@@ -225,31 +225,31 @@ def test_an_exception_in_on_problem_does_not_stop_the_worker(gate, results):
     gate.open()
     for stamp, image in ((1, IMAGE), (1, IMAGE), (2, IMAGE)):
         front_end.submit(frame(stamp, image=image))
-        assert front_end.drain(PATIENCE)
+        assert front_end.drain(TIMEOUT)
     assert accounted(front_end) == (3, 2, 1, 0)
     front_end.close()
 
 
-def test_draining_says_whether_the_work_was_done_in_time(front_end, gate):
+def test_drain_reports_whether_the_work_finished_in_time(front_end, gate):
     assert front_end.drain(0)
     front_end.submit(frame(1))
     assert not front_end.drain(0.01)
     gate.open()
-    assert front_end.drain(PATIENCE)
+    assert front_end.drain(TIMEOUT)
 
 
-def test_closing_finishes_the_frame_in_work_drops_the_waiting_one_and_can_be_repeated(front_end, gate, results):
+def test_close_finishes_the_current_frame_drops_the_waiting_one_and_is_idempotent(front_end, gate, results):
     front_end.submit(frame(1))
     gate.wait_until_busy()
     front_end.submit(frame(2))
     closing = threading.Thread(target=front_end.close)
     closing.start()
     gate.open()
-    closing.join(PATIENCE)
+    closing.join(TIMEOUT)
     assert not closing.is_alive()
     assert [result.frame.stamp for result in results] == [1]
     front_end.close()
-    front_end.submit(frame(3))  # too late: as if nobody listened
+    front_end.submit(frame(3))  # too late: ignored
     assert accounted(front_end) == (2, 1, 1, 0)
 
 
@@ -258,27 +258,27 @@ def test_a_result_callback_may_close_the_front_end(gate, results):
     front_end.start()
     gate.open()
     front_end.submit(frame(1))
-    assert front_end.drain(PATIENCE) and len(results) == 1
+    assert front_end.drain(TIMEOUT) and len(results) == 1
 
 
-def test_a_front_end_is_started_once_and_may_be_closed_without_a_start(front_end, gate):
+def test_a_front_end_starts_once_and_may_be_closed_without_a_start(front_end, gate):
     with pytest.raises(RuntimeError, match="started before"):
         front_end.start()
     FrontEnd(gate, SETTINGS).close()
 
 
-def test_settings_from_another_thread_hold_from_the_next_frame_on(front_end, gate, results):
+def test_settings_from_another_thread_apply_from_the_next_frame(front_end, gate, results):
     front_end.submit(frame(1))
     gate.wait_until_busy()
     other = replace(SETTINGS, tracking=False, extraction={**SETTINGS.extraction, "max_keypoints": 7})
     changing = threading.Thread(target=front_end.configure, args=(other,))
     changing.start()
-    changing.join(PATIENCE)  # does not wait for the frame in work
+    changing.join(TIMEOUT)  # does not wait for the current frame
     assert not changing.is_alive() and not results
     assert gate.settings["max_keypoints"] == SETTINGS.extraction["max_keypoints"]
     gate.open()
-    assert front_end.drain(PATIENCE)
+    assert front_end.drain(TIMEOUT)
     front_end.submit(frame(2))
-    assert front_end.drain(PATIENCE)
+    assert front_end.drain(TIMEOUT)
     assert gate.settings["max_keypoints"] == 7
     assert [len(result.track_ids) for result in results] == [20, 0]

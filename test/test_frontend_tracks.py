@@ -1,4 +1,4 @@
-"""What the front end promises of matches and tracks, on simulated flights with known truth and on bad input."""
+"""Accuracy of matches and tracks on simulated flights with ground truth, and on bad input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def superpoint():
 
 @pytest.fixture(scope="module")
 def flight(photograph):
-    """Grey frames and the homographies from the photograph to each."""
+    """Render grey frames and the homographies from the photograph to each."""
     camera = Flight(photograph, SIZE)
     frames = [cv2.cvtColor(camera.frame(index / RATE), cv2.COLOR_BGR2GRAY) for index in range(14)]
     return frames, [camera.homography(index / RATE) for index in range(14)]
@@ -43,7 +43,7 @@ def results(superpoint, flight):
 
 
 def errors(results, truths):
-    """Distance of every match's current point from where the truth has it, for each frame but the first."""
+    """Compute the error of every match's current point, for each frame but the first."""
     for before, after in zip(range(len(results) - 1), results[1:], strict=True):
         first, second = after.matches.indices.T
         move = truths[before + 1] @ np.linalg.inv(truths[before])
@@ -56,20 +56,20 @@ def squared(difference, covariance):
     return (yy * x * x - 2 * xy * x * y + xx * y * y) / (xx * yy - xy * xy)
 
 
-def test_matches_are_exact(results, flight):
+def test_matches_are_accurate(results, flight):
     error = np.linalg.norm(np.vstack(list(errors(results, flight[1]))), axis=1)
     assert (error > 3).mean() < 0.01
     assert np.median(error) < 0.06 and np.sqrt((error[error < 3] ** 2).mean()) < 0.35
 
 
-def test_refinement_is_what_makes_them_exact(superpoint, results, flight):
+def test_matches_without_refinement_are_inaccurate(superpoint, results, flight):
     plain = run(superpoint, flight[0], FrontEndSettings(refine=False))
     before, after = (np.linalg.norm(np.vstack(list(errors(each, flight[1]))), axis=1) for each in (plain, results))
     assert np.median(after) < np.median(before) / 4
     assert len(after) > len(before)  # and tracks that coast are matches, too
 
 
-def test_covariances_of_matches_are_honest(results, flight):
+def test_covariances_of_matches_are_consistent(results, flight):
     difference = list(errors(results, flight[1]))
     covariance = [result.matches.covariance for result in results[1:]]
     difference, covariance = np.vstack(difference), np.vstack(covariance)
@@ -94,20 +94,20 @@ def test_ids_are_unique_and_follow_the_matches(results):
     for before, after in itertools.pairwise(results):
         assert len(set(after.track_ids.tolist())) == len(after.track_ids) == len(after.features)
         first, second = after.matches.indices.T
-        # A match that lies elsewhere than its surroundings went begins a new track.
+        # A match that contradicts the motion around it starts a new track.
         same = before.track_ids[first] == after.track_ids[second]
         assert same[after.matches.refined].all() and same.mean() > 0.95
         assert set(after.track_ids[after.track_ages > 0]) <= set(before.track_ids)
 
 
-def test_keypoints_stay_in_order_of_their_scores_with_those_that_coast(results):
+def test_keypoints_are_ordered_by_score_including_coasting_ones(results):
     assert any(result.coasted.any() for result in results)
     for result in results:
         assert (np.diff(result.features.scores) <= 0).all()
         assert len(result.coasted) == len(result.features)
 
 
-def test_tracks_go_on_where_the_detector_sees_nothing_but_not_for_long(superpoint, flight):
+def test_tracks_coast_without_detections_for_a_limited_time(superpoint, flight):
     settings = FrontEndSettings(coast=2)
     front_end, image = FrontEnd(superpoint, settings), flight[0][0]
     blind = replace(settings, extraction={**settings.extraction, "detection_threshold": 1.0})
@@ -127,7 +127,7 @@ def test_without_tracking_nothing_coasts_and_there_are_no_ids(superpoint, flight
 
 
 @pytest.mark.parametrize("kind", ["black", "white", "noise", "dark", "blurred", "repeated", "turned", "half"])
-def test_a_bad_frame_makes_no_track_jump(superpoint, flight, kind):
+def test_a_bad_frame_causes_no_jumps(superpoint, flight, kind):
     frames, truths = list(flight[0][:5]), flight[1]
     good = frames[2]
     frames[2] = {
@@ -145,7 +145,7 @@ def test_a_bad_frame_makes_no_track_jump(superpoint, flight, kind):
         assert np.isfinite(result.features.keypoints).all()
         assert np.isfinite(result.features.covariance).all() and (result.features.covariance[:, 0] > 0).all()
         assert result.matches.covariance is None or np.isfinite(result.matches.covariance).all()
-    # Tracks that were there before the bad frame and are there after it lie where the truth has them.
+    # Tracks that survive the bad frame are at their true positions.
     began = dict(zip(results[1].track_ids.tolist(), results[1].features.keypoints, strict=True))
     last = dict(zip(results[4].track_ids.tolist(), results[4].features.keypoints, strict=True))
     both = sorted(set(began) & set(last))

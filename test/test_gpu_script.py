@@ -1,4 +1,4 @@
-"""benchmarks/gpu.py runs as it is, with PyTorch, NumPy and OpenCV alone."""
+"""benchmarks/gpu.py runs with only PyTorch, NumPy and OpenCV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Matching near where points are expected: equal to the full search where that is right, and right where it is not."""
+"""Matching near predicted positions: equal to a correct full search, and correct where that fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unit(rows):
 
 
 def pair(count=300, noise=0.05, seed=0):
-    """Features of two images of which the second is shifted, and whose order is another."""
+    """Create features of two images, of which the second is shifted and in another order."""
     rng = np.random.default_rng(seed)
     points, table = rng.uniform((0, 0), (640, 480), (count, 2)), unit(rng.standard_normal((count, 64)))
     order = rng.permutation(count)
@@ -32,7 +32,7 @@ def pair(count=300, noise=0.05, seed=0):
 
 @pytest.mark.parametrize("window", [12, 40, 200, 1000])
 @pytest.mark.parametrize("ratio", [1.0, 0.8])
-def test_where_descriptors_tell_the_points_apart_it_is_the_full_search(window, ratio):
+def test_with_distinctive_descriptors_it_equals_the_full_search(window, ratio):
     first, second = pair()
     everywhere = match(first, second, ratio=ratio)
     near = match_near(first, second, first.keypoints, window, ratio=ratio)
@@ -40,8 +40,8 @@ def test_where_descriptors_tell_the_points_apart_it_is_the_full_search(window, r
     np.testing.assert_allclose(near.similarity, everywhere.similarity, atol=1e-5)
 
 
-def test_no_match_lies_outside_the_window_and_matches_are_mutual():
-    first, second = pair(noise=0.6)  # noisy, so that wrong pairs are often the most alike
+def test_matches_are_mutual_and_within_the_window():
+    first, second = pair(noise=0.6)  # noisy, so that wrong pairs are often the most similar
     window = 25
     near = match_near(first, second, first.keypoints, window, min_similarity=-1)
     away = np.abs(first.keypoints[near.indices[:, 0]] - second.keypoints[near.indices[:, 1]])
@@ -54,7 +54,7 @@ def test_no_match_lies_outside_the_window_and_matches_are_mutual():
     np.testing.assert_array_equal(near.indices, np.column_stack((index, forward[index])))
 
 
-def test_features_without_keypoints_and_expectations_outside_the_image_give_no_matches():
+def test_no_keypoints_or_predictions_outside_the_image_yield_no_matches():
     first, second = pair()
     empty = Features.empty(SIZE, 64)
     assert len(match_near(empty, second, empty.keypoints, 10)) == 0
@@ -84,7 +84,7 @@ def fence(image):
 
 
 def flight_over(draw, frames=7):
-    """Images of a camera that pans, turns and climbs over a drawing, and the homography of each from it."""
+    """Render images of a camera that pans, rotates and climbs over a drawing, with the homography from it to each."""
     rng = np.random.default_rng(0)
     canvas = np.full((1400, 1400), 170, np.uint8)
     draw(canvas)
@@ -104,7 +104,7 @@ def superpoint():
 
 
 def share_right(superpoint, draw, **settings):
-    """Share of published matches within 3 pixels of the truth, from the third frame on."""
+    """Compute the fraction of matches within 3 pixels of the truth, from the third frame on."""
     right, count, before = 0, 0, None
     front_end = FrontEnd(superpoint, FrontEndSettings(**settings), lambda result: None)
     for index, (image, matrix) in enumerate(flight_over(draw)):
@@ -120,13 +120,13 @@ def share_right(superpoint, draw, **settings):
 
 
 @pytest.mark.parametrize("draw", [checkerboard, facade, fence])
-def test_prediction_makes_matches_on_repeated_texture_right(superpoint, draw):
+def test_prediction_makes_matches_on_repetitive_texture_correct(superpoint, draw):
     everywhere, predicted = (share_right(superpoint, draw, window=window) for window in (0, 16))
     assert everywhere < 0.3
     assert predicted > 0.9
 
 
-def test_a_jump_opens_the_search_again(superpoint):
+def test_a_jump_triggers_the_full_search(superpoint):
     rng = np.random.default_rng(1)
     texture = cv2.resize(rng.integers(0, 255, (60, 80), np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
     front_end = FrontEnd(superpoint, FrontEndSettings(window=16), lambda result: None)

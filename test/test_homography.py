@@ -1,4 +1,4 @@
-"""Homographies: exact and noisy recovery, uncertainty, and a status for everything that fixes none."""
+"""Homographies: exact and noisy recovery, covariance, and a status for all degenerate cases."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_exact_points_give_the_exact_homography(truth, method):
     assert found.rmse < 1e-3
 
 
-def test_matches_close_together_and_far_from_the_origin_lose_no_digits():
+def test_matches_close_together_and_far_from_the_origin_lose_no_precision():
     source = np.array([3000.0, 2000.0]) + scattered(60, size=(12, 12))
     found = homography_from_points(source, project(TURN, source))
     assert found.status == Status.OK and found.inliers.all()
@@ -54,7 +54,7 @@ def test_matches_close_together_and_far_from_the_origin_lose_no_digits():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_noise_and_forty_percent_of_outliers_are_survived(method):
+def test_noise_and_forty_percent_of_outliers_are_tolerated(method):
     random = np.random.default_rng(1)
     source = scattered(300, seed=1)
     target = project(TURN, source) + random.normal(scale=0.5, size=(300, 2))
@@ -79,7 +79,7 @@ def test_inliers_and_rmse_are_those_of_the_matrix_returned(seed):
     assert found.rmse == pytest.approx(np.sqrt((error[found.inliers] ** 2).mean()), rel=1e-6)
 
 
-def test_matches_that_are_a_little_off_move_the_homography_less_than_least_squares_lets_them():
+def test_slightly_wrong_matches_affect_the_homography_less_than_in_least_squares():
     weighted, plain = [], []
     for seed in range(20):
         source = scattered(120, seed=seed)
@@ -92,9 +92,9 @@ def test_matches_that_are_a_little_off_move_the_homography_less_than_least_squar
     assert np.median(weighted) < 0.6 * np.median(plain)
 
 
-# Half of the matches may be five times as far off as the others.
+# Half of the matches may have five times the error of the others.
 @pytest.mark.parametrize("spread", [1, 5])
-def test_the_covariance_is_what_repeated_measurements_scatter_by(spread):
+def test_the_covariance_matches_the_scatter_of_repeated_measurements(spread):
     count = 16 * spread
     source, estimates, predicted = scattered(count, seed=3), [], []
     exact = project(TURN, source)
@@ -126,7 +126,7 @@ def test_the_covariance_of_few_and_noisy_matches_is_not_too_small():
     assert 0.75 < ratio.min() and ratio.max() < 1.2
 
 
-def test_twice_the_noise_is_four_times_the_covariance():
+def test_twice_the_noise_has_four_times_the_covariance():
     source = scattered(60, seed=4)
     noise = np.random.default_rng(4).normal(scale=0.2, size=(60, 2))
     once, twice = (homography_from_points(source, project(TURN, source) + k * noise, threshold=9.0) for k in (1, 2))
@@ -141,7 +141,7 @@ def test_fewer_points_than_min_inliers_are_too_few(count, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_four_points_are_enough_where_allowed_but_never_three(method):
+def test_four_points_suffice_if_allowed_but_never_three(method):
     source = np.array([[10.0, 10], [600, 20], [580, 440], [30, 460]])
     found = homography_from_points(source, project(TURN, source), method=method, min_inliers=4)
     assert found.status == Status.OK and corner_error(found.matrix, TURN) < 1e-3
@@ -170,7 +170,7 @@ DEGENERATE = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("case", DEGENERATE)
-def test_points_that_fix_no_homography_give_a_status_and_never_an_exception(case, method):
+def test_degenerate_points_yield_a_status_and_never_an_exception(case, method):
     source, target = DEGENERATE[case]
     found = homography_from_points(source, target, method=method)
     assert_failed(found, Status.NO_CONSENSUS, len(source))
@@ -184,12 +184,12 @@ def test_fewer_inliers_than_required_are_no_consensus():
     assert_failed(homography_from_points(source, target, min_inliers=40), Status.NO_CONSENSUS, 60)
 
 
-def test_an_unknown_method_is_refused_with_the_known_ones():
+def test_an_unknown_method_is_rejected_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'psychic' is unknown, allowed is one of magsac, .*lmeds"):
         homography_from_points(scattered(20), scattered(20), method="psychic")
 
 
-def test_the_matches_say_which_keypoints_belong_together(make_features):
+def test_the_matches_determine_the_pairs_of_keypoints(make_features):
     source = scattered(50, seed=9).astype(np.float32)
     order = np.random.default_rng(0).permutation(50)
     first, second = make_features(source), make_features(project(TURN, source)[order])
@@ -207,7 +207,7 @@ def test_points_beyond_the_line_at_infinity_are_never_inliers():
     assert (error[:3] < 1e-9).all() and error[3] == np.inf
 
 
-def test_a_mirror_image_is_no_view_of_the_same_plane():
+def test_a_mirror_image_is_not_a_view_of_the_same_plane():
     source = np.random.default_rng(0).uniform(0, 400, (50, 2))
     mirrored = homography_from_points(source, source * [-1, 1] + [400, 0])
     assert mirrored.status == Status.NO_CONSENSUS

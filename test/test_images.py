@@ -1,4 +1,4 @@
-"""Image messages -> grey: every encoding against values computed by hand, and a sentence for every bad message."""
+"""Conversion of image messages to grey: every encoding against values computed by hand, and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS = "height width encoding step is_bigendian data"
 
 
 def message(pixels, encoding, bigendian=False, padding=0):
-    """sensor_msgs/Image over an array of (H, W) or (H, W, C), its rows padded with bytes of 0xAB."""
+    """Create a sensor_msgs/Image of an (H, W) or (H, W, C) array, with rows padded by bytes of 0xAB."""
     pixels = pixels.astype(pixels.dtype.newbyteorder(">" if bigendian else "<"))
     rows = np.frombuffer(pixels.tobytes(), np.uint8).reshape(len(pixels), -1)
     rows = np.hstack([rows, np.full((len(rows), padding), 0xAB, np.uint8)])
@@ -31,19 +31,19 @@ def noise(*shape, dtype=np.uint8):
 
 
 def luma(red, green, blue):
-    """Grey as ITU-R BT.601 and OpenCV define it."""
+    """Compute grey as defined by ITU-R BT.601 and OpenCV."""
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def mosaic(pattern, red, green, blue, dtype):
-    """A Bayer mosaic of one colour; the pattern names the first two pixels of the first and of the second row."""
+    """Create a Bayer mosaic of one colour; the pattern names the first two pixels of the first and second row."""
     colour = {"r": red, "g": green, "b": blue}
     tile = np.array([colour[letter] for letter in pattern], dtype).reshape(2, 2)
     return np.tile(tile, (HEIGHT // 2, WIDTH // 2))
 
 
 def example(encoding):
-    """Pixels of a message with this encoding, and the grey that they mean as floats."""
+    """Create pixels of a message with this encoding, and the expected grey as floats."""
     name, bits = encoding.rstrip("0123456789"), 16 if encoding.endswith("16") else 8
     dtype, scale = (np.uint8, 1.0) if bits == 8 else (np.uint16, 255 / 65535)
     if encoding == "32FC1":
@@ -66,7 +66,7 @@ def example(encoding):
     return pixels, luma(values["r"], values["g"], values["b"]) * scale
 
 
-def test_the_encodings_are_those_that_users_were_promised():
+def test_the_encodings_are_the_documented_ones():
     colours = [f"{name}{bits}" for name in ("bgr", "rgb", "bgra", "rgba") for bits in (8, 16)]
     bayer = [f"bayer_{name}{bits}" for name in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)]
     others = ["mono8", "mono16", "yuv422", "yuv422_yuy2", "uyvy", "yuyv", "8UC1", "8UC3", "8UC4", "16UC1", "32FC1"]
@@ -75,7 +75,7 @@ def test_the_encodings_are_those_that_users_were_promised():
 
 @pytest.mark.parametrize("padding", [0, 8])
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_every_encoding_becomes_the_grey_that_it_means(encoding, padding):
+def test_every_encoding_is_converted_to_the_correct_grey(encoding, padding):
     pixels, expected = example(encoding)
     found = grey_from_image(message(pixels, encoding, padding=padding))
     assert found.dtype == np.uint8 and found.shape == (HEIGHT, WIDTH) and found.flags.c_contiguous
@@ -84,7 +84,7 @@ def test_every_encoding_becomes_the_grey_that_it_means(encoding, padding):
 
 
 @pytest.mark.parametrize("encoding", [name for name in ENCODINGS if "16" in name or "32" in name])
-def test_big_endian_images_are_read_alike(encoding):
+def test_big_endian_images_are_converted_equally(encoding):
     pixels, _ = example(encoding)
     little, big = (message(pixels, encoding, bigendian, padding=4) for bigendian in (False, True))
     assert little.data != big.data
@@ -98,7 +98,7 @@ def test_eight_bit_images_have_no_byte_order():
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: np.frombuffer(data, np.uint8)])
-def test_data_may_lie_in_whatever_a_ros_library_uses(kind):
+def test_data_may_be_any_buffer_of_a_ros_library(kind):
     pixels, _ = example("mono8")
     image = message(pixels, "mono8", padding=3)
     image.data = kind(image.data)
@@ -121,7 +121,7 @@ def test_black_and_white_stay_black_and_white():
         assert found.min() == 0 and found.max() == 255 and (found[9:] == 255).all()
 
 
-def test_cv_bridge_is_asked_only_for_what_it_knows():
+def test_cv_bridge_is_only_called_for_supported_encodings():
     asked = []
 
     def to_mono8(image):
@@ -137,7 +137,7 @@ def test_cv_bridge_is_asked_only_for_what_it_knows():
     assert not {"uyvy", "8UC3", "16UC1", "32FC1"} & set(asked)
 
 
-def test_cv_bridge_never_gets_a_message_whose_fields_contradict_each_other():
+def test_cv_bridge_never_receives_inconsistent_messages():
     image = message(example("bgr8")[0], "bgr8")
     image.data = image.data[:100]
     with pytest.raises(ImageError):
@@ -174,7 +174,7 @@ def with_value(value):
         (with_value(-0.5), "32FC1", {}, ["-0.5", "0 to 1"]),
     ],
 )
-def test_a_bad_message_gives_a_sentence_that_names_the_value(pixels, encoding, changes, words):
+def test_an_invalid_message_is_an_error_that_names_the_value(pixels, encoding, changes, words):
     image = message(pixels, encoding)
     vars(image).update(changes)
     with pytest.raises(ImageError) as caught:
@@ -199,7 +199,7 @@ def test_compressed_photographs_are_decoded_to_grey(photograph, ending, mean, mo
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"no image at all", bytes(1000), "giant"])
-def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_size(data, giant_png):
+def test_compressed_data_that_is_not_an_image_is_an_error_with_format_and_size(data, giant_png):
     data = giant_png if data == "giant" else data
     for name, words in (("jpeg", "jpeg"), ("", "without a format")):
         with pytest.raises(ImageError) as caught:
@@ -209,7 +209,7 @@ def test_compressed_data_that_is_no_picture_gives_a_sentence_with_format_and_siz
 
 
 def with_orientation(jpeg, orientation):
-    """A JPEG with an Exif note that it is to be turned."""
+    """Create a JPEG with an Exif orientation."""
     tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
     exif = b"Exif\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
@@ -220,11 +220,11 @@ def stored(pixels, ending, *options):
 
 
 @pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name.startswith(("bayer", "mono", "bgr", "rgb"))])
-def test_a_png_of_image_transport_gives_the_grey_of_the_raw_image(encoding):
+def test_a_png_of_image_transport_equals_the_raw_image(encoding):
     pixels = example(encoding)[0]
     if encoding.startswith("bayer"):
         pixels = noise(*pixels.shape, dtype=pixels.dtype)
-    # What the publisher does: colours are brought to BGR, everything else is stored as it is.
+    # As the publisher does: colours are converted to BGR, everything else is unchanged.
     code = {"rgb": cv2.COLOR_RGB2BGR, "rgba": cv2.COLOR_RGBA2BGR, "bgra": cv2.COLOR_BGRA2BGR}
     name = encoding.rstrip("0123456789")
     bits = 16 if encoding.endswith("16") else 8
@@ -235,7 +235,7 @@ def test_a_png_of_image_transport_gives_the_grey_of_the_raw_image(encoding):
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
-def test_colours_that_were_stored_in_the_order_of_rgb_are_read_in_it(ending):
+def test_colours_stored_as_rgb_are_read_as_rgb(ending):
     pixels = np.full((HEIGHT, WIDTH, 3), (250, 30, 110), np.uint8)
     kind = {".png": "png", ".jpg": "jpeg"}[ending]
     found = grey_from_compressed(compressed(stored(pixels, ending), f"rgb8; {kind} compressed rgb8"))
@@ -255,7 +255,7 @@ def test_a_mosaic_in_a_jpeg_is_a_mosaic():
     "name", ["jpeg", "bgr8; jpeg compressed bgr8", "rgb8; jpeg compressed ", "mono8; jpeg compressed "]
 )
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_what_a_camera_notes_about_its_orientation_turns_no_topics_image(photograph, orientation, name):
+def test_the_exif_orientation_is_ignored(photograph, orientation, name):
     data = stored(photograph[:120, :160], ".jpg")
     turned = grey_from_compressed(compressed(with_orientation(data, orientation), name))
     np.testing.assert_array_equal(turned, grey_from_compressed(compressed(data, name)))
@@ -263,38 +263,38 @@ def test_what_a_camera_notes_about_its_orientation_turns_no_topics_image(photogr
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.99, -1, -2])
 @pytest.mark.parametrize("progressive", [0, 1])
-def test_a_jpeg_cut_short_is_left_out(photograph, share, progressive):
+def test_a_truncated_jpeg_is_rejected(photograph, share, progressive):
     data = stored(photograph, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
     data = with_orientation(data, 1)
     part = data[: int(len(data) * share) if share > 0 else share]
-    # Whatever OpenCV itself does about it: version 4 fills the rest with grey.
+    # Whatever OpenCV does: version 4 fills the rest with grey.
     assert is_truncated_jpeg(memoryview(part)) and not is_truncated_jpeg(memoryview(data))
     with pytest.raises(ImageError, match="cannot be decoded"):
         grey_from_compressed(compressed(part))
 
 
-def test_a_jpeg_cut_short_is_left_out_where_opencv_would_take_it(photograph, monkeypatch):
+def test_a_truncated_jpeg_is_rejected_even_if_opencv_accepts_it(photograph, monkeypatch):
     data = stored(photograph, ".jpg")
     filled = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    monkeypatch.setattr(cv2, "imdecode", lambda *_: filled)  # as of version 4, whatever there is of the data
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: filled)  # as in version 4, however little data there is
     np.testing.assert_array_equal(grey_from_compressed(compressed(data)), filled)
     with pytest.raises(ImageError, match="cannot be decoded"):
         grey_from_compressed(compressed(data[: len(data) // 2]))
 
 
-def test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_jpeg_whole(photograph):
+def test_the_end_marker_of_a_thumbnail_does_not_complete_a_jpeg(photograph):
     data, thumbnail = stored(photograph, ".jpg"), stored(photograph[:16, :16], ".jpg")
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
     assert is_truncated_jpeg(memoryview(data[: len(data) // 2])) and not is_truncated_jpeg(memoryview(data))
 
 
-def test_what_follows_the_end_of_a_jpeg_does_no_harm(photograph):
+def test_data_after_the_end_of_a_jpeg_is_ignored(photograph):
     data = stored(photograph, ".jpg")
     padded = grey_from_compressed(compressed(data + bytes(1000)))
     np.testing.assert_array_equal(padded, grey_from_compressed(compressed(data)))
 
 
-def test_an_image_of_more_than_max_pixels_is_refused_before_it_is_decoded(monkeypatch):
+def test_an_image_of_more_than_max_pixels_is_rejected_before_decoding(monkeypatch):
     pixels = noise(HEIGHT, WIDTH)
     sentence = rf"^the .*image .*is {WIDTH}x{HEIGHT} pixels, allowed are 400 in all \(max_pixels\)$"
     with pytest.raises(ImageError, match=sentence):
@@ -305,7 +305,7 @@ def test_an_image_of_more_than_max_pixels_is_refused_before_it_is_decoded(monkey
             grey_from_compressed(compressed(stored(pixels, ending)), max_pixels=400)
 
 
-def test_a_compressed_image_for_which_there_is_no_memory_gives_a_sentence(monkeypatch):
+def test_a_compressed_image_that_does_not_fit_in_memory_is_an_error_of_one_sentence(monkeypatch):
     def without_memory(*_):
         error = cv2.error("Insufficient memory")
         error.code = cv2.Error.StsNoMem
@@ -313,5 +313,5 @@ def test_a_compressed_image_for_which_there_is_no_memory_gives_a_sentence(monkey
 
     data = stored(noise(HEIGHT, WIDTH), ".png")
     monkeypatch.setattr(cv2, "imdecode", without_memory)
-    with pytest.raises(ImageError, match="more memory than there is"):
+    with pytest.raises(ImageError, match="does not fit in memory"):
         grey_from_compressed(compressed(data, "png"))

@@ -1,4 +1,4 @@
-"""One table of parameters and topics, and everything that must agree with it."""
+"""The table of parameters and topics, and everything that must agree with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TOPICS = {
 
 
 def flat(tree, prefix=""):
-    """{"a": {"b": 1}} -> {"a.b": 1}, as ROS 2 reads a parameters file."""
+    """Flatten {"a": {"b": 1}} to {"a.b": 1}, as ROS 2 reads a parameters file."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
@@ -50,7 +50,7 @@ def typed(values):
     return {name: (type(value), value) for name, value in values.items()}
 
 
-def test_the_parameters_promised_exist_with_their_defaults():
+def test_the_documented_parameters_exist_with_their_defaults():
     defaults = interface.defaults()
     assert typed({name: defaults[name] for name in PROMISED}) == typed(PROMISED)
     assert {"match.min_similarity", "match.ratio", "homography.method", "homography.min_inliers"} <= set(defaults)
@@ -65,9 +65,9 @@ def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project)
 
 
 def in_words(entry):
-    """How documents describe a parameter."""
-    told = entry.choices or entry.minimum is not None or entry.type is tuple
-    named = entry.description + (f"; {entry.allowed}" if told else "")
+    """Return the documented description of a parameter."""
+    has_range = entry.choices or entry.minimum is not None or entry.type is tuple
+    named = entry.description + (f"; {entry.allowed}" if has_range else "")
     return named + (" (fixed)" if entry.read_only else "")
 
 
@@ -77,7 +77,7 @@ def test_the_configuration_file_describes_every_parameter_with_its_range(project
     assert not [entry.name for entry in PARAMETERS if in_words(entry) not in comments]
 
 
-def test_names_are_unique_and_descriptions_say_something():
+def test_names_are_unique_and_descriptions_are_not_empty():
     assert len(set(NAMES)) == len(NAMES)
     keys = [topic.key for topic in interface.INPUTS + interface.OUTPUTS]
     assert len(set(keys)) == len(keys)
@@ -118,19 +118,19 @@ def test_a_front_end_without_settings_has_the_nodes_defaults(superpoint):
     assert others == tuple(defaults[name] for name in names)
 
 
-def test_choices_are_exactly_what_the_code_has():
+def test_choices_are_exactly_those_of_the_code():
     assert set(parameter("homography.method").choices) == set(METHODS)
     assert set(parameter("precision").choices) == {"auto", *PRECISIONS}
     assert set(parameter("descriptor_type").choices) == set(DESCRIPTOR_TYPES)
 
 
 def plain(number):
-    """A bound without a decimal point where it needs none, and without an exponent."""
+    """Format a bound without exponent, and without a decimal point if it is an integer."""
     return str(number).removesuffix(".0")
 
 
 @pytest.mark.parametrize("entry", RANGED, ids=lambda entry: entry.name)
-def test_both_bounds_are_accepted_and_what_lies_outside_is_refused_with_the_range(entry):
+def test_both_bounds_are_accepted_and_values_outside_are_rejected_with_the_range(entry):
     assert entry.minimum <= entry.default <= entry.maximum
     beyond = 1 if entry.type is int else 1e-6
     for bound in (entry.minimum, entry.maximum):
@@ -153,7 +153,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("entry", PARAMETERS, ids=lambda entry: entry.name)
-def test_a_value_of_the_wrong_type_is_refused_by_name(entry):
+def test_a_value_of_the_wrong_type_is_rejected_by_name(entry):
     wrong = [value for value in WRONG[entry.type] if not (value is True and "true" in entry.choices)]
     for value in wrong:
         with pytest.raises(ParameterError, match=f"'{re.escape(entry.name)}' is .*allowed is "):
@@ -167,18 +167,18 @@ def test_only_the_choices_are_accepted_and_named(entry):
         entry.check("something else")
 
 
-def test_a_choice_that_yaml_takes_for_a_truth_value_is_accepted_as_one():
+def test_a_choice_that_yaml_reads_as_a_boolean_is_accepted():
     assert [parameter("rectified").check(value) for value in (True, False, "true", "auto")] == [
         "true", "false", "true", "auto",
     ]  # fmt: skip
 
 
-def test_a_whole_number_is_accepted_where_a_number_is_wanted():
+def test_an_integer_is_accepted_for_a_number():
     value = parameter("homography.threshold").check(2)
     assert value == 2.0 and type(value) is float
 
 
-def test_every_camera_has_topics_of_its_own_and_the_node_has_one_for_diagnostics():
+def test_every_camera_has_its_own_topics_and_the_node_has_one_for_diagnostics():
     cameras = parameter("cameras").check(["left", "rig/right"])
     assert cameras == ("left", "rig/right")
     names = {place: topic.name for place, topic in interface.outputs(cameras).items()}
@@ -190,28 +190,28 @@ def test_every_camera_has_topics_of_its_own_and_the_node_has_one_for_diagnostics
     assert alone == {(topic.key, ""): topic.name for topic in interface.OUTPUTS}
 
 
-def test_an_unknown_parameter_is_refused_with_the_known_ones():
+def test_an_unknown_parameter_is_rejected_with_the_known_ones():
     for call in (lambda: parameter("max_keypoint"), lambda: interface.checked({"max_keypoint": 3})):
         with pytest.raises(ParameterError, match=r"'max_keypoint' is unknown.*max_keypoints"):
             call()
     assert typed(interface.checked({"max_gap": 2, "border": 0})) == typed({"max_gap": 2.0, "border": 0})
 
 
-def test_the_topics_and_their_quality_of_service_are_those_promised():
+def test_the_topics_and_their_quality_of_service_are_the_documented_ones():
     assert {topic.name: topic.type for topic in interface.INPUTS + interface.OUTPUTS} == TOPICS
     assert {(topic.qos.reliable, topic.qos.depth) for topic in interface.INPUTS} == {(False, 1)}
     assert {(topic.qos.reliable, topic.qos.depth) for topic in interface.OUTPUTS} == {(True, 5)}
     assert interface.topic("features").name == "~/features" and interface.NODE_NAME == "superpoint_detector"
 
 
-def test_reading_the_table_costs_no_import_of_pytorch(project):
+def test_reading_the_table_does_not_import_pytorch(project):
     code = "import sys; import superpoint_ros, superpoint_ros.node.interface; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=project, timeout=120, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")
 def rows(project):
-    """The README's table rows as lists of cells, without backticks."""
+    """Read the README's table rows as lists of cells, without backticks."""
     path = project / "README.md"
     if not path.is_file():
         pytest.skip("README.md does not exist yet")

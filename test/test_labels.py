@@ -21,7 +21,7 @@ def shape(name="checkerboard", seed=1):
 
 
 def corner_heatmap(images):
-    """An independent detector: the strength of corners, squashed into probabilities."""
+    """An independent detector: corner strength mapped to probabilities."""
     maps = [np.maximum(cv2.cornerMinEigenVal(image, 3, 3), 0) for image in images[:, 0].numpy()]
     strength = torch.from_numpy(np.stack(maps))
     return strength / (strength + 1e-3)
@@ -36,20 +36,20 @@ def test_adaptation_averages_the_warped_back_heat_maps():
     assert 0 <= float(many.min()) <= float(many.max()) <= 1
 
 
-def test_a_detector_that_sees_the_same_everywhere_is_averaged_to_the_same():
-    """Each pixel is divided by the number of views that show it."""
+def test_a_constant_detector_is_averaged_to_the_same_constant():
+    """Each pixel is divided by the number of views that contain it."""
     image = torch.rand(SIZE)
     level = adapted_heatmap(lambda images: torch.full_like(images[:, 0], 0.3), image, LabelConfig(warps=20))
     torch.testing.assert_close(level, torch.full(SIZE, 0.3), atol=1e-3, rtol=0)
 
 
-def test_nothing_from_outside_the_picture_gets_into_the_labels():
-    """A detector that fires on black alone finds nothing in a bright image."""
+def test_nothing_outside_the_image_affects_the_labels():
+    """A detector of black finds nothing in a bright image."""
     found = adapted_heatmap(lambda images: (images[:, 0] < 0.5).float(), torch.full(SIZE, 0.9), LabelConfig(warps=30))
     assert float(found.max()) < 1e-6
 
 
-def test_adapted_labels_lie_on_the_corners_of_a_shape():
+def test_adapted_labels_are_on_the_corners_of_a_shape():
     image, corners = shape()
     labels = label_image(corner_heatmap, image, LabelConfig(warps=20, threshold=0.2))
     inside = corners[((corners > 8) & (corners < [SIZE[1] - 9, SIZE[0] - 9])).all(axis=1)]
@@ -58,7 +58,7 @@ def test_adapted_labels_lie_on_the_corners_of_a_shape():
     assert (np.diff(labels[:, 2]) <= 0).all()
 
 
-def test_steps_on_the_picture_bring_labels_closer_to_the_corners():
+def test_steps_on_the_image_move_labels_closer_to_the_corners():
     distances = {}
     for steps in (0, 2):
         gaps = []
@@ -71,7 +71,7 @@ def test_steps_on_the_picture_bring_labels_closer_to_the_corners():
     assert distances[2] < 0.7 * distances[0]
 
 
-def test_labels_are_in_the_pixels_of_the_picture_whatever_size_it_is_labelled_at():
+def test_labels_are_in_pixels_of_the_image_whatever_size_it_is_labelled_at():
     image, corners = shape()
     large = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
     labels = label_image(corner_heatmap, large, LabelConfig(warps=10, threshold=0.2, longer_side=160))
@@ -86,7 +86,7 @@ def pictures_in(folder, names):
         cv2.imwrite(str(folder / name), shape("polygons")[0])
 
 
-def test_labelling_goes_on_where_it_stopped_and_names_unreadable_images(tmp_path, caplog):
+def test_labelling_resumes_and_reports_unreadable_images(tmp_path, caplog):
     images, out = tmp_path / "images", tmp_path / "labels"
     pictures_in(images, ("a/1.png", "2.png", "3.png"))
     (images / "broken.png").write_text("no image")
@@ -100,7 +100,7 @@ def test_labelling_goes_on_where_it_stopped_and_names_unreadable_images(tmp_path
     assert np.load(out / "a" / "1.png.npy").shape[1] == 3
 
 
-def test_processes_share_the_pictures_out_and_label_as_one_would(tmp_path):
+def test_processes_divide_the_images_and_label_as_one_would(tmp_path):
     images = tmp_path / "images"
     pictures_in(images, [f"{i}.png" for i in range(5)])
     config = LabelConfig(warps=3)
@@ -111,7 +111,7 @@ def test_processes_share_the_pictures_out_and_label_as_one_would(tmp_path):
         np.testing.assert_array_equal(np.load(path), np.load(tmp_path / "two" / path.name))
 
 
-def test_frames_of_a_video_are_written_once_at_the_spacing_asked(tmp_path):
+def test_frames_of_a_video_are_written_once_at_the_requested_interval(tmp_path):
     video = tmp_path / "clip.avi"
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (160, 120))
     for seed in range(21):
@@ -128,7 +128,7 @@ def test_frames_of_a_video_are_written_once_at_the_spacing_asked(tmp_path):
 
 
 @pytest.mark.parametrize("ros", [1, 2])
-def test_frames_of_a_bag_are_those_of_the_topic_asked(tmp_path, ros):
+def test_frames_of_a_bag_are_those_of_the_requested_topic(tmp_path, ros):
     bag = write_bag(tmp_path, ros, {"/left": "checkerboard", "/right": "cube"})
     with pytest.raises(ValueError, match="a topic must be named, it holds /left, /right"):
         frames.image_folder(bag, tmp_path / "frames")
@@ -141,7 +141,7 @@ def test_frames_of_a_bag_are_those_of_the_topic_asked(tmp_path, ros):
         np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), shape("cube", seed)[0])
 
 
-def test_a_source_that_is_nothing_of_the_kind_is_named(tmp_path):
+def test_an_unsupported_source_is_named(tmp_path):
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "broken.mp4").write_text("no video")
     (tmp_path / "broken.mcap").write_text("no bag")
@@ -151,7 +151,7 @@ def test_a_source_that_is_nothing_of_the_kind_is_named(tmp_path):
 
 
 def write_bag(folder, ros, topics):
-    """A recording of three images on each topic, as ROS 1 or ROS 2 writes it."""
+    """Write a recording of three images per topic, as ROS 1 or ROS 2."""
     pytest.importorskip("rosbags", reason="reading bags needs the Python package rosbags")
     from rosbags.rosbag1 import Writer as Writer1
     from rosbags.rosbag2 import StoragePlugin

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""Losses of the training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from superpoint_ros.training.views import project
 IDENTITY = torch.eye(3)[None]
 
 
-def test_targets_share_a_label_among_its_pixels_and_sum_to_one():
+def test_targets_distribute_a_label_over_its_pixels_and_sum_to_one():
     points = torch.tensor([[[3.25, 4.5], [20.0, 9.0], [50.0, 50.0]]])
     valid = torch.tensor([[True, True, False]])
     targets = detector.targets(points, valid, (16, 24))
@@ -33,7 +33,7 @@ def test_cross_entropy_is_least_at_the_targets():
 
 
 def blobs(centres, size=(64, 80), sigma=0.8, peak=0.5):
-    """A heat map with a peak at each (x, y)."""
+    """Create a heat map with a peak at each (x, y)."""
     y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float32) for side in size), indexing="ij")
     heat = torch.zeros(size)
     for cx, cy in centres:
@@ -42,7 +42,7 @@ def blobs(centres, size=(64, 80), sigma=0.8, peak=0.5):
 
 
 def blank(heat):
-    """Views without a gradient, which leave keypoints where the heat map has them."""
+    """Create views without gradients, which do not move keypoints of the heat map."""
     return torch.full_like(heat, 0.5)
 
 
@@ -66,7 +66,7 @@ def test_localisation_loss_is_the_distance_in_pixels_between_refined_keypoints()
     assert float(detector.agreement(heat, blank(heat), shifted)[0]) < 0.06
 
 
-def test_keypoints_are_compared_where_the_image_puts_them():
+def test_keypoints_are_compared_at_their_refined_positions():
     image = torch.zeros(64, 80)
     image[20:40, 30:50] = 1
     image = torch.nn.functional.avg_pool2d(image[None, None], 3, stride=1, padding=1)[0, 0]
@@ -77,7 +77,7 @@ def test_keypoints_are_compared_where_the_image_puts_them():
     assert float(detector.agreement(heat, image.expand(1, 2, -1, -1), IDENTITY)[0]) < 0.3 * float(apart)
 
 
-def test_following_the_localisation_loss_draws_keypoints_together():
+def test_minimising_the_localisation_loss_draws_keypoints_together():
     moved = [(x + 0.4, y - 0.3) for x, y in CENTRES]
     logits = torch.stack((blobs(CENTRES), blobs(moved)))[None].clamp_min(1e-6).log().requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=0.05)
@@ -91,7 +91,7 @@ def test_following_the_localisation_loss_draws_keypoints_together():
     assert distances[-1] < 0.3 * distances[0]
 
 
-def test_following_the_repetition_loss_raises_repeated_keypoints_and_lowers_the_others():
+def test_minimising_the_repetition_loss_raises_repeated_keypoints_and_lowers_the_others():
     heat = torch.stack((blobs(CENTRES), blobs(CENTRES[:2])))[None].requires_grad_()
     _, repetition, share = detector.agreement(heat, blank(heat), IDENTITY)
     assert 0 < float(share) < 1
@@ -109,7 +109,7 @@ def test_agreement_of_views_without_keypoints_is_zero_and_differentiable():
     assert torch.isfinite(heat.grad).all()
 
 
-def test_dual_softmax_prefers_right_matches_ignores_invalid_ones_and_stays_finite():
+def test_dual_softmax_prefers_correct_matches_ignores_invalid_ones_and_stays_finite():
     torch.manual_seed(0)
     unit = F.normalize(torch.randn(1, 40, 32), dim=2)
     positions = torch.rand(1, 40, 2) * 500
@@ -124,7 +124,7 @@ def test_dual_softmax_prefers_right_matches_ignores_invalid_ones_and_stays_finit
     assert descriptor.dual_softmax(unit, unit, positions, torch.zeros_like(valid)) == 0
 
 
-def test_dual_softmax_is_the_mean_cross_entropy_over_all_points_of_the_batch_but_close_ones():
+def test_dual_softmax_is_the_mean_cross_entropy_over_all_points_of_the_batch_except_close_ones():
     torch.manual_seed(0)
     first, second = (F.normalize(torch.randn(2, 6, 8), dim=2) for _ in range(2))
     positions = torch.rand(2, 6, 2) * 12

@@ -1,4 +1,4 @@
-"""Matching: against a loop over all pairs, and on what is unusual."""
+"""Matching: against a loop over all pairs, and on edge cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from superpoint_ros import match
 
 
 def by_loops(first, second, min_similarity, ratio):
-    """Mutual nearest neighbours as the definition says, {(i, j): similarity}."""
+    """Compute mutual nearest neighbours by definition, as {(i, j): similarity}."""
     table = first.descriptors.astype(np.float64) @ second.descriptors.astype(np.float64).T
     found = {}
     for i, row in enumerate(table):
@@ -29,7 +29,7 @@ def by_loops(first, second, min_similarity, ratio):
 
 @pytest.fixture
 def pair(make_features):
-    """Two views of 80 things of which 50 are common, with little to much noise on the descriptors."""
+    """Create two views of 80 points, of which 50 are common, with low to high descriptor noise."""
     random = np.random.default_rng(4)
     common = random.normal(size=(50, 24))
     first = np.vstack([common, random.normal(size=(30, 24))])
@@ -41,7 +41,7 @@ def pair(make_features):
 
 @pytest.mark.parametrize("ratio", [1.0, 0.9, 0.7])
 @pytest.mark.parametrize("min_similarity", [-1.0, 0.5, 0.9])
-def test_matches_are_those_of_a_loop_over_all_pairs(pair, min_similarity, ratio):
+def test_matches_equal_those_of_a_loop_over_all_pairs(pair, min_similarity, ratio):
     expected = by_loops(*pair, min_similarity, ratio)
     found = match(*pair, min_similarity=min_similarity, ratio=ratio)
     assert {(int(i), int(j)) for i, j in found.indices} == set(expected)
@@ -68,7 +68,7 @@ def test_features_match_themselves_completely(pair):
 
 def test_no_keypoint_is_matched_twice_even_among_equal_descriptors(make_features):
     random = np.random.default_rng(0)
-    words = random.choice([-1.0, 1.0], size=(5, 16))  # whose products are exact, in whatever order they are summed
+    words = random.choice([-1.0, 1.0], size=(5, 16))  # with exact products in any order of summation
     first = make_features(random.uniform(0, 99, (40, 2)), words[random.integers(0, 5, 40)])
     second = make_features(random.uniform(0, 99, (30, 2)), words[random.integers(0, 5, 30)])
     found = match(first, second)
@@ -88,20 +88,20 @@ def test_the_ratio_test_needs_a_runner_up(make_features):
 
 
 @pytest.mark.parametrize("counts", [(3, 3), (0, 3)])
-def test_descriptors_of_different_sizes_are_refused_with_both_sizes(make_features, counts):
+def test_descriptors_of_different_sizes_are_rejected_with_both_sizes(make_features, counts):
     first, second = make_features(np.ones((counts[0], 2)), size=16), make_features(np.ones((counts[1], 2)), size=32)
     with pytest.raises(ValueError, match="16 and 32"):
         match(first, second)
 
 
-def test_descriptors_over_a_received_message_can_be_matched(pair):
+def test_descriptors_in_a_received_buffer_can_be_matched(pair):
     table = np.frombuffer(pair[0].descriptors.tobytes(), np.float32).reshape(80, 24)
     assert not table.flags.writeable
     expected = match(*pair)
     np.testing.assert_array_equal(match(replace(pair[0], descriptors=table), pair[1]).indices, expected.indices)
 
 
-def test_descriptors_on_the_device_are_used_where_both_images_have_them(pair):
+def test_descriptors_on_the_device_are_used_if_both_images_have_them(pair):
     on_device = [replace(f, device_descriptors=torch.from_numpy(f.descriptors)) for f in pair]
     on_device = [replace(f, descriptors=np.zeros_like(f.descriptors)) for f in on_device]
     np.testing.assert_array_equal(match(*on_device).indices, match(*pair).indices)
@@ -110,12 +110,12 @@ def test_descriptors_on_the_device_are_used_where_both_images_have_them(pair):
 
 
 def turned(features, turns):
-    """What a steerable network finds in the image turned by so many quarter turns."""
+    """Return a steerable network's features of the image rotated by quarter turns."""
     return replace(features, descriptors=np.roll(features.descriptors, turns * 6, axis=1))
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_with_any_rotation_turned_images_match_as_upright_ones_do(pair, turns):
+def test_with_any_rotation_rotated_images_match_like_upright_ones(pair, turns):
     expected = match(*pair)
     found = match(pair[0], turned(pair[1], turns), rotation="any")
     np.testing.assert_array_equal(found.indices, expected.indices)
@@ -131,7 +131,7 @@ def test_any_rotation_is_tried_on_the_device_too(pair):
     np.testing.assert_array_equal(match(*on_device, rotation="any").indices, match(*pair).indices)
 
 
-def test_an_unknown_rotation_and_descriptors_without_four_blocks_are_refused(pair, make_features):
+def test_an_unknown_rotation_and_descriptors_without_four_blocks_are_rejected(pair, make_features):
     with pytest.raises(ValueError, match="rotation 'sideways' is unknown, allowed is one of upright, any"):
         match(*pair, rotation="sideways")
     odd = make_features(np.ones((3, 2)), size=18)

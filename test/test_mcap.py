@@ -1,4 +1,4 @@
-"""MCAP files of other programs: channels that are no ROS messages, and files of other profiles."""
+"""MCAP files of other programs: channels without ROS messages, and files of other profiles."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def record(code, data):
 
 @pytest.fixture
 def mixed(tmp_path, typestore):
-    """Write an MCAP with an image topic, a JSON and a Protobuf channel; gives its path and the image."""
+    """Write an MCAP with an image topic, a JSON and a Protobuf channel; return its path and the image."""
     image = np.random.default_rng(0).integers(0, 256, (24, 32), np.uint8)
     name = "sensor_msgs/msg/Image"
     header = typestore.types["std_msgs/msg/Header"](typestore.types["builtin_interfaces/msg/Time"](1, 2), "camera")
@@ -61,21 +61,21 @@ def mixed(tmp_path, typestore):
 
 
 @pytest.mark.parametrize("summary", [True, False])
-def test_image_topics_are_read_beside_json_and_protobuf_which_are_named_once(mixed, caplog, summary):
+def test_image_topics_are_read_and_json_and_protobuf_are_reported_once(mixed, caplog, summary):
     write, image = mixed
-    frames = list(reading.images(write(summary=summary)))
+    frames = list(reading.read_images(write(summary=summary)))
     assert len(frames) == 1 and frames[0][0] == 100
     np.testing.assert_array_equal(frames[0][1], image)
     (warning,) = caplog.messages
     assert "/json (json), /protobuf (protobuf)" in warning
 
 
-def test_a_topic_that_holds_no_ros_messages_is_not_among_the_topics(mixed):
-    with reading.opened(mixed[0]()) as recording:
+def test_a_topic_without_ros_messages_is_not_listed(mixed):
+    with reading.open_recording(mixed[0]()) as recording:
         assert recording.types == {"/image": "sensor_msgs/msg/Image"} and recording.count("/json") == 0
 
 
 @pytest.mark.parametrize(("profile", "words"), [("ros1", "of profile 'ros1'"), ("", "without a profile")])
-def test_a_file_of_another_profile_is_refused_with_what_it_is(mixed, profile, words):
+def test_a_file_of_another_profile_is_rejected_with_its_profile(mixed, profile, words):
     with pytest.raises(ValueError, match=rf"mixed\.mcap' is an MCAP file {words}, allowed is profile 'ros2'$"):
-        list(reading.images(mixed[0](profile)))
+        list(reading.read_images(mixed[0](profile)))

@@ -1,4 +1,4 @@
-"""Messages: the .msg files are the contract, and their fields survive the wire."""
+"""Messages: definitions, and conversion of their fields."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def lines(text):
 
 
 @pytest.mark.parametrize("name", CONTRACT)
-def test_the_definitions_have_exactly_the_fields_of_the_contract(project, name):
+def test_the_definitions_have_exactly_the_documented_fields(project, name):
     assert lines((project / "msg" / f"{name}.msg").read_text(encoding="utf-8")) == lines(CONTRACT[name])
     assert {path.stem for path in (project / "msg").iterdir()} == set(CONTRACT)
 
@@ -89,7 +89,7 @@ def test_the_definitions_have_exactly_the_fields_of_the_contract(project, name):
 def test_every_field_of_a_definition_is_documented(project, name):
     documented = False
     for line in (project / "msg" / f"{name}.msg").read_text(encoding="utf-8").splitlines():
-        # A comment holds for the lines up to the next blank one.
+        # A comment applies to the lines up to the next blank one.
         documented = bool(line.strip()) and (documented or line.startswith("#"))
         assert documented or not line.strip(), f"{name}.msg: '{line}' has no comment"
 
@@ -120,7 +120,7 @@ def features(make_features):
 
 @pytest.fixture
 def over_the_wire(typestore):
-    """Fields -> the message that a subscriber gets, and its bytes."""
+    """Convert fields to the message that a subscriber receives, and its bytes."""
 
     def send(name, fields, **more):
         types = typestore.types
@@ -135,7 +135,7 @@ def over_the_wire(typestore):
 
 @pytest.mark.parametrize("kind", ["float32", "float16"])
 @pytest.mark.parametrize("count", [0, 1, 1000])
-def test_features_survive_the_wire(features, over_the_wire, count, kind):
+def test_features_survive_the_message(features, over_the_wire, count, kind):
     original = features(count)
     message, _ = over_the_wire("Features", features_fields(result_of(original), LABEL, kind))
     assert (message.header.frame_id, message.header.stamp.nanosec, message.weights) == ("camera", 34, LABEL)
@@ -173,7 +173,7 @@ def test_keypoints_are_interleaved_x_y(features):
     assert (fields["image_height"], fields["image_width"]) == (480, 640)
 
 
-def test_a_matched_homography_survives_the_wire(features, over_the_wire, typestore):
+def test_a_matched_homography_survives_the_message(features, over_the_wire, typestore):
     reference, current = features(30), features(40)
     indices = np.column_stack((np.arange(5, 25), np.arange(39, 19, -1)))
     matches = Matches(indices, np.linspace(1, 0.5, 20, dtype=np.float32))
@@ -224,16 +224,16 @@ def test_results_of_the_real_front_end_fill_both_messages(superpoint, photograph
     ("change", "words"),
     [
         ({"descriptor_type": 7}, "descriptor_type is 7"),
-        ({"descriptor_type": FLOAT16}, "contradict"),
-        ({"descriptor_size": 255}, "contradict"),
+        ({"descriptor_type": FLOAT16}, "inconsistent"),
+        ({"descriptor_size": 255}, "inconsistent"),
         ({"descriptors": bytes(10)}, "10 bytes"),
-        ({"descriptors": b""}, "contradict"),
+        ({"descriptors": b""}, "inconsistent"),
         ({"scores": np.ones(4, np.float32)}, "4 scores"),
-        ({"keypoints": np.ones(4, np.float32)}, "contradict"),
+        ({"keypoints": np.ones(4, np.float32)}, "inconsistent"),
         ({"keypoints": np.ones(5, np.float32)}, "5 coordinates"),
     ],
 )
-def test_a_message_whose_fields_contradict_each_other_is_refused(features, change, words):
+def test_an_inconsistent_message_is_rejected(features, change, words):
     fields = features_fields(result_of(features(3)), LABEL)
     features_from_message(SimpleNamespace(**fields))
     with pytest.raises(ValueError, match=words):

@@ -47,7 +47,7 @@ def test_the_three_ways_to_run_the_network_agree(tiny_network):
         ("after_relu", set(LAYERS)),
     ],
 )
-def test_every_norm_stands_where_its_name_says(norm, normalised):
+def test_every_norm_is_at_the_position_of_its_name(norm, normalised):
     network = SuperPointNet(Architecture(**WIDTHS, norm=norm))
     names = set(network.state_dict())
     assert {layer for layer in LAYERS if f"{layer}.norm.running_var" in names} == normalised
@@ -79,17 +79,17 @@ def test_folding_batch_norm_before_the_relu_is_exact(randomised):
     with torch.inference_mode():
         image = torch.rand(1, 1, 64, 80)
         for mine, theirs in zip(plain(image), network(image), strict=True):
-            assert theirs.std() > 0.1  # what is compared carries something
+            assert theirs.std() > 0.1  # the comparison is not trivial
             assert torch.allclose(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_folding_leaves_the_original_as_it_was(randomised):
+def test_folding_does_not_modify_the_original(randomised):
     network = randomised(SuperPointNet(Architecture(**WIDTHS, norm="before_relu")))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     fold_batch_norm(network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_folding_is_refused_where_the_norm_follows_the_relu():
+def test_folding_is_rejected_if_the_norm_follows_the_relu():
     with pytest.raises(ValueError, match="after the ReLU cannot be folded"):
         fold_batch_norm(SuperPointNet(Architecture(**WIDTHS, norm="after_relu")))

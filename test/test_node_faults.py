@@ -1,4 +1,4 @@
-"""What goes wrong around a camera: features and homographies go on, one warning says why, and diagnostics carry it."""
+"""Faults around a camera: features and homographies continue, with one warning, and diagnostics report the reason."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from superpoint_ros.node import detector as module
 from superpoint_ros.node.detector import Detector
 from superpoint_ros.node.diagnostics import CameraHealth
-from superpoint_ros.node.warnings import Warnings, sentence
+from superpoint_ros.node.warnings import ThrottledWarnings, format_error
 
 EUROC = {"k": [458.654, 0, 367.215, 0, 457.296, 248.375, 0, 0, 1], "d": [-0.28, 0.07, 2e-4, 2e-5]}
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test advances."""
 
     def __init__(self):
         self.now = 100.0
@@ -27,12 +27,12 @@ class Clock:
 
 
 class Host:
-    """Keeps what the detector hands out; somebody listens to everything."""
+    """A host that records all outputs, with subscribers on all of them."""
 
     def __init__(self, broken=()):
         self.published, self.warnings, self.broken = [], [], broken
 
-    def listeners(self, key, camera):
+    def subscriber_count(self, key, camera):
         return 1
 
     def publish(self, key, camera, header, fields):
@@ -46,7 +46,7 @@ class Host:
     def warn(self, text):
         self.warnings.append(text)
 
-    def input_name(self, camera):
+    def image_topic(self, camera):
         return "/camera/image"
 
     def of(self, key):
@@ -57,7 +57,7 @@ class Host:
 def clock(monkeypatch):
     """The clock of warnings and diagnostics."""
     clock = Clock()
-    monkeypatch.setattr(module, "Warnings", lambda warn, **more: Warnings(warn, clock))
+    monkeypatch.setattr(module, "ThrottledWarnings", lambda warn, **more: ThrottledWarnings(warn, clock))
     monkeypatch.setattr(module, "CameraHealth", lambda: CameraHealth(clock))
     return clock
 
@@ -107,7 +107,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fields", BROKEN.values(), ids=BROKEN)
-def test_a_calibration_that_cannot_be_used_costs_no_frame_and_is_warned_about_once(run, picture, clock, fields):
+def test_an_unusable_calibration_costs_no_frame_and_is_warned_about_once(run, picture, clock, fields):
     host = Host()
     detector = run(host)
     for number in range(4):
@@ -119,16 +119,16 @@ def test_a_calibration_that_cannot_be_used_costs_no_frame_and_is_warned_about_on
     assert statuses[0] == 1 and 1 not in statuses[1:]
     assert all((cloud["points"][:, 2] == 0).all() for cloud in host.of("keypoints_cloud"))
     assert len(host.warnings) == 1
-    assert host.warnings[0].startswith("/camera/image: calibration left out: ")
+    assert host.warnings[0].startswith("/camera/image: calibration ignored: ")
     found = state(detector)
-    assert found.level == 1 and "calibration left out" in found.message
+    assert found.level == 1 and "calibration ignored" in found.message
     detector.set_camera_info(info())
     detector.submit_image(picture(9))
     assert (host.of("keypoints_cloud")[-1]["points"][:, 2] == 1).all() and state(detector).level == 0
 
 
 @pytest.mark.parametrize("key", ["keypoints_cloud", "image_annotated"])
-def test_an_optional_output_that_fails_costs_the_frame_nothing(run, picture, clock, key, caplog):
+def test_a_failing_optional_output_does_not_affect_the_frame(run, picture, clock, key, caplog):
     host = Host(broken=(key,))
     detector = run(host)
     for number in range(3):
@@ -136,10 +136,10 @@ def test_an_optional_output_that_fails_costs_the_frame_nothing(run, picture, clo
     assert len(host.of("features")) == len(host.of("matched_homography")) == 3
     assert [each["status"] == 1 for each in host.of("matched_homography")] == [True, False, False]
     assert detector.front_end.counters.processed == 3 and detector.front_end.counters.failed == 0
-    assert host.warnings == [f"/camera/image: {key} left out: RuntimeError: no room"]
+    assert host.warnings == [f"/camera/image: {key} skipped: RuntimeError: no room"]
     found = state(detector)
-    assert found.level == 1 and f"3 {key} left out" in found.message
-    assert found.values[f"{key} left out, in all"] == "3"
+    assert found.level == 1 and f"3 {key} skipped" in found.message
+    assert found.values[f"{key} skipped, total"] == "3"
     assert "Traceback" not in caplog.text
 
 
@@ -165,10 +165,10 @@ def test_the_cloud_of_a_rectified_image_comes_from_the_projection_matrix(run, pi
     np.testing.assert_allclose(points[:, :2], (keypoints - [150, 110]) / [200, 210], atol=1e-4)
 
 
-def test_keypoints_beyond_what_a_lens_model_can_invert_have_no_ray_and_are_counted(run, picture, clock):
+def test_keypoints_that_a_lens_model_cannot_invert_have_no_ray_and_are_counted(run, picture, clock):
     host = Host()
     detector = run(host)
-    # The polynomial turns back 65 pixels from the centre.
+    # The polynomial has its maximum 65 pixels from the centre.
     detector.set_camera_info(info(k=[100.0, 0, 160, 0, 100.0, 120, 0, 0, 1], d=[-0.35, 0.0, 0.0, 0.0]))
     detector.submit_image(picture(0))
     keypoints = host.of("features")[0]["keypoints"].reshape(-1, 2)
@@ -178,10 +178,10 @@ def test_keypoints_beyond_what_a_lens_model_can_invert_have_no_ray_and_are_count
     np.testing.assert_array_equal(np.isnan(points[:, :3]), np.repeat(beyond[:, None], 3, axis=1))
     assert np.isfinite(points[:, 3]).all() and not host.warnings
     found = state(detector)
-    assert found.level == 0 and found.values["keypoints without a viewing ray, in all"] == str(beyond.sum())
+    assert found.level == 0 and found.values["keypoints without a viewing ray, total"] == str(beyond.sum())
 
 
-def test_frames_whose_stamps_all_repeat_make_a_warning_with_the_reason(run, picture, clock):
+def test_frames_with_only_repeated_stamps_are_a_warning_with_the_reason(run, picture, clock):
     host = Host()
     detector = run(host)
     detector.submit_image(picture(0))
@@ -191,8 +191,8 @@ def test_frames_whose_stamps_all_repeat_make_a_warning_with_the_reason(run, pict
         detector.submit_image(picture(0))
     found = state(detector)
     assert found.level == 1
-    assert "3 frames left out: the stamp repeats that of the frame before" in found.message
-    # One among others is no reason to worry.
+    assert "3 frames skipped: the stamp repeats that of the frame before" in found.message
+    # A single one is no problem.
     for number in (1, 1, 2):
         detector.submit_image(picture(number))
     assert state(detector).level == 0
@@ -216,7 +216,7 @@ def test_no_image_is_a_warning_at_once_and_an_error_after_the_timeout(run, pictu
     assert state(endless).level == 1
 
 
-def test_a_frame_that_cannot_be_used_is_a_warning_with_the_reason(run, picture, clock):
+def test_an_unusable_frame_is_a_warning_with_the_reason(run, picture, clock):
     host = Host()
     detector = run(host)
     detector.submit_image(picture(0))
@@ -225,7 +225,7 @@ def test_a_frame_that_cannot_be_used_is_a_warning_with_the_reason(run, picture, 
     assert found.level == 1 and "'unheard_of' is not supported" in found.message
 
 
-def test_errors_that_nobody_foresaw_are_one_sentence_in_five_seconds_without_a_traceback(run, picture, clock, caplog):
+def test_unexpected_errors_are_one_sentence_in_five_seconds_without_a_traceback(run, picture, clock, caplog):
     host = Host()
     detector = run(host)
     for number in range(20):
@@ -234,12 +234,12 @@ def test_errors_that_nobody_foresaw_are_one_sentence_in_five_seconds_without_a_t
         detector.submit_image(message)
         clock.now += 0.5
     assert len(host.warnings) == 2
-    assert host.warnings[0].startswith("/camera/image: frame left out: AttributeError")
+    assert host.warnings[0].startswith("/camera/image: frame skipped: AttributeError")
     assert host.warnings[1].endswith("(9 more since the last warning)")
     assert not caplog.records
 
 
-def test_the_traceback_is_there_for_those_who_debug(run, picture, clock, caplog):
+def test_the_traceback_is_logged_at_debug_level(run, picture, clock, caplog):
     detector = run(Host())
     message = picture(0)
     del message.encoding
@@ -248,63 +248,63 @@ def test_the_traceback_is_there_for_those_who_debug(run, picture, clock, caplog)
     assert "Traceback" in caplog.text
 
 
-def test_messages_that_cannot_be_read_are_counted_and_warned_about(run, clock):
+def test_unreadable_messages_are_counted_and_warned_about(run, clock):
     host = Host()
     detector = run(host)
     for _ in range(3):
-        detector.unreadable("/camera/image", ValueError("12 bytes received are no image"))
-    assert host.warnings == ["/camera/image: message left out: 12 bytes received are no image"]
+        detector.report_unreadable("/camera/image", ValueError("12 bytes received are no image"))
+    assert host.warnings == ["/camera/image: message skipped: 12 bytes received are no image"]
     found = state(detector)
-    assert found.level == 1 and "3 messages that cannot be read" in found.message
-    assert found.values["messages that cannot be read, in all"] == "3"
+    assert found.level == 1 and "3 unreadable messages" in found.message
+    assert found.values["unreadable messages, total"] == "3"
 
 
-def test_a_publisher_that_offers_too_little_is_named_with_what_to_set(run, picture, clock):
+def test_a_publisher_with_incompatible_qos_is_reported_with_the_remedy(run, picture, clock):
     host = Host()
     detector = run(host)
-    detector.incompatible_qos("image", "/camera/image", "reliability")
+    detector.report_incompatible_qos("image", "/camera/image", "reliability")
     (warning,) = host.warnings
     for part in ("/camera/image", "best effort", "reliable", "qos_overrides./camera/image.subscription.reliability"):
         assert part in warning
     clock.now += 1
     found = state(detector)
     assert found.level == 1 and "best effort" in found.message
-    # Another publisher serves it.
+    # There is another, compatible publisher.
     detector.submit_image(picture(0))
     found = state(detector)
     assert found.level == 0 and "best effort" in found.values["image publisher"]
 
 
-def test_a_subscriber_that_asks_for_too_much_is_named_with_what_to_set(run, clock):
+def test_a_subscriber_with_incompatible_qos_is_reported_with_the_remedy(run, clock):
     host = Host()
     detector = run(host)
-    detector.incompatible_qos("features", "/detector/features", "reliability")
-    detector.incompatible_qos("matched_homography", "/detector/matched_homography", "durability")
+    detector.report_incompatible_qos("features", "/detector/features", "reliability")
+    detector.report_incompatible_qos("matched_homography", "/detector/matched_homography", "durability")
     assert "qos_overrides./detector/features.publisher.reliability" in host.warnings[0]
     assert "transient local" in host.warnings[1]
     assert any("transient local" in value for value in state(detector).values.values())
 
 
-def test_warnings_of_different_kinds_do_not_wait_for_each_other():
-    told, clock = [], Clock()
-    warn = Warnings(told.append, clock)
+def test_warnings_of_different_kinds_are_throttled_separately():
+    warned, clock = [], Clock()
+    warn = ThrottledWarnings(warned.append, clock)
     for _ in range(3):
         warn("one", "a")
         warn("two", "b")
     clock.now += 5
     warn("one", "c")
-    assert told == ["one: a", "two: b", "one: c (2 more since the last warning)"]
+    assert warned == ["one: a", "two: b", "one: c (2 more since the last warning)"]
 
 
-def test_on_a_recording_a_warning_comes_where_its_reason_changes():
-    told = []
-    warn = Warnings(told.append, clock=None)
+def test_on_a_recording_a_warning_is_repeated_if_its_reason_changes():
+    warned = []
+    warn = ThrottledWarnings(warned.append, clock=None)
     for reason in ("a", "a", "b", "a"):
         warn("one", reason)
-    assert told == ["one: a", "one: b", "one: a"]
+    assert warned == ["one: a", "one: b", "one: a"]
 
 
 def test_an_exception_becomes_one_line():
-    assert sentence(ValueError("a\n b")) == "a b"
-    assert sentence(RuntimeError("no room")) == "RuntimeError: no room"
-    assert sentence(KeyError()) == "KeyError"
+    assert format_error(ValueError("a\n b")) == "a b"
+    assert format_error(RuntimeError("no room")) == "RuntimeError: no room"
+    assert format_error(KeyError()) == "KeyError"

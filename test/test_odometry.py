@@ -1,4 +1,4 @@
-"""`superpoint-ros evaluate odometry`: rendered rooms with exactly known motion, and the real sequences."""
+"""`superpoint-ros evaluate odometry`: rendered rooms with known motion, and real sequences."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MATRIX = np.array([[FOCAL, 0, 160], [0, FOCAL, 120], [0, 0, 1]])
 
 
 def render(texture, pose, finer=2):
-    """A room of a back wall, a floor, a ceiling and two side walls, papered with a photograph, seen from a pose."""
+    """Render a room textured with a photograph, without a front wall, from a pose."""
     size = (finer * SIZE[0], finer * SIZE[1])
     y, x = (np.mgrid[: size[0], : size[1]] + 0.5) / finer - 0.5
     rays = np.stack(((x - 160) / FOCAL, (y - 120) / FOCAL, np.ones(size)), axis=-1) @ pose[:3, :3].T
@@ -42,7 +42,7 @@ def render(texture, pose, finer=2):
 
 @pytest.fixture(scope="session")
 def room(grey, tmp_path_factory):
-    """Seven frames of a walk with turns through the room, in KITTI layout."""
+    """Seven frames of a path through the room, in KITTI layout."""
     folder = tmp_path_factory.mktemp("sequences") / "room"
     (folder / "image_0").mkdir(parents=True)
     rows = []
@@ -59,7 +59,7 @@ def room(grey, tmp_path_factory):
 
 @pytest.fixture
 def evaluate(tmp_path, capsys):
-    """Run the command; gives exit code, stdout and stderr."""
+    """Run the command; return exit code, stdout and stderr."""
 
     def run(*words):
         code = cli.main([str(word) for word in ("evaluate", "odometry", *words, "--cache", tmp_path / "cache")])
@@ -78,7 +78,7 @@ def test_known_motion_is_found_by_several_methods_in_one_run(evaluate, room, tmp
     ]  # fmt: skip
     found = json.loads((tmp_path / "out" / "odometry.json").read_text())
     assert [method["method"] for method in found["methods"]] == ["sift", "orb"]
-    # ORB places its keypoints on whole pixels of coarser and coarser images.
+    # ORB's keypoints are at integer pixels of its pyramid.
     for method, (rotation, direction) in zip(found["methods"], ((0.1, 1.5), (2, 25)), strict=True):
         summary = method["summary"]
         assert summary["rotation_median"] < rotation and summary["direction_median"] < direction
@@ -97,12 +97,12 @@ def test_known_motion_is_found_by_several_methods_in_one_run(evaluate, room, tmp
     assert "| sift | " in (tmp_path / "out" / "odometry.md").read_text()
 
 
-def test_json_on_stdout_is_all_that_is_on_stdout(evaluate, room):
+def test_with_json_stdout_contains_only_json(evaluate, room):
     code, out, _ = evaluate(room, "-m", "sift", "--frames", 3, "--json")
     assert code == 0 and json.loads(out)["frames"] == 3
 
 
-def test_a_network_of_the_user_s_own_runs_beside_the_others(evaluate, room, tiny_weights):
+def test_the_user_s_own_network_runs_with_the_others(evaluate, room, tiny_weights):
     code, out, _ = evaluate(room, "-m", f"superpoint:{tiny_weights}", "sift", "--frames", 3, "--json")
     assert code == 0
     learned = json.loads(out)["methods"][0]
@@ -120,7 +120,7 @@ def test_short_steps_count_for_their_rotation_only(evaluate, room):
     assert "0 of 3 steps are 10 m or longer" in " ".join(table.split())
 
 
-def test_a_picture_that_cannot_be_read_is_bridged_and_named(evaluate, room, tmp_path):
+def test_an_unreadable_image_is_bridged_and_reported(evaluate, room, tmp_path):
     broken = tmp_path / "broken"
     (broken / "image_0").mkdir(parents=True)
     for path in [*room.glob("*.txt"), *room.glob("image_0/*.png")]:
@@ -138,7 +138,7 @@ def test_a_picture_that_cannot_be_read_is_bridged_and_named(evaluate, room, tmp_
     assert found["methods"][0]["summary"]["direction_median"] < 3
 
 
-def test_a_method_without_descriptors_is_left_out_and_named(evaluate, room):
+def test_a_method_without_descriptors_is_skipped_and_reported(evaluate, room):
     code, out, _ = evaluate(room, "-m", "fast", "sift", "--frames", 3, "--json")
     found = json.loads(out)
     assert code == 0 and [method["method"] for method in found["methods"]] == ["sift"]
@@ -155,7 +155,7 @@ def test_a_method_without_descriptors_is_left_out_and_named(evaluate, room):
         (["--camera-info", "nowhere.yaml"], "file 'nowhere.yaml' does not exist"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(evaluate, room, words, sentence):
+def test_invalid_requests_are_errors_of_one_sentence(evaluate, room, words, sentence):
     code, out, err = evaluate(room, *words)
     assert code == 1 and not out
     assert sentence in err and len(err.strip().splitlines()) == 1
@@ -173,7 +173,7 @@ def test_what_cannot_be_done_is_said_in_one_sentence(evaluate, room, words, sent
     ],
     ids=["six coefficients", "two coefficients", "another size", "not finite"],
 )  # fmt: skip
-def test_a_calibration_that_cannot_be_used_is_refused_in_one_sentence(evaluate, room, tmp_path, broken, sentence):
+def test_an_unusable_calibration_is_rejected_in_one_sentence(evaluate, room, tmp_path, broken, sentence):
     values = {"image_width": 320, "image_height": 240, "distortion_model": "plumb_bob", "coefficients": 5, **broken}
     path = tmp_path / "camera.yaml"
     path.write_text(
@@ -187,7 +187,7 @@ def test_a_calibration_that_cannot_be_used_is_refused_in_one_sentence(evaluate, 
     assert sentence in err and len(err.strip().splitlines()) == 1
 
 
-def test_without_evo_the_extra_is_named_before_any_work(evaluate, room, monkeypatch):
+def test_without_evo_the_extra_is_named_at_once(evaluate, room, monkeypatch):
     monkeypatch.setitem(sys.modules, "evo", None)
     code, _, err = evaluate(room)
     assert code == 1 and err.strip().endswith("install it with: pip install 'superpoint_ros[evaluate]'")
@@ -200,14 +200,14 @@ def test_numbers_out_of_range_are_misuse(evaluate, room, words):
     assert raised.value.code == 2
 
 
-def test_features_are_kept_for_the_next_run(evaluate, room):
+def test_features_are_cached_for_the_next_run(evaluate, room):
     first = json.loads(evaluate(room, "-m", "sift", "--frames", 3, "--json")[1])["methods"][0]
     again = json.loads(evaluate(room, "-m", "sift", "--frames", 3, "--json", "--estimator", "ransac")[1])["methods"][0]
     assert again["seconds"] < first["seconds"]
     assert [step["matches"] for step in again["steps"]] == [step["matches"] for step in first["steps"]]
 
 
-def test_a_failed_step_goes_on_as_before_and_counts_as_infinitely_wrong(room, monkeypatch):
+def test_a_failed_step_repeats_the_previous_motion_with_an_infinite_error(room, monkeypatch):
     sequence = open_sequence(room).part(frames=4)
     true = [np.linalg.inv(b) @ a for a, b in zip(sequence.poses, sequence.poses[1:], strict=False)]
     motions = [Motion(MotionStatus.OK, t[:3, :3], t[:3, 3] / np.linalg.norm(t[:3, 3]), np.ones(9, bool)) for t in true]
@@ -217,16 +217,16 @@ def test_a_failed_step_goes_on_as_before_and_counts_as_infinitely_wrong(room, mo
     found = odometry.evaluate(sequence, ["orb"], odometry.Settings(estimator="given"))
     errors = [step.rotation_error for step in found.tracks[0].steps]
     assert errors[1] == np.inf and max(errors[0], errors[2]) < 1e-5
-    carried = np.linalg.inv(found.tracks[0].poses[2]) @ found.tracks[0].poses[1]
-    np.testing.assert_allclose(carried[:3, :3], true[0][:3, :3], atol=1e-9)
-    assert np.linalg.norm(carried[:3, 3]) == pytest.approx(np.linalg.norm(true[1][:3, 3]))
+    chained = np.linalg.inv(found.tracks[0].poses[2]) @ found.tracks[0].poses[1]
+    np.testing.assert_allclose(chained[:3, :3], true[0][:3, :3], atol=1e-9)
+    assert np.linalg.norm(chained[:3, 3]) == pytest.approx(np.linalg.norm(true[1][:3, 3]))
     summary = odometry_summary.summarise(found)[0].values
     assert summary["failed"] == 1 and summary["rotation_mean"] < 1e-5
     # Two of three steps are perfect: two thirds of the area, less the rise between 0 and the first threshold.
     assert summary["auc_5"] == pytest.approx(2 / 3, abs=1e-3)
 
 
-def test_trajectory_errors_are_those_of_a_plain_computation():
+def test_trajectory_errors_equal_a_plain_computation():
     rng = np.random.default_rng(0)
     true, estimated = (np.tile(np.eye(4), (20, 1, 1)) for _ in range(2))
     true[:, :3, 3] = np.cumsum(rng.normal(0, 1, (20, 3)), axis=0)
@@ -247,7 +247,7 @@ def test_trajectory_errors_are_those_of_a_plain_computation():
     assert 0.01 < odometry_summary.trajectory_errors(noisy, true, delta=3)[0]["ate"] < 0.1
 
 
-def test_a_camera_that_stands_still_has_no_trajectory_error():
+def test_a_stationary_camera_has_no_trajectory_error():
     values, _ = odometry_summary.trajectory_errors(
         np.tile(np.eye(4), (5, 1, 1)), np.tile(np.eye(4), (5, 1, 1)), delta=10
     )
@@ -256,7 +256,7 @@ def test_a_camera_that_stands_still_has_no_trajectory_error():
 
 
 @pytest.mark.data
-def test_the_default_methods_drive_along_kitti_in_one_run(evaluate, shared_data):
+def test_the_default_methods_run_on_kitti(evaluate, shared_data):
     folder = shared_data / "sequences" / "kitti_part"
     code, out, _ = evaluate(folder, "--frames", 3, "--json")
     found = {method["method"]: method["summary"] for method in json.loads(out)["methods"]}
@@ -267,10 +267,10 @@ def test_the_default_methods_drive_along_kitti_in_one_run(evaluate, shared_data)
 
 
 @pytest.mark.data
-def test_euroc_hovers_so_only_its_rotation_counts(evaluate, shared_data):
+def test_a_hovering_euroc_sequence_only_counts_rotations(evaluate, shared_data):
     folder = shared_data / "sequences" / "euroc_v1_01"
     code, out, _ = evaluate(folder, "-m", "sift", "--frames", 4, "--json")
     summary = json.loads(out)["methods"][0]["summary"]
     assert code == 0 and summary["moving_steps"] == 0
     assert summary["direction_median"] is None and summary["ate"] is None
-    assert summary["rotation_median"] < 0.02  # of the same size as the ground truth's own noise
+    assert summary["rotation_median"] < 0.02  # as large as the noise of the ground truth

@@ -1,4 +1,4 @@
-"""Camera motion from matched rays: exact on exact scenes, robust, and honest where nothing can be told."""
+"""Camera motion from matched rays: exact on exact scenes, robust, and with a status for degenerate ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIXEL = 1 / FOCAL
 
 
 def scene(turn=(1.0, -3.0, 0.5), translation=(0.1, 0.02, 0.5), count=300, noise=0.0, wrong=0.0, seed=0):
-    """Rays of points 4 to 20 m away, seen before and after a motion; noise in pixels, and a share of wrong matches."""
+    """Create rays of points 4 to 20 m away before and after a motion, with noise in pixels and outliers."""
     rng = np.random.default_rng(seed)
     points = rng.uniform([-4, -3, 4], [4, 3, 20], (count, 3))
     rotation = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
@@ -54,16 +54,16 @@ def test_refinement_is_more_accurate_than_ransac_alone():
     assert refined < 1.2 and refined < 0.6 * plain
 
 
-def test_wrong_matches_are_no_inliers_and_do_no_harm():
+def test_wrong_matches_are_outliers_and_have_no_effect():
     first, second, rotation, t = scene(noise=0.3, wrong=0.4)
     found = estimate_motion(first, second, PIXEL)
-    assert found.inliers[:120].mean() < 0.1  # by chance a few lie on their epipolar line
+    assert found.inliers[:120].mean() < 0.1  # a few are on their epipolar lines by chance
     assert found.inliers[120:].mean() > 0.9
     assert degrees(found.rotation, rotation) < 0.1 and angle_between(found.direction, t) < 1
 
 
 @pytest.mark.parametrize("translation", [(0, 0, 0), (0.001, 0, 0.0005)])
-def test_without_parallax_only_the_rotation_is_told(translation):
+def test_without_parallax_only_the_rotation_is_estimated(translation):
     first, second, rotation, _ = scene(translation=translation, noise=0.3, wrong=0.2)
     found = estimate_motion(first, second, PIXEL)
     assert found.status == MotionStatus.ROTATION_ONLY
@@ -72,7 +72,7 @@ def test_without_parallax_only_the_rotation_is_told(translation):
     assert found.inliers[60:].mean() > 0.9
 
 
-def test_a_camera_that_stands_still_has_not_turned():
+def test_a_stationary_camera_has_not_rotated():
     first, _, _, _ = scene()
     found = estimate_motion(first, first, PIXEL)
     assert found.status == MotionStatus.ROTATION_ONLY
@@ -87,7 +87,7 @@ def test_a_small_parallax_above_the_noise_is_a_translation():
 
 @pytest.mark.parametrize("estimate", [estimate_motion, ransac_motion])
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_too_few_matches_give_no_motion(estimate, count):
+def test_too_few_matches_yield_no_motion(estimate, count):
     first, second, _, _ = scene(count=count)
     found = estimate(first, second, PIXEL)
     assert found.status == MotionStatus.FAILED and found.inliers.shape == (count,) and not found.inliers.any()
@@ -124,7 +124,7 @@ def test_depths_are_those_of_the_scene():
 
 
 @pytest.mark.parametrize("angle", [1e-6, 0.01, 30.0, 179.0])
-def test_angles_are_exact_however_small(angle):
+def test_small_angles_are_exact(angle):
     rotation = Rotation.from_rotvec(np.radians(angle) * np.array([0.6, 0, 0.8])).as_matrix()
     assert rotation_angle(rotation) == pytest.approx(angle, rel=1e-6)
     turned = Rotation.from_euler("z", angle, degrees=True).apply([1.0, 0, 0])

@@ -1,4 +1,4 @@
-"""Sequences in the layouts of EuRoC, TUM RGB-D and KITTI: poses, calibration, and every failure named."""
+"""Sequences in the layouts of EuRoC, TUM RGB-D and KITTI: poses, calibration, and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def draw(path, size=SIZE):
 
 
 def pose(index):
-    """A camera that drives along x, 1 metre a frame, and turns about z, 10 degrees a frame."""
+    """Create poses of a camera that moves along x by 1 m and rotates about z by 10 degrees per frame."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_euler("z", 10 * index, degrees=True).as_matrix()
     matrix[0, 3] = index
@@ -47,7 +47,7 @@ def pose(index):
 
 @pytest.fixture
 def euroc(tmp_path):
-    """Four frames 50 ms apart, with the body's poses at the very stamps."""
+    """Four frames 50 ms apart, with poses of the body at the same stamps."""
     folder = tmp_path / "V9_09" / "mav0"
     stamps = [1403715273262142976 + 50_000_000 * i for i in range(4)]
     for stamp in stamps:
@@ -91,7 +91,7 @@ def kitti(tmp_path):
     return folder
 
 
-def test_euroc_gives_the_poses_of_the_camera_and_not_of_the_body(euroc):
+def test_euroc_poses_are_those_of_the_camera_not_the_body(euroc):
     for folder in (euroc, euroc.parent):
         sequence = open_sequence(folder)
         assert (sequence.name, sequence.layout, len(sequence), sequence.skipped) == ("V9_09", "euroc", 4, ())
@@ -103,7 +103,7 @@ def test_euroc_gives_the_poses_of_the_camera_and_not_of_the_body(euroc):
         np.testing.assert_allclose(sequence.camera.distortion, [-0.28, 0.07, 0.0002, 0.00001])
 
 
-def test_euroc_takes_the_poses_of_the_camera_itself_as_they_are(euroc):
+def test_euroc_camera_poses_are_used_unchanged(euroc):
     truth = euroc / "state_groundtruth_estimate0" / "data.csv"
     rows = [line.split(",")[:8] for line in truth.read_text().splitlines()[2:]]  # without the first frame
     truth.unlink()
@@ -121,7 +121,7 @@ def test_tum_associates_stamps_and_interpolates_between_them(tum):
     assert len(sequence.camera.distortion) == 5
 
 
-def test_a_picture_far_from_any_stamp_has_no_pose(tum):
+def test_an_image_far_from_any_stamp_has_no_pose(tum):
     lines = (tum / "groundtruth.txt").read_text().splitlines()
     (tum / "groundtruth.txt").write_text("\n".join(line for line in lines if not line.startswith(("11.0", "10.9"))))
     sequence = open_sequence(tum)
@@ -139,7 +139,7 @@ def test_kitti_reads_poses_calibration_and_times(kitti):
     np.testing.assert_allclose(open_sequence(kitti).times, [0, 0.11, 0.23])
 
 
-def test_kitti_poses_may_lie_in_the_benchmark_s_own_folder(kitti):
+def test_kitti_poses_may_be_in_the_benchmark_s_folder(kitti):
     home = kitti.parent / "dataset" / "sequences"
     home.mkdir(parents=True)
     moved = kitti.rename(home / "07")
@@ -148,14 +148,14 @@ def test_kitti_poses_may_lie_in_the_benchmark_s_own_folder(kitti):
     np.testing.assert_allclose(open_sequence(moved).poses, [pose(i) for i in range(3)])
 
 
-def test_kitti_colour_pictures_have_the_place_of_their_own_camera(kitti):
+def test_kitti_colour_images_have_the_pose_of_their_own_camera(kitti):
     (kitti / "image_0").rename(kitti / "image_2")
-    # P2 = K [I | t] with t = (0.2, 0, 0): the camera stands 0.2 m to the left of camera 0.
+    # P2 = K [I | t] with t = (0.2, 0, 0): the camera is 0.2 m to the left of camera 0.
     expected = [pose(i) @ np.array([[1, 0, 0, -0.2], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) for i in range(3)]
     np.testing.assert_allclose(open_sequence(kitti).poses, expected, atol=1e-12)
 
 
-def test_kitti_poses_belong_to_the_pictures_of_their_number(kitti):
+def test_kitti_poses_belong_to_the_images_of_their_number(kitti):
     (kitti / "image_0" / "000001.png").unlink()
     draw(kitti / "image_0" / "000009.png")
     sequence = open_sequence(kitti)
@@ -166,7 +166,7 @@ def test_kitti_poses_belong_to_the_pictures_of_their_number(kitti):
     )
 
 
-def test_parts_of_a_sequence_keep_pictures_and_poses_together(euroc):
+def test_parts_of_a_sequence_keep_images_and_poses_together(euroc):
     sequence = open_sequence(euroc)
     part = sequence.part(start=1, frames=2, every=2)
     assert part.images == (sequence.images[1], sequence.images[3])
@@ -237,7 +237,7 @@ def test_a_tum_sequence_of_an_unknown_camera_asks_for_its_calibration(tum):
         open_sequence(renamed)
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path):
+def test_a_binary_file_is_named(tmp_path):
     path = tmp_path / "sensor.yaml"
     path.write_bytes(bytes(range(256)))
     with pytest.raises(ValueError, match="is not a text file"):
@@ -245,18 +245,18 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
 
 
 @pytest.mark.data
-def test_the_real_sequences_are_read_whole(shared_data):
+def test_the_real_sequences_are_read_completely(shared_data):
     euroc = open_sequence(shared_data / "sequences" / "euroc_v1_01")
     kitti = open_sequence(shared_data / "sequences" / "kitti_part")
     assert (euroc.layout, euroc.name, len(euroc)) == ("euroc", "euroc_v1_01", 95)
     assert (kitti.layout, kitti.name, len(kitti)) == ("kitti", "kitti_part", 51)
-    for sequence, most in ((euroc, 0.002), (kitti, 1.5)):  # metres a frame: hovering, and driving
+    for sequence, most in ((euroc, 0.002), (kitti, 1.5)):  # metres per frame: hovering and driving
         turns = sequence.poses[:, :3, :3]
         np.testing.assert_allclose(turns @ np.swapaxes(turns, 1, 2), np.tile(np.eye(3), (len(turns), 1, 1)), atol=1e-5)
         assert np.linalg.norm(np.diff(sequence.poses[:, :3, 3], axis=0), axis=1).max() < most
 
 
-def test_indented_comments_and_a_byte_order_mark_are_no_part_of_a_tum_list(tum):
+def test_indented_comments_and_a_byte_order_mark_are_ignored_in_a_tum_list(tum):
     whole = open_sequence(tum)
     for name in ("rgb.txt", "groundtruth.txt"):
         text = (tum / name).read_text()
@@ -273,7 +273,7 @@ def test_times_are_associated_with_the_nearest_stamp_in_little_memory():
     np.testing.assert_array_equal(distance_to_nearest(times, stamps), expected)
     np.testing.assert_array_equal(distance_to_nearest(times, stamps[:1]), np.abs(times - stamps[0]))
     assert np.isinf(distance_to_nearest(times, stamps[:0])).all()
-    # A table of all against all would take 32 GB.
+    # A table of all pairs would take 32 GB.
     tracemalloc.start()
     distance_to_nearest(np.arange(20_000) / 20, np.arange(200_000) / 200)
     assert tracemalloc.get_traced_memory()[1] < 20e6

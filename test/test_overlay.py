@@ -1,4 +1,4 @@
-"""The annotated image: keypoints that can be seen in it, coloured by the age of their tracks."""
+"""The annotated image: visible keypoints, coloured by the age of their tracks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_keypoints_grow_with_the_image(size):
     assert size[1] / 150 < np.ptp(rows) < size[1] / 50
 
 
-def test_colours_tell_new_tracks_from_old_ones():
+def test_colours_distinguish_new_tracks_from_old_ones():
     drawn = annotate(result([(100, 200), (300, 200), (500, 200)], (480, 640), [0, 20, 500]))
     new, old, older = (around(drawn, x, 200, 5).reshape(-1, 3) for x in (100, 300, 500))
     blueness = [int((part[:, 0] - part[:, 2]).max()) for part in (new, old)]
@@ -44,12 +44,12 @@ def test_colours_tell_new_tracks_from_old_ones():
     np.testing.assert_array_equal(old, older)
 
 
-def test_keypoints_that_the_detector_missed_are_thinner():
+def test_coasting_keypoints_are_thinner():
     drawn = annotate(result([(100, 200), (300, 200)], (480, 640), [3, 3], [False, True]))
     seen, coasted = (int((around(drawn, x, 200, 7) != 90).any(axis=2).sum()) for x in (100, 300))
     assert 0 < coasted < seen
 
 
-def test_an_image_without_keypoints_is_drawn_too():
+def test_an_image_without_keypoints_is_drawn():
     assert annotate(result([], (480, 640))).shape == (480, 640, 3)
     assert (draw_features(np.full((48, 64), 90, np.uint8), features([], (48, 64))) == 90).all()

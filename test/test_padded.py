@@ -11,13 +11,13 @@ from superpoint_ros import ImageError, PaddedFeatures, SuperPoint
 
 @pytest.fixture
 def images(photograph, grey):
-    """Of mixed sizes and kinds, and one in which nothing is found."""
+    """Images of different sizes and types, and one without keypoints."""
     return [photograph[:96, :128], grey[200:300, 100:217], grey[:16, :16], grey[40:136, 60:188]]
 
 
 @pytest.fixture
 def superpoint(superpoint):
-    superpoint.configure(border=8)  # so that nothing is found in 16 x 16 pixels
+    superpoint.configure(border=8)  # so that there are no keypoints in 16 x 16 pixels
     return superpoint
 
 
@@ -66,18 +66,18 @@ def test_the_tensors_can_be_trained_on(superpoint, images):
     assert layer.weight.grad.abs().sum() > 0
 
 
-def test_unless_asked_for_a_list_is_given(superpoint, images):
+def test_a_list_is_returned_by_default(superpoint, images):
     assert isinstance(superpoint.extract_batch(images, padded=False), list)
 
 
-def test_a_bad_image_is_refused_either_way(superpoint, images):
+def test_an_invalid_image_is_rejected_either_way(superpoint, images):
     for padded in (False, True):
         with pytest.raises(ImageError, match="8x8 pixels"):
             superpoint.extract_batch([*images, np.zeros((8, 8), np.uint8)], padded=padded)
 
 
 @pytest.mark.cuda
-def test_the_tensors_lie_on_the_network_s_device(tiny_weights, images):
+def test_the_tensors_are_on_the_network_s_device(tiny_weights, images):
     superpoint = SuperPoint(tiny_weights, device="cuda", precision="float32")
     padded = superpoint.extract_batch(images, padded=True)
     tensors = (padded.keypoints, padded.scores, padded.descriptors, padded.mask, padded.image_sizes)

@@ -1,4 +1,4 @@
-"""The report page: one file with everything in it, and text that stays text."""
+"""The report page: one self-contained file with escaped text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Reader(HTMLParser):
-    """Checks that tags nest, and gathers images, links, table cells and text."""
+    """Checks the nesting of tags, and collects images, links, table cells and text."""
 
     def __init__(self):
         super().__init__()
@@ -78,7 +78,7 @@ def report(tmp_path, curve, picture):
     return path
 
 
-def test_a_page_holds_headings_paragraphs_and_cells_in_order(report):
+def test_a_page_contains_headings_paragraphs_and_cells_in_order(report):
     reader = read(report)
     text = " ".join(reader.words)
     places = [text.index(part) for part in ("First.", "Second\nline.", "superpoint", "Matches\n")[:3]]
@@ -88,11 +88,11 @@ def test_a_page_holds_headings_paragraphs_and_cells_in_order(report):
     ]  # fmt: skip
 
 
-def test_columns_of_numbers_are_set_flush_right(report):
+def test_columns_of_numbers_are_right_aligned(report):
     assert [mark for _, mark in read(report).cells] == [None, "number", "number"] * 3
 
 
-def test_figures_are_in_the_file_lines_as_svg_and_photographs_as_png(report):
+def test_figures_are_embedded_plots_as_svg_and_images_as_png(report):
     lines, photograph = read(report).images
     kind, data = lines["src"].split(",", 1)
     assert kind == "data:image/svg+xml;base64" and b"<svg" in base64.b64decode(data, validate=True)
@@ -102,14 +102,14 @@ def test_figures_are_in_the_file_lines_as_svg_and_photographs_as_png(report):
     assert lines["alt"] == 'curve "all"' and photograph["alt"]
 
 
-def test_a_page_names_nothing_outside_itself(report):
+def test_a_page_has_no_external_references(report):
     reader = read(report)
     text = report.read_text(encoding="utf-8")
     assert not re.search(r"https?:|//|url\(|@import", re.sub(r'base64,[^"]*', "", text))
     assert not {"script", "link", "iframe", "object", "base"} & set(reader.tags)
     targets = [value for name, value in reader.attributes if name in ("src", "href", "srcset", "action")]
     assert targets and all(target.startswith(("data:image/", "#")) for target in targets)
-    # What browsers would load from within an embedded drawing is refused by them, and there is nothing.
+    # Browsers block references in embedded drawings, and there are none.
     drawing = base64.b64decode(reader.images[0]["src"].split(",", 1)[1]).decode()
     assert not re.search(r'(href|src)="(?!#)', drawing) and "default-src 'none'" in text
 
@@ -120,7 +120,7 @@ def test_the_links_at_the_top_lead_to_the_sections(report):
     assert len(wanted) == 3 and wanted == [value for name, value in attributes if name == "id"]
 
 
-def test_text_stays_text(tmp_path):
+def test_text_is_escaped(tmp_path):
     evil = "<script>alert('x')</script> & \"more\""
     path = tmp_path / "page.html"
     page.write(path, evil, [Section(evil, evil, Table([evil], [[evil]]))])
@@ -130,7 +130,7 @@ def test_text_stays_text(tmp_path):
     )  # title and heading, then the section's
 
 
-def test_light_and_dark_are_both_provided_for(report):
+def test_light_and_dark_mode_are_supported(report):
     text = report.read_text(encoding="utf-8")
     assert "color-scheme: light dark" in text and "prefers-color-scheme: dark" in text
 
@@ -141,7 +141,7 @@ def test_writing_again_replaces_the_page_and_leaves_nothing_else(report):
     assert [path.name for path in report.parent.iterdir()] == ["report.html"]
 
 
-def test_a_page_that_cannot_be_made_leaves_the_old_one(report, curve, monkeypatch):
+def test_a_page_that_cannot_be_written_keeps_the_old_one(report, curve, monkeypatch):
     before = report.read_bytes()
     curve.axes[0].set_title("$\\no_such_formula$")
     with pytest.raises(ValueError, match="no_such_formula"):

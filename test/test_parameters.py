@@ -1,4 +1,4 @@
-"""Parameters without ROS 2: what rcl's parser takes, with its types, and names that this node does not have."""
+"""Parameters without ROS 2: texts and types of rcl's parser, and unknown names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import yaml
 
 from superpoint_ros.node import interface, parameter_yaml
 from superpoint_ros.node.interface import ParameterError
-from superpoint_ros.node.parameters import given, names_set_for, unknown_names
+from superpoint_ros.node.parameters import describe_unknown, names_set_explicitly, read_parameters
 
 NODE = "/front/superpoint_detector"
 
-# What rcl_yaml_param_parser of Jazzy makes of these texts, as its own library printed it.
+# The values of these texts in Jazzy's rcl_yaml_param_parser, as printed by the library.
 INTEGERS = {
     "1": 1, "-7": -7, "+7": 7, "0": 0, "00": 0, "010": 8, "0x10": 16, "0X1F": 31, "-0x1f": -31, " -5": -5,
     "9223372036854775807": 2**63 - 1, "-9223372036854775808": -(2**63), "|\n  5": 5, "&a 5": 5,
@@ -37,7 +37,7 @@ TABLE = {**INTEGERS, **FLOATS, **dict.fromkeys(TRUE, True), **dict.fromkeys(FALS
 
 
 @pytest.mark.parametrize(("text", "value"), TABLE.items())
-def test_a_text_has_the_type_and_value_that_rcl_gives_it(text, value):
+def test_a_text_has_the_type_and_value_of_rcl(text, value):
     found = parameter_yaml.load(text)
     assert type(found) is type(value) and found == value
 
@@ -55,19 +55,19 @@ def test_lists_have_values_of_one_type():
 
 
 @pytest.mark.parametrize("text", ["a: [", "a:", "&a [*a]", "a: 1\n b: 2", "\t- a"])
-def test_what_is_no_yaml_or_lacks_a_value_is_refused_in_one_line(text):
+def test_invalid_yaml_or_a_missing_value_is_rejected_in_one_line(text):
     with pytest.raises(ValueError) as caught:
         parameter_yaml.load(text)
     assert "\n" not in str(caught.value)
 
 
-def test_keys_are_names_whatever_they_look_like():
+def test_keys_are_always_strings():
     assert parameter_yaml.load("y: 1\n1: on") == {"y": 1, "1": True}
 
 
 @pytest.fixture
 def file(tmp_path):
-    """Write a parameters file; gives its path."""
+    """Write a parameters file; return its path."""
 
     def write(text):
         path = tmp_path / "parameters.yaml"
@@ -83,11 +83,13 @@ def section(name, **values):
 
 def test_numbers_without_a_decimal_point_are_taken_in_files_and_on_the_command_line(file):
     path = file("/**:\n  ros__parameters:\n    detection_threshold: 1e-3\n    subpixel: off\n")
-    assert given([path], [], NODE).values == {"detection_threshold": 0.001, "subpixel": False}
-    assert given([], ["detection_threshold:=1e-3", "subpixel:=n"], NODE).values["detection_threshold"] == 0.001
+    assert read_parameters([path], [], NODE).values == {"detection_threshold": 0.001, "subpixel": False}
+    assert (
+        read_parameters([], ["detection_threshold:=1e-3", "subpixel:=n"], NODE).values["detection_threshold"] == 0.001
+    )
 
 
-def test_what_ros2_param_dump_writes_is_read_back(file):
+def test_the_output_of_ros2_param_dump_is_read(file):
     policies = {"depth": 5, "durability": "volatile", "history": "keep_last", "reliability": "reliable"}
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in interface.defaults().items()}
     nested = {}
@@ -95,26 +97,28 @@ def test_what_ros2_param_dump_writes_is_read_back(file):
         group, _, last = name.rpartition(".")
         (nested.setdefault(group, {}) if group else nested)[last] = value
     nested |= {"qos_overrides": {"/image": {"subscription": policies}}, "start_type_description_service": True}
-    found = given([file(section(NODE, **nested, use_sim_time=False))], [], NODE)
+    found = read_parameters([file(section(NODE, **nested, use_sim_time=False))], [], NODE)
     assert found.values == interface.defaults() and not found.warning
     assert found.qos_overrides["qos_overrides./image.subscription.depth"] == 5
 
 
 @pytest.mark.parametrize("value", [True, False])
-def test_simulated_time_means_nothing_without_ros_2(file, value):
-    found = given([file(section("/**", use_sim_time=value))], [f"use_sim_time:={value}"], NODE)
+def test_simulated_time_is_ignored_without_ros_2(file, value):
+    found = read_parameters([file(section("/**", use_sim_time=value))], [f"use_sim_time:={value}"], NODE)
     assert not found.values and not found.warning
 
 
 @pytest.mark.parametrize("name", [NODE, NODE[1:]])
-def test_an_unknown_name_in_the_nodes_own_section_is_refused(file, name):
+def test_an_unknown_name_in_the_nodes_own_section_is_rejected(file, name):
     with pytest.raises(ParameterError, match="'max_keypoint' is unknown"):
-        given([file(section(name, max_keypoint=5))], [], NODE)
+        read_parameters([file(section(name, max_keypoint=5))], [], NODE)
 
 
 @pytest.mark.parametrize("pattern", ["/**", "/front/*", "/*/superpoint_detector", "/**/superpoint_detector"])
 def test_an_unknown_name_under_a_wildcard_is_one_warning_with_the_closest_name(file, pattern):
-    found = given([file(section(pattern, max_keypoint=5, robot_description="<robot>", nms_radius=3))], [], NODE)
+    found = read_parameters(
+        [file(section(pattern, max_keypoint=5, robot_description="<robot>", nms_radius=3))], [], NODE
+    )
     assert found.values == {"nms_radius": 3}
     assert found.warning == (
         "parameters that the node does not have are ignored: 'max_keypoint' (did you mean 'max_keypoints'?), "
@@ -126,43 +130,43 @@ def test_an_unknown_name_under_a_wildcard_is_one_warning_with_the_closest_name(f
     "prefix",
     ["", "/front/superpoint_detector:", "superpoint_detector:", "/front/*:", "/**:", "front/superpoint_detector:"],
 )
-def test_an_assignment_for_this_node_holds(prefix):
-    assert given([], [f"{prefix}max_keypoints:=7"], NODE).values == {"max_keypoints": 7}
+def test_an_assignment_for_this_node_applies(prefix):
+    assert read_parameters([], [f"{prefix}max_keypoints:=7"], NODE).values == {"max_keypoints": 7}
 
 
-def test_an_assignment_by_the_full_name_holds_without_a_namespace():
-    found = given([], ["/superpoint_detector:max_keypoints:=7"], "/superpoint_detector")
+def test_an_assignment_by_the_full_name_applies_without_a_namespace():
+    found = read_parameters([], ["/superpoint_detector:max_keypoints:=7"], "/superpoint_detector")
     assert found.values == {"max_keypoints": 7}
 
 
 def test_an_assignment_for_another_node_does_not():
-    assert not given([], ["/back/superpoint_detector:max_keypoints:=7", "other:nonsense:=1"], NODE).values
+    assert not read_parameters([], ["/back/superpoint_detector:max_keypoints:=7", "other:nonsense:=1"], NODE).values
 
 
-def test_an_unknown_name_in_an_assignment_is_refused_except_under_a_wildcard():
+def test_an_unknown_name_in_an_assignment_is_rejected_except_under_a_wildcard():
     for text in ("max_keypoint:=7", f"{NODE}:max_keypoint:=7"):
         with pytest.raises(ParameterError, match="'max_keypoint' is unknown"):
-            given([], [text], NODE)
-    assert "did you mean 'max_keypoints'" in given([], ["/**:max_keypoint:=7"], NODE).warning
+            read_parameters([], [text], NODE)
+    assert "did you mean 'max_keypoints'" in read_parameters([], ["/**:max_keypoint:=7"], NODE).warning
 
 
 @pytest.mark.parametrize("text", ["max_keypoints", "max_keypoints=7", ":=7", "max_keypoints:=", ":max_keypoints:=7"])
-def test_an_assignment_of_another_form_is_refused(text):
+def test_a_malformed_assignment_is_rejected(text):
     with pytest.raises(ParameterError, match="parameter"):
-        given([], [text], NODE)
+        read_parameters([], [text], NODE)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_section(file):
-    assert given([file("\ufeff" + section("/**", border=9))], [], NODE).values == {"border": 9}
+def test_a_byte_order_mark_is_not_part_of_the_first_section(file):
+    assert read_parameters([file("\ufeff" + section("/**", border=9))], [], NODE).values == {"border": 9}
 
 
-def test_of_ros_2s_arguments_only_those_that_name_the_node_count(file):
+def test_only_ros_2_arguments_with_the_node_name_are_explicit(file):
     path = file(section(NODE, first=1) + section("/**", second=2) + section("/other", third=3))
     words = ["node", "--ros-args", "--params-file", str(path), "-p", "fourth:=4", "-p", f"{NODE}:fifth:=5",
              "--param", "superpoint_detector:sixth:=6", "-p", "/**:seventh:=7",
              "--params-file", "nowhere.yaml"]  # fmt: skip
-    assert names_set_for(words, NODE) == {"first", "fifth", "sixth"}
+    assert names_set_explicitly(words, NODE) == {"first", "fifth", "sixth"}
 
 
-def test_nothing_is_said_of_no_unknown_names():
-    assert unknown_names([]) == ""
+def test_no_unknown_names_have_an_empty_description():
+    assert describe_unknown([]) == ""

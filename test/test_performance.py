@@ -1,8 +1,7 @@
-"""A guard against getting slow: ratios within one run, never absolute times.
+"""Performance regression tests: ratios within one run, never absolute times.
 
-What is compared takes turns, on one thread, and the processor's time counts, not the clock on the wall: so a machine
-that is busy with something else harms nobody, or all alike. The limits lie far from what is usual; what is usual stands
-in docs/performance.md.
+Subjects take turns on one thread, and CPU time counts, not wall-clock time: so other load on the machine affects none
+of them, or all alike. The limits are far from usual values, which are in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ def one_thread():
 
 
 def processor_times(work, rounds=5):
-    """Median seconds of the processor for each piece of work by name; they take turns, and a first round is not
-    counted."""
+    """Measure the median CPU time of each function by name; they take turns, and a first round is not counted."""
     names, taken = list(work), {name: [] for name in work}
     for index in range(rounds + 1):
         for offset in range(len(names)):
@@ -55,7 +53,7 @@ def processor_times(work, rounds=5):
 
 
 class Clock:
-    """Processor time of an extraction's stages, see `superpoint.Clock`."""
+    """Measures the CPU time of an extraction's stages, see `clock.Clock`."""
 
     def __init__(self):
         self.taken = {}
@@ -87,7 +85,7 @@ def extractors(size):
 
 def test_the_default_is_faster_than_plain_pytorch():
     found = processor_times(extractors((320, 240)))
-    # On processors with instructions for bfloat16 four to twelve times, on others two to three times.
+    # Four to twelve times on CPUs with bfloat16 instructions, two to three times on others.
     least = 1.5 if runtimes.choose_precision("auto", CPU) == "float32" else 2.5
     assert found["plain"] / found["default"] > least
 
@@ -97,7 +95,7 @@ def test_pytorch_with_float32_is_no_slower_than_plain_pytorch():
     assert found["plain"] / found["pytorch"] > 1.0  # usual: 2
 
 
-def test_decoding_costs_little_beside_the_network():
+def test_decoding_costs_little_compared_with_the_network():
     superpoint, clock = SuperPoint(device="cpu", detection_threshold=0.0005), Clock()
     picture = scene.frames((640, 480), 1)[0]
     assert len(superpoint.extract(picture)) == 1000
@@ -142,7 +140,7 @@ def test_refinement_and_tracks_cost_no_more_than_matching_and_homography():
 
 @pytest.fixture
 def result():
-    """What the front end hands to a host for an image with 1000 keypoints."""
+    """The front end's result for an image with 1000 keypoints."""
     picture = scene.frames((640, 480), 1)[0]
     settings = settings_from_parameters({"detection_threshold": 0.0005})
     return FrontEnd(SuperPoint(device="cpu"), settings).process(Frame(1, lambda: picture))
@@ -152,16 +150,16 @@ def result():
 def test_a_message_is_filled_and_serialised_by_copying(kind, usual, result):
     typesystem = pytest.importorskip("superpoint_ros.hosts.wire.typesystem")
     pytest.importorskip("rosbags", reason="rosbags, which knows the ROS messages, is not installed")
-    from superpoint_ros.hosts.wire.messages import filled, header_message
+    from superpoint_ros.hosts.wire.messages import create_message, header_message
 
     name = "superpoint_ros/msg/Features"
     header, copied = header_message(1, "camera"), np.zeros((1000, 256), np.float32)
 
     def fill():
-        message = filled(name, header, features_fields(result, "benchmark", kind))
+        message = create_message(name, header, features_fields(result, "benchmark", kind))
         return typesystem.serialize(message, name)
 
     many = {"fill": lambda: [fill() for _ in range(50)], "copy": lambda: [copied.copy() for _ in range(50)]}
     found = processor_times(many)
-    # Number by number, in Python, it would be some hundred copies.
+    # A Python loop over numbers would cost hundreds of copies.
     assert found["fill"] < 10 * usual * found["copy"]

@@ -1,4 +1,4 @@
-"""Figures of features and matches: what is drawn, where, how large and in which colour."""
+"""Figures of features and matches: positions, sizes and colours."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from superpoint_ros.plots import INLIER, OUTLIER  # noqa: E402
 
 
 def artists(axes, label):
-    """What carries this label in a legend."""
+    """Find the artist with this legend label."""
     return [artist for artist in axes.collections if artist.get_label() == label]
 
 
 def ends(axes, label):
-    """(M, 2, 2) ends of the lines with this label."""
+    """Return the (M, 2, 2) ends of the lines with this label."""
     (lines,) = artists(axes, label)
     return np.array(lines.get_segments()).reshape(-1, 2, 2)
 
 
 def pixels(axes):
-    """The figure as it is written, (H, W, 3) RGB."""
+    """Render the figure as (H, W, 3) RGB."""
     file = io.BytesIO()
     axes.figure.savefig(file, format="png")
     return cv2.imdecode(np.frombuffer(file.getvalue(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
@@ -61,15 +61,15 @@ def test_keypoints_are_drawn_where_they_are(features):
     assert found == sorted(map(tuple, features.keypoints.tolist()))
 
 
-def test_a_pixel_of_the_image_and_a_keypoint_on_it_have_the_same_place(photograph):
+def test_a_pixel_and_a_keypoint_on_it_are_drawn_at_the_same_position(photograph):
     image = photograph[:60, :90]
     (shown,) = plot_features(image, Features.empty((60, 90))).images
     assert shown.get_extent() == [-0.5, 89.5, 59.5, -0.5]
-    # The image is BGR here, and matplotlib takes RGB.
+    # The image is BGR, but matplotlib expects RGB.
     np.testing.assert_array_equal(shown.get_array(), image[..., ::-1])
 
 
-def test_size_and_colour_grow_with_the_score(features):
+def test_size_and_colour_depend_on_the_score(features):
     axes = plot_features(np.zeros((100, 150), np.uint8), features)
     (points,) = artists(axes, "keypoints")
     order = np.argsort(points.get_array())
@@ -91,7 +91,7 @@ def test_the_best_keypoints_are_drawn_over_the_others(features):
 
 
 @pytest.mark.parametrize("shape", [(100, 150), (100, 150, 3), (16, 900), (900, 16)])
-def test_no_keypoints_leave_the_picture(shape):
+def test_without_keypoints_the_image_is_unchanged(shape):
     image = np.full(shape, 128, np.uint8)
     drawn = pixels(plot_features(image, Features.empty(shape[:2]), title="nothing", colourbar=True))
     assert (drawn == 128).all(axis=2).mean() > 0.05
@@ -122,7 +122,7 @@ def test_inliers_are_green_and_other_matches_thin_and_red(pair):
     ).any()
 
 
-def test_the_second_image_stands_right_of_the_first_and_its_keypoints_move_with_it(pair):
+def test_the_second_image_is_to_the_right_of_the_first_with_its_keypoints(pair):
     first, second, a, b, matches = pair
     axes = plot_matches(first, second, a, b, matches)
     assert [image.get_extent() for image in axes.images] == [[-0.5, 149.5, 99.5, -0.5], [157.5, 237.5, 59.5, -0.5]]
@@ -140,14 +140,14 @@ def test_without_inliers_lines_are_coloured_by_similarity(pair):
     np.testing.assert_allclose(lines.get_array(), pair[4].similarity)
 
 
-def test_plain_indices_are_matches_too(pair):
+def test_plain_indices_are_accepted_as_matches(pair):
     *others, matches = pair
     np.testing.assert_array_equal(
         ends(plot_matches(*others, matches.indices), "matches"), ends(plot_matches(*others, matches), "matches")
     )
 
 
-def test_no_matches_leave_two_images(pair):
+def test_without_matches_there_are_two_images(pair):
     first, second, a, b, _ = pair
     axes = plot_matches(first, second, a, b, Matches.empty(), np.zeros(0, bool))
     assert len(axes.images) == 2 and not len(ends(axes, "inliers")) and pixels(axes).size
@@ -161,11 +161,11 @@ def test_a_real_pair_is_drawn_with_the_inliers_of_its_homography(superpoint, pho
     axes = plot_matches(first, second, a, b, matches, found.inliers)
     lines = ends(axes, "inliers")
     assert len(lines) == found.inlier_count > 20
-    # The second view lies 16 right of and 8 below the first, and is drawn 248 right of it.
+    # The second view is 16 right of and 8 below the first, and is drawn 248 right of it.
     np.testing.assert_allclose(np.median(lines[:, 1] - lines[:, 0], axis=0), [248 - 16, -8], atol=0.5)
 
 
-def test_axes_that_are_given_are_drawn_into(features):
+def test_given_axes_are_used(features):
     figure = Figure()
     left, right = figure.subplots(1, 2)
     image = np.zeros((100, 150), np.uint8)
@@ -175,7 +175,7 @@ def test_axes_that_are_given_are_drawn_into(features):
     assert len(left.images) == 2 and left.figure is figure
 
 
-def test_a_bad_image_a_missing_keypoint_and_too_few_inliers_are_named(pair):
+def test_an_invalid_image_a_missing_keypoint_and_too_few_inliers_are_named(pair):
     first, second, a, b, matches = pair
     with pytest.raises(ValueError, match="float64, allowed is a uint8"):
         plot_features(first / 255, a)
@@ -189,7 +189,7 @@ def test_a_bad_image_a_missing_keypoint_and_too_few_inliers_are_named(pair):
         plot_matches(first, second, a, b, matches, np.ones(3, bool))
 
 
-def test_neither_import_nor_drawing_touches_what_it_does_not_need():
+def test_import_and_drawing_have_no_side_effects():
     code = """
 import sys
 import superpoint_ros
@@ -214,7 +214,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
         plot_features(np.zeros((20, 30), np.uint8), Features.empty((20, 30)))
 
 
-def test_accuracy_curves_are_one_line_a_method_over_1_to_10_pixels():
+def test_accuracy_curves_are_one_line_per_method_from_1_to_10_pixels():
     accuracy = {"superpoint": np.linspace(0.2, 0.9, 10), "sift": np.linspace(0.3, 0.8, 10)}
     (axes,) = figures.matching_accuracy_curves(accuracy, title="all").axes
     assert {line.get_label() for line in axes.lines} == set(accuracy)
@@ -230,13 +230,13 @@ def test_a_curve_of_the_wrong_length_is_named():
         figures.matching_accuracy_curves({"orb": [0.1, 0.2, 0.3]})
 
 
-def test_more_methods_than_colours_can_still_be_told_apart():
+def test_more_methods_than_colours_are_distinguishable():
     lines = figures.curves({f"method {i}": [0, 1] for i in range(20)}, [0, 1], "x", "y").axes[0].lines
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 20
 
 
 def bars(axes):
-    """{(method, sequence): height} of the bars that are there."""
+    """Return the heights of all bars as {(method, sequence): height}."""
     names = [tick.get_text() for tick in axes.get_xticklabels()]
     return {
         (group.get_label(), names[round(bar.get_x() + bar.get_width() / 2)]): bar.get_height()
@@ -254,7 +254,7 @@ def test_each_sequence_has_a_bar_of_every_method_that_has_a_value():
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["i_pool", "v_dogman", "v_wall"]
 
 
-def test_many_sequences_go_on_in_further_rows_of_one_scale():
+def test_many_sequences_continue_in_further_rows_of_the_same_scale():
     random = np.random.default_rng(0)
     values = {name: {f"s{i}": random.uniform() for i in range(116)} for name in ("a", "b", "c", "d", "e", "f")}
     panels = figures.sequence_bars(values, "repeatability").axes
@@ -263,7 +263,7 @@ def test_many_sequences_go_on_in_further_rows_of_one_scale():
     assert found == {(name, sequence): v for name, row in values.items() for sequence, v in row.items()}
 
 
-def test_a_match_picture_of_too_many_matches_draws_some_of_all_and_says_so(pair):
+def test_too_many_matches_are_drawn_as_a_stated_sample(pair):
     first, second, a, b, matches = pair
     inliers = np.array([True, False, False, True])
     (axes,) = figures.plot_match_pair(first, second, a, b, matches.indices, inliers, title="pair", most=2).axes

@@ -1,4 +1,4 @@
-"""benchmarks/precision.py tells what low precision costs on pairs with ground truth."""
+"""benchmarks/precision.py measures the accuracy of low precision on pairs with ground truth."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def precision(project, *words):
     return subprocess.run([sys.executable, script, *map(str, words)], capture_output=True, text=True, check=False)
 
 
-def test_an_arithmetic_stands_beside_float32_with_the_difference_and_its_error(project, pairs):
+def test_a_precision_is_compared_with_float32_with_difference_and_standard_error(project, pairs):
     done = precision(project, pairs, "--precisions", "bfloat16", "--runtime", "pytorch")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2 pairs\n")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[4:]]
     assert [row[0] for row in rows] == ["float32", "bfloat16"]
-    assert rows[0][1:] == ["1.000"] * 7  # a shift is found by any method
+    assert rows[0][1:] == ["1.000"] * 7  # any method finds a shift
     assert rows[1][2:] == ["1.000 (+0.000 ± 0.000)"] * 6
     assert 0.8 < float(rows[1][1]) < 1
 
 
-def test_what_cannot_be_measured_is_said_in_a_sentence(project, tmp_path, pairs):
+def test_invalid_measurements_are_errors_of_one_sentence(project, tmp_path, pairs):
     for words in ((tmp_path / "nothing",), (pairs, "--precisions", "float8")):
         done = precision(project, *words)
         assert done.returncode == 1 and done.stderr.startswith("precision.py: ") and "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Several levels: features of smaller and smaller copies of an image, as features of the image."""
+"""Levels: features of scaled copies of an image, in pixels of the image."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from superpoint_ros.two_view.reprojection import reprojection_error
 
 
 def by_place(features):
-    """Keypoints in an order that does not hang on scores."""
+    """Sort keypoints independently of scores."""
     return np.lexsort(features.keypoints.T)
 
 
-def test_levels_are_the_features_of_the_picture_at_each_size(superpoint, grey):
+def test_levels_are_the_features_of_the_image_at_each_size(superpoint, grey):
     image = np.ascontiguousarray(grey[:240, :320])
     superpoint.configure(max_keypoints=20000)
     single = []
@@ -54,13 +54,13 @@ def test_the_best_of_all_levels_are_kept(make_features):
     np.testing.assert_array_equal(pyramid.merge(parts, 20).device_descriptors.numpy(), found.descriptors)
 
 
-def test_keypoints_of_every_level_are_in_the_pixels_of_the_picture(grey):
+def test_keypoints_of_every_level_are_in_pixels_of_the_image(grey):
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=400)
     image = cv2.GaussianBlur(grey[:360, :480], (0, 0), 1.5)
     at_one = superpoint.extract(image)
     superpoint.configure(levels=4)
     every = superpoint.extract(image)
-    # Keypoints that another level found as well: a convention half a pixel off would move them to one side.
+    # Keypoints that another level detects, too: a half-pixel error of the convention would shift them.
     distance = every.keypoints[:, None] - at_one.keypoints[None]
     nearest = np.linalg.norm(distance, axis=2).argmin(axis=1)
     offset = distance[np.arange(len(every)), nearest]
@@ -81,7 +81,7 @@ def test_a_batch_has_the_features_of_single_images(runtime, grey, tiny_weights):
         np.testing.assert_allclose(alone.scores, together.scores, atol=1e-4)
 
 
-def test_levels_too_small_for_the_network_are_left_out(superpoint, grey):
+def test_levels_too_small_for_the_network_are_skipped(superpoint, grey):
     sizes = [level.size for level in pyramid.levels([grey[:64, :100]], 0, 8)]
     assert sizes == [(64, 100), (45, 71), (32, 50), (23, 35), (16, 25)]
     superpoint.configure(border=0)
@@ -91,7 +91,7 @@ def test_levels_too_small_for_the_network_are_left_out(superpoint, grey):
     np.testing.assert_array_equal(superpoint.extract(smallest).keypoints, expected.keypoints)
 
 
-def test_a_picture_twice_as_large_has_more_exact_matches_with_levels(grey):
+def test_an_image_twice_as_large_has_more_accurate_matches_with_levels(grey):
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=1000)
     large = cv2.resize(np.ascontiguousarray(grey[100:340, 100:420]), (640, 480), interpolation=cv2.INTER_CUBIC)
     truth = np.array([[2, 0, -199.5], [0, 2, -199.5], [0, 0, 1]])
@@ -105,8 +105,8 @@ def test_a_picture_twice_as_large_has_more_exact_matches_with_levels(grey):
     assert right[1] > 2 * right[0], right
 
 
-def test_a_stage_that_goes_on_counts_as_one_run(monkeypatch):
-    now = itertools.count()  # every look at the clock is a second later
+def test_a_continued_stage_counts_as_one_run(monkeypatch):
+    now = itertools.count()  # the clock advances by a second per call
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(now)))
     clock = Stopwatch()
     for again in (False, True, True):

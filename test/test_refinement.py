@@ -1,4 +1,4 @@
-"""Matched points are found in the images to a few hundredths of a pixel, or it is said that they are not."""
+"""Matched points are refined to a few hundredths of a pixel, or marked as not refined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TURNED = np.array([[0.97, 0.08, 6.3], [-0.07, 1.02, 9.1], [1e-4, -5e-5, 1.0]])
 
 @pytest.fixture(scope="module")
 def scene(grey):
-    """Two noisy views of a photograph, corners of the first and their true places in the second."""
+    """Two noisy views of a photograph, corners of the first and their true positions in the second."""
     random = np.random.default_rng(3)
     first = grey[60 : 60 + SIZE[0], 100 : 100 + SIZE[1]]
     large = cv2.resize(grey, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
@@ -38,7 +38,7 @@ def refine(first, second, points, start, warps):
     return refine_points(Templates.of(smooth(first), points), smooth(second), start, warps)
 
 
-def test_points_are_found_to_a_tenth_of_their_detections_error(scene):
+def test_points_are_refined_to_a_tenth_of_their_detections_error(scene):
     first, second, points, true = scene
     start = true + np.random.default_rng(0).normal(0, 0.4, true.shape)
     found = refine(first, second, points, start, homography_warps(TURNED, points))
@@ -47,7 +47,7 @@ def test_points_are_found_to_a_tenth_of_their_detections_error(scene):
     assert np.median(error) < 0.06 < 0.1 * 1.2 < np.median(np.linalg.norm(start - true, axis=1))
 
 
-def test_the_covariance_is_of_the_errors_size(scene):
+def test_the_covariance_matches_the_errors(scene):
     first, second, points, true = scene
     found = refine(first, second, points, true + 0.3, homography_warps(TURNED, points))
     d, c = (found.points - true)[found.found], found.covariance[found.found]
@@ -57,7 +57,7 @@ def test_the_covariance_is_of_the_errors_size(scene):
     assert 0.3 < np.median(squared) < 4  # 1.39 for two degrees of freedom
 
 
-def test_points_whose_surroundings_differ_keep_their_place(scene):
+def test_points_with_different_surroundings_keep_their_position(scene):
     first, _, points, true = scene
     noise = np.random.default_rng(1).integers(0, 255, SIZE).astype(np.uint8)
     found = refine(first, noise, points, true, homography_warps(TURNED, points))
@@ -66,14 +66,14 @@ def test_points_whose_surroundings_differ_keep_their_place(scene):
     assert np.isinf(found.covariance[~found.found, 0]).all()
 
 
-def test_no_point_goes_further_than_allowed(scene):
+def test_no_point_moves_further_than_allowed(scene):
     first, second, points, true = scene
     found = refine(first, second, points, true + 5, homography_warps(TURNED, points))
     assert np.linalg.norm(found.points - (true + 5), axis=1).max() <= FARTHEST + 1e-4
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_flat_images_give_no_point_and_no_nan(level):
+def test_flat_images_yield_no_point_and_no_nan(level):
     flat = np.full(SIZE, level, np.uint8)
     points = np.array([[50, 50], [0, 0], [319, 239], [-5, 400]], np.float32)
     found = refine(flat, flat, points, points, np.tile(np.eye(2), (4, 1, 1)))
@@ -114,7 +114,7 @@ def test_local_motion_of_one_affine_map_is_that_map():
     np.testing.assert_allclose(motion.predict(first), first @ linear.T + offset, atol=0.05)
 
 
-def test_local_motion_without_matches_is_none_at_all():
+def test_local_motion_without_matches_is_none():
     points = np.array([[3.0, 4.0]])
     np.testing.assert_array_equal(local_motion(np.zeros((0, 2)), np.zeros((0, 2)), (480, 640)).predict(points), points)
 

@@ -1,4 +1,4 @@
-"""The room: images, depths and transferred points all say the same, to a hundredth of a pixel."""
+"""The room: images, depths and transferred points agree to a hundredth of a pixel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def room():
 
 
 def waves(places: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """A pattern without a grid, of (..., 2) places on a board: plane waves of several lengths and directions."""
+    """Evaluate a pattern of plane waves of several lengths and directions at (..., 2) positions on a board."""
     rng = np.random.default_rng(5)
     total = np.zeros(places.shape[:-1])
     for _ in range(12):
@@ -31,7 +31,7 @@ def waves(places: np.ndarray, scale: float = 1.0) -> np.ndarray:
 
 
 def board_view(seed: int, distance: float) -> np.ndarray:
-    """Pose of a camera that sees a board in the plane x = 0 at a slant."""
+    """Create the pose of a camera that views a board in the plane x = 0 obliquely."""
     rng = np.random.default_rng(seed)
     pose = np.eye(4)
     pose[:3, :3] = LEVEL @ cv2.Rodrigues(rng.uniform(-0.3, 0.3, 3))[0]
@@ -40,9 +40,9 @@ def board_view(seed: int, distance: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("distance", [0.35, 0.7, 1.3, 2.5])
-def test_images_lie_where_the_projection_has_them_to_a_hundredth_of_a_pixel(distance):
-    # A 2 m board of 1024 texels, drawn, and its true image: the mean of many samples of the pattern over each pixel.
-    # Nearby, where a texel covers more than a pixel, the pattern is what lies between the texels, linearly.
+def test_images_agree_with_the_projection_to_a_hundredth_of_a_pixel(distance):
+    # A rendered 2 m board of 1024 texels, and its true image: the mean of many samples of the pattern per pixel.
+    # Nearby, where a texel covers more than a pixel, the pattern is interpolated linearly between texels.
     magnified = distance < 0.5
     board = scene.surface((0, 1, 1), (0, -2, 0), (0, 0, -2), "board")
     centres = (np.stack(np.meshgrid(np.arange(1024), np.arange(1024)), axis=-1) + 0.5) / 1024
@@ -70,7 +70,7 @@ def test_images_lie_where_the_projection_has_them_to_a_hundredth_of_a_pixel(dist
 
 
 def between_texels(texture: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """A texture at (..., 2) places in units of its sides, interpolated bilinearly."""
+    """Sample a texture bilinearly at (..., 2) positions in units of its sides."""
     side = len(texture)
     places = np.clip(places * side - 0.5, 0, side - 1.001)
     x, y = np.moveaxis(places.astype(int), -1, 0)
@@ -82,7 +82,7 @@ def between_texels(texture: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def patch_shifts(drawn: np.ndarray, true: np.ndarray, inside: np.ndarray, side: int = 24) -> list[np.ndarray]:
-    """By how many pixels each patch of one image is moved against another, by least squares; contrast may differ."""
+    """Estimate the shift of each patch between two images in pixels, by least squares with free contrast."""
     found = []
     down, across = np.gradient(true)
     for top in range(0, true.shape[0] - side, side):
@@ -96,7 +96,7 @@ def patch_shifts(drawn: np.ndarray, true: np.ndarray, inside: np.ndarray, side: 
     return found
 
 
-def test_an_image_that_is_a_twentieth_of_a_pixel_off_would_be_noticed():
+def test_an_image_that_is_a_twentieth_of_a_pixel_off_is_detected():
     true = waves(np.stack(np.meshgrid(np.arange(96), np.arange(96)), axis=-1) / 200)
     moved = waves(np.stack(np.meshgrid(np.arange(96) - 0.05, np.arange(96)), axis=-1) / 200)
     shifts = patch_shifts(moved, true, np.ones(true.shape, bool))
@@ -104,7 +104,7 @@ def test_an_image_that_is_a_twentieth_of_a_pixel_off_would_be_noticed():
 
 
 @pytest.mark.parametrize(("first", "second"), [(0.0, 0.1), (7.0, 7.5), (21.0, 20.0), (40.0, 40.3)])
-def test_transferred_pixels_show_the_same_in_both_frames(room, first, second):
+def test_transferred_pixels_look_the_same_in_both_frames(room, first, second):
     here, there = room.frame(first).astype(np.float32), room.frame(second).astype(np.float32)
     rows, columns = np.mgrid[8:232:4, 8:312:4]
     points = np.column_stack((columns.ravel(), rows.ravel()))
@@ -140,7 +140,7 @@ def test_depths_are_those_of_the_transferred_points(room):
     assert np.abs(seen[:, :2] / seen[:, 2:] - places)[visible].max() < 1e-3
 
 
-def test_the_walls_are_where_the_room_says(room):
+def test_the_walls_are_at_their_documented_positions(room):
     # The lowest corner of the room in the north-east, from two frames that see it.
     corner = np.array([8.0, 6.0, 0.0])
     for time in np.arange(0, 60, 0.5):
@@ -153,8 +153,8 @@ def test_the_walls_are_where_the_room_says(room):
     pytest.fail("no frame shows the corner")
 
 
-def test_what_the_pillar_hides_is_not_visible(room):
-    # A pixel beside the pillar in one view, behind it in another.
+def test_points_behind_the_pillar_are_not_visible(room):
+    # A pixel next to the pillar in one view, behind it in another.
     pillar = [i for i, surface in enumerate(room.surfaces) if surface.texture == "pillar"]
     hidden = 0
     for time in np.arange(0, 60, 1.0):
@@ -173,7 +173,7 @@ def test_what_the_pillar_hides_is_not_visible(room):
     assert hidden > 50
 
 
-def test_a_margin_leaves_out_points_beside_edges_of_the_depth(room):
+def test_a_margin_excludes_points_near_depth_edges(room):
     rows, columns = np.mgrid[0:240:2, 0:320:2]
     points = np.column_stack((columns.ravel(), rows.ravel()))
     depth = room.depth(30.0)
@@ -187,7 +187,7 @@ def test_a_margin_leaves_out_points_beside_edges_of_the_depth(room):
     assert visible.mean() > 0.8
 
 
-def test_the_right_camera_sees_everything_by_its_disparity_to_the_left():
+def test_the_right_camera_is_shifted_by_the_disparity():
     room = Room(SIZE, baseline=0.2)
     rows, columns = np.mgrid[0:240:9, 0:320:9]
     points = np.column_stack((columns.ravel(), rows.ravel()))
@@ -206,7 +206,7 @@ def test_frames_depend_on_their_time_and_the_seed_alone(room):
     assert not np.array_equal(first.frame(2.5, camera=1), second.frame(2.5))
 
 
-def test_noise_blur_shutter_and_exposure_do_what_they_say():
+def test_noise_blur_shutter_and_exposure_have_their_documented_effects():
     def frame(**options):
         return Room((120, 160), **{"noise": 0.0, "exposure": 0.0, **options}).frame(3.0).astype(float)
 

@@ -1,4 +1,4 @@
-"""scripts/test_ros.sh, which `make test-ros` calls: what it does where a ROS 2 install is absent or not complete."""
+"""scripts/test_ros.sh, which `make test-ros` calls, with absent, incomplete and complete ROS 2 installs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOOLS = {"rmw_cyclonedds_cpp"}
 
 @pytest.fixture
 def run(project, tmp_path):
-    """Run the script on an install with these packages; colcon, where there is one, fails with the exit code 3."""
+    """Run the script on an install with these packages; colcon, if present, fails with exit code 3."""
 
     def run(packages, colcon=True):
         index = tmp_path / "ros" / "share" / "ament_index" / "resource_index" / "packages"
@@ -23,7 +23,7 @@ def run(project, tmp_path):
         setup.write_text(f"export AMENT_PREFIX_PATH={tmp_path}/another:{tmp_path}/ros\n")
         tools = tmp_path / "tools"
         tools.mkdir()
-        # Words of `colcon --log-base FOLDER build`; asked for its help, it is there.
+        # Arguments of `colcon --log-base FOLDER build`; its help must work.
         code = '[ "$1" = --help ] || { echo "colcon $3"; exit 3; }' if colcon else "exit 127"
         (tools / "colcon").write_text(f"#!/bin/sh\n{code}\n")
         (tools / "colcon").chmod(0o755)
@@ -40,7 +40,7 @@ def run(project, tmp_path):
 
 @pytest.fixture
 def needed(project):
-    """The ROS packages that package.xml names."""
+    """Return the ROS packages in package.xml."""
     found = re.findall(r"<\w*depend>([^<]+)</", (project / "package.xml").read_text(encoding="utf-8"))
     return {name for name in found if not name.startswith("python3-")}
 
@@ -51,7 +51,7 @@ def test_without_an_install_the_tests_are_skipped_in_one_line(project):
     assert done.stdout == "test-ros skipped: no ROS 2 install found (/opt/ros/*/setup.bash)\n"
 
 
-def test_an_install_that_is_not_complete_is_skipped_by_the_names_of_what_it_lacks(run, needed, tmp_path):
+def test_an_incomplete_install_is_skipped_with_the_names_of_missing_packages(run, needed, tmp_path):
     done = run(needed - {"cv_bridge", "ros2launch"})
     assert (done.returncode, done.stderr) == (0, "")
     lacking = "cv_bridge, ros2launch, rmw_cyclonedds_cpp or rmw_fastrtps_cpp"
@@ -63,6 +63,6 @@ def test_an_install_without_colcon_is_skipped(run, needed, tmp_path):
     assert (done.returncode, done.stdout) == (0, f"test-ros skipped: {tmp_path}/ros lacks colcon\n")
 
 
-def test_with_a_complete_install_the_package_is_built_and_a_build_that_fails_ends_it(run, needed):
+def test_with_a_complete_install_the_package_is_built_and_a_failing_build_is_an_error(run, needed):
     done = run(needed | TOOLS)
     assert (done.returncode, done.stdout) == (3, "colcon build\n")

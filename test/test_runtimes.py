@@ -1,4 +1,4 @@
-"""Every way to execute the network gives the same keypoints; those that need a package say which."""
+"""All runtimes find the same keypoints; those that need a package name it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ needs_openvino = OTHERS[0].marks[0]
 
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
-    """An empty folder for the compiled models of one test."""
+    """An empty cache of compiled models for one test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "superpoint_ros"
 
@@ -46,7 +46,7 @@ def scene(photograph, size=(240, 320)):
 
 
 def share_found(first, second, radius):
-    """Share of the first's keypoints that the second has within `radius` pixels."""
+    """Compute the fraction of the first's keypoints that the second has within `radius` pixels."""
     distance = np.linalg.norm(first.keypoints[:, None] - second.keypoints[None], axis=2)
     return float((distance.min(axis=1) <= radius).mean())
 
@@ -67,7 +67,7 @@ def test_with_float32_every_runtime_finds_pytorchs_keypoints_and_descriptors(nam
 
 @pytest.mark.parametrize("norm", ["none", "before_relu", "after_relu"])
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_network_of_any_form_has_the_maps_that_pytorch_computes(name, norm, randomised, grey):
+def test_a_network_of_any_form_has_pytorchs_maps(name, norm, randomised, grey):
     widths = (8, 8, 8, 8, 16, 16, 16, 16)
     network = randomised(SuperPointNet(Architecture(widths, 32, 16, 24, norm)), seed=5)
     images = torch.from_numpy(np.stack([grey[None, :64, :96], grey[None, 100:164, 100:196]]))
@@ -100,7 +100,7 @@ def test_one_extractor_serves_changing_shapes_batches_and_threads(name, tiny_wei
             np.testing.assert_allclose(found.descriptors, alone[index].descriptors, atol=1e-3)
 
 
-def test_features_stay_as_they_are_when_the_next_frame_comes(tiny_weights, grey):
+def test_features_are_not_overwritten_by_the_next_frame(tiny_weights, grey):
     superpoint = SuperPoint(tiny_weights, device="cpu")
     first = superpoint.extract(grey[:64, :96])
     copies = [array.copy() for array in (first.keypoints, first.scores, first.descriptors)]
@@ -110,7 +110,7 @@ def test_features_stay_as_they_are_when_the_next_frame_comes(tiny_weights, grey)
 
 
 def warped_pairs(picture, count):
-    """An image, and the same seen through random homographies."""
+    """An image, and the same image warped by random homographies."""
     height, width = size = picture.shape
     random = np.random.default_rng(0)
     for index in range(count):
@@ -166,7 +166,7 @@ def test_int8_finds_most_of_float32s_keypoints(grey, calibrated):
     assert not np.array_equal(first.descriptors, second.descriptors)
 
 
-def test_calibrating_keeps_the_weights_and_what_was_stored_with_them(calibrated):
+def test_calibration_keeps_the_weights_and_their_metadata(calibrated):
     before, after = weights.load("default"), weights.load(calibrated)
     assert not before.ranges or before.sha256 != after.sha256
     assert set(after.ranges) == set(ranges.QUANTISED) and all(low < high for low, high in after.ranges.values())
@@ -176,14 +176,14 @@ def test_calibrating_keeps_the_weights_and_what_was_stored_with_them(calibrated)
 
 
 @needs_openvino
-def test_int8_without_ranges_or_on_another_runtime_is_refused_in_a_sentence(tiny_network):
+def test_int8_without_ranges_or_on_another_runtime_is_rejected_in_a_sentence(tiny_network):
     for runtime, words in (("openvino", "weights calibrate"), ("pytorch", "is for the runtime openvino")):
         with pytest.raises(ValueError, match=words):
             runtimes.create(tiny_network, "cpu", runtime, "int8")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"1b": [2, 1]}', '{"1b": [0, NaN]}', '{"1b": 3}'])
-def test_damaged_ranges_are_refused_in_a_sentence(text, tiny_network, tmp_path):
+def test_damaged_ranges_are_rejected_in_a_sentence(text, tiny_network, tmp_path):
     path = tmp_path / "damaged.safetensors"
     weights.save(tiny_network, path, {"activation_ranges": text})
     with pytest.raises(weights.WeightsError, match="activation ranges"):
@@ -191,12 +191,12 @@ def test_damaged_ranges_are_refused_in_a_sentence(text, tiny_network, tmp_path):
 
 
 @needs_openvino
-def test_on_the_processor_openvino_is_the_default_where_it_is_installed(tiny_weights):
+def test_on_a_cpu_openvino_is_the_default_if_it_is_installed(tiny_weights):
     assert SuperPoint(tiny_weights, device="cpu").runtime.name == "openvino"
 
 
 @needs_openvino
-def test_a_second_start_reads_the_compiled_model_and_a_damaged_one_is_written_anew(tiny_weights, grey, own_cache):
+def test_a_second_start_reads_the_compiled_model_and_replaces_a_damaged_one(tiny_weights, grey, own_cache):
     options = {"device": "cpu", "runtime": "openvino", "precision": "float32"}
     expected = SuperPoint(tiny_weights, **options).extract(grey)
     (kept,) = own_cache.iterdir()
@@ -211,23 +211,23 @@ def test_a_second_start_reads_the_compiled_model_and_a_damaged_one_is_written_an
 
 
 @needs_openvino
-def test_where_nothing_can_be_kept_the_network_runs_all_the_same(tiny_weights, grey, tmp_path, monkeypatch):
+def test_without_a_writable_cache_the_network_still_runs(tiny_weights, grey, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(SuperPoint(tiny_weights, device="cpu", runtime="openvino").extract(grey)) > 0
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_a_missing_package_is_named_with_the_extra_that_brings_it(name, tiny_network, monkeypatch):
+def test_a_missing_package_is_named_with_its_extra(name, tiny_network, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(ValueError, match=rf"pip install 'superpoint_ros\[{name}\]'"):
         runtimes.create(tiny_network, "cpu", name)
     assert runtimes.create(tiny_network, "cpu", "auto").name == "pytorch"
 
 
-def test_without_openvino_the_first_start_says_once_what_that_costs(tiny_network, monkeypatch, caplog):
+def test_without_openvino_the_first_start_warns_once(tiny_network, monkeypatch, caplog):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
-    runtimes.advise_openvino.cache_clear()
+    runtimes.warn_without_openvino.cache_clear()
     for runtime in ("pytorch", "auto", "auto"):
         runtimes.create(tiny_network, "cpu", runtime)
     (record,) = caplog.records
@@ -243,7 +243,7 @@ def test_without_openvino_the_first_start_says_once_what_that_costs(tiny_network
         pytest.param("openvino", "int3", "precision 'int3' is unknown", marks=OTHERS[0].marks),
     ],
 )
-def test_a_precision_that_a_runtime_lacks_is_refused_in_a_sentence(name, precision, words, tiny_network):
+def test_a_precision_that_a_runtime_lacks_is_rejected_in_a_sentence(name, precision, words, tiny_network):
     with pytest.raises(ValueError, match=words):
         runtimes.create(tiny_network, "cpu", name, precision)
 
@@ -252,7 +252,7 @@ def test_a_precision_that_a_runtime_lacks_is_refused_in_a_sentence(name, precisi
 @pytest.mark.parametrize(
     ("abilities", "offered"), [(["FP32", "INT8"], False), (["FP32", "BF16", "INT8"], False), (["FP32", "FP16"], True)]
 )
-def test_float16_is_offered_on_processors_that_compute_in_it(abilities, offered):
+def test_float16_is_available_on_cpus_that_support_it(abilities, offered):
     from superpoint_ros.extraction.runtimes.openvino import choose_openvino_precision
 
     cpu = torch.device("cpu")
@@ -266,7 +266,7 @@ def test_float16_is_offered_on_processors_that_compute_in_it(abilities, offered)
 
 
 @needs_openvino
-def test_float16_finds_float32s_keypoints_where_this_processor_offers_it_and_is_refused_elsewhere(tiny_weights, grey):
+def test_float16_finds_float32s_keypoints_if_this_cpu_supports_it_and_is_rejected_otherwise(tiny_weights, grey):
     import openvino
 
     options = {"weights": tiny_weights, "device": "cpu", "runtime": "openvino"}
@@ -280,7 +280,7 @@ def test_float16_finds_float32s_keypoints_where_this_processor_offers_it_and_is_
 
 
 @pytest.mark.parametrize("allowed", ["AVX2", "SSE41", "AVX512_CORE", "avx512_core_vnni"])
-def test_bfloat16_is_not_the_default_where_onednn_must_do_without_it(allowed, monkeypatch):
+def test_bfloat16_is_not_the_default_if_onednn_may_not_use_it(allowed, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", allowed)
     assert runtimes.choose_precision("auto", torch.device("cpu")) == "float32"
 

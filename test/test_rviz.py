@@ -1,4 +1,4 @@
-"""config/superpoint.rviz, which `rviz:=true` opens: its topics, its view, and what is where in the window."""
+"""config/superpoint.rviz, which `rviz:=true` opens: topics, view and window layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Similarities: the same from every library and for every memory layout."""
+"""Similarities: equal from every library and for every memory layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def exact(a, b):
 
 @pytest.fixture(params=[pytest.param(True, marks=openvino), False], ids=["OpenVINO", "NumPy"])
 def library(request, monkeypatch):
-    """The library that large products are left to."""
+    """Return the library that computes large products."""
     if not request.param:
         monkeypatch.setattr(similarity, "_openvino_product", lambda threads: None)
 
@@ -39,7 +39,7 @@ def test_similarities_are_the_products_of_all_pairs(library, rows, columns, size
     np.testing.assert_allclose(found, exact(a, b), atol=2e-6)
 
 
-def test_any_memory_will_do(library):
+def test_any_memory_layout_works(library):
     a, b = unit(300, 1), unit(300, 2)
     unaligned = np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:].view(np.float32).reshape(a.shape)
     assert not unaligned.flags.aligned and not unaligned.flags.writeable
@@ -48,7 +48,7 @@ def test_any_memory_will_do(library):
 
 
 @openvino
-def test_openvino_is_taken_where_it_can_be_had_and_else_numpy(monkeypatch):
+def test_openvino_is_used_if_installed_and_otherwise_numpy(monkeypatch):
     found = similarity._openvino_product.__wrapped__
     assert found(1) is not None
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -56,7 +56,7 @@ def test_openvino_is_taken_where_it_can_be_had_and_else_numpy(monkeypatch):
 
 
 @openvino
-def test_threads_do_not_disturb_each_other():
+def test_threads_do_not_interfere():
     pairs = [(unit(400 + 50 * i, i), unit(500, i + 9)) for i in range(4)]
     wrong = []
 
@@ -75,7 +75,7 @@ def test_threads_do_not_disturb_each_other():
 
 
 @openvino
-def test_openvino_takes_no_more_threads_than_pytorch(monkeypatch):
+def test_openvino_uses_no_more_threads_than_pytorch(monkeypatch):
     asked = []
     monkeypatch.setattr(
         similarity, "_openvino_product", lambda threads: asked.append(threads) or (lambda a, b: a @ b.T)

@@ -1,6 +1,6 @@
-"""Broken input of every kind beside good frames, on the real command in its own process, over real DDS.
+"""Broken input of every kind among good frames, on the real command in its own process, over real DDS.
 
-It takes some seconds. `make soak` goes on for ten minutes and prints the figures (SOAK_SECONDS=3600: for an hour).
+It takes some seconds. `make soak` runs for ten minutes and prints the figures (SOAK_SECONDS=3600: an hour).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from superpoint_ros.node.interface import Qos
 from superpoint_ros.simulation.flight import Flight
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
-PATIENCE = 120.0  # seconds for what takes one or two on an idle machine
+TIMEOUT = 120.0  # timeout in seconds; one or two suffice on an idle machine
 RATE, EVERY = 30, 3  # broken messages per second on each topic, and after how many of them comes a good frame
 INTERVAL = 5.0  # seconds between two warnings of a kind
 MOST_GROWTH = 20e6  # bytes; keeping the broken images alone would be 23 MB in ten seconds
 RELIABLE = Qos(reliable=True, depth=20)
 FIRST_FRAME = 1
 LIBJPEG = ("Corrupt JPEG data", "Premature end of JPEG file")
-"""What the library behind OpenCV writes on stderr by itself, once for each damaged image; nothing can stop it."""
+"""Messages that OpenCV's libjpeg writes to stderr for each damaged image; they cannot be disabled."""
 
 
 class Detector:
-    """A live node with a camera that sends good and broken messages, and what comes of them."""
+    """A live node with a camera that sends good and broken messages, and its results."""
 
     def __init__(self, name, node, weights, kind, topic, good, broken, words=()):
         self.name, self.good = name, good
@@ -80,7 +80,7 @@ class Detector:
                 self.diagnostics = {value.key: value.value for value in status.values}
 
     def ready(self):
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not (self.diagnostics and self.image.subscription_count and self.info.subscription_count):
             assert time.monotonic() < end and self.process.poll() is None, self.lines
             time.sleep(0.05)
@@ -95,10 +95,10 @@ class Detector:
         self.sent.append(stamp)
 
     def wait(self):
-        """Until the last good frame is answered: a live node drops what waits when something newer comes."""
+        """Wait for the results of the last good frame; a live node drops a waiting frame when a newer one arrives."""
         stamp = self.sent[-1]
         with self.changed:
-            assert self.changed.wait_for(lambda: all(stamp in found for found in self.answers.values()), PATIENCE), (
+            assert self.changed.wait_for(lambda: all(stamp in found for found in self.answers.values()), TIMEOUT), (
                 f"{self.name}: good frame {len(self.sent)} has no answer; {self.lines[-5:]}"
             )
 
@@ -108,8 +108,8 @@ class Detector:
 
     def stop(self):
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(PATIENCE)
-        self.reading.join(PATIENCE)
+        code = self.process.wait(TIMEOUT)
+        self.reading.join(TIMEOUT)
         return code
 
 
@@ -140,7 +140,7 @@ def detectors(tiny_weights, monkeypatch):
 
 @pytest.mark.serial
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
-def test_good_frames_among_broken_input_are_answered_with_few_warnings_in_constant_memory(detectors, photograph):
+def test_good_frames_among_broken_input_are_processed_with_few_warnings_in_constant_memory(detectors, photograph):
     flight = Flight(photograph, size=(240, 320))
     pictures = [cv2.cvtColor(flight.frame(i / 10), cv2.COLOR_BGR2GRAY) for i in range(20)]
     began = now = time.monotonic()
@@ -168,7 +168,7 @@ def test_good_frames_among_broken_input_are_answered_with_few_warnings_in_consta
 
 
 def growth(one):
-    """Bytes by which a process grew after the first third of the time, by a line through all measurements."""
+    """Estimate the growth of a process in bytes after the first third of the time, by a linear fit."""
     times, sizes = np.array(one.rss).T
     later = times >= times[0] + (times[-1] - times[0]) / 3
     slope, _ = np.polyfit(times[later], sizes[later], 1)
@@ -176,7 +176,7 @@ def growth(one):
 
 
 def warnings(one):
-    """How many warnings of each kind."""
+    """Count the warnings of each kind."""
     kinds = Counter()
     for line in one.lines:
         if line.startswith(LIBJPEG):
@@ -206,14 +206,14 @@ def check(one, seconds):
     topic = one.image.topic
     for found in one.answers.values():
         assert set(one.sent) <= set(found)
-    # The camera is never reset, and text that is not UTF-8 is no reason to leave a frame out.
+    # The camera is never reset, and text that is not UTF-8 is no reason to skip a frame.
     homographies = [one.answers["matched_homography"][stamp] for stamp in one.sent]
     assert FIRST_FRAME not in [message.status for message in homographies[1:]]
     assert broken_input.NOT_UTF_8 in {message.header.frame_id for message in one.answers["features"].values()}
     assert one.clouds >= len(one.sent)
     kinds = warnings(one)
-    expected = {f"{topic}: {what}" for what in ("frame left out", "message left out", "calibration left out")}
-    assert expected | {f"{one.info.topic}: message left out"} <= set(kinds)
+    expected = {f"{topic}: {what}" for what in ("frame skipped", "message skipped", "calibration ignored")}
+    assert expected | {f"{one.info.topic}: message skipped"} <= set(kinds)
     assert all(count <= seconds / INTERVAL + 1 for count in kinds.values()), kinds
-    assert int(one.diagnostics["messages that cannot be read, in all"]) > 0
+    assert int(one.diagnostics["unreadable messages, total"]) > 0
     assert growth(one) < MOST_GROWTH, one.rss

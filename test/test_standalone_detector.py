@@ -1,4 +1,4 @@
-"""Host 2 live: the real command in its own process, over real DDS."""
+"""Host 2: the real command in its own process, over real DDS."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ pytest.importorskip("cyclonedds", reason="needs the Python package cyclonedds")
 pytest.importorskip("rosbags", reason="needs the Python package rosbags")
 
 from superpoint_ros.hosts.dds.node import Node
-from superpoint_ros.hosts.wire.messages import filled, header_message, image_message
+from superpoint_ros.hosts.wire.messages import create_message, header_message, image_message
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.messages import features_from_message
 from superpoint_ros.simulation.flight import Flight
 
-PATIENCE = 120.0  # seconds for what takes one or two on an idle machine
+TIMEOUT = 120.0  # timeout in seconds; one or two suffice on an idle machine
 DETECTOR = "/front/superpoint_detector"
 RELIABLE = interface.Qos(reliable=True, depth=50)
 
 
 class Inbox:
-    """What arrives, in any thread, by key."""
+    """Collects received messages by key, from any thread."""
 
     def __init__(self, keys):
         self.changed = threading.Condition()
@@ -43,7 +43,7 @@ class Inbox:
 
         return keep
 
-    def wait(self, done, timeout=PATIENCE):
+    def wait(self, done, timeout=TIMEOUT):
         with self.changed:
             assert self.changed.wait_for(done, timeout), {key: len(found) for key, found in self.received.items()}
 
@@ -66,14 +66,14 @@ class Graph(Inbox):
 
     def ready(self):
         self.wait(lambda: self.received["diagnostics"])
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not (self.image.subscription_count or self.compressed.subscription_count):
             assert time.monotonic() < deadline, "the detector does not subscribe"
             time.sleep(0.02)
         return self
 
     def exchange(self, picture, stamp=None, publisher=None):
-        """Publish an image or a whole message; its features and homography."""
+        """Publish an image or a whole message; return its features and homography."""
         stamp = stamp or time.time_ns()
         message = picture if hasattr(picture, "header") else image_message(stamp, "camera_optical", picture)
         (publisher or self.image).publish(message)
@@ -89,7 +89,7 @@ class Graph(Inbox):
         return found["features"][0], found["matched_homography"][0]
 
     def counters(self):
-        """Counters of the next diagnostics."""
+        """Wait for the next diagnostics and return their counters."""
         count = len(self.received["diagnostics"])
         self.wait(lambda: len(self.received["diagnostics"]) > count)
         values = self.received["diagnostics"][-1].status[0].values
@@ -125,7 +125,7 @@ def flight(photograph):
     return Flight(photograph, size=(240, 320))
 
 
-def test_every_picture_gives_both_messages_with_its_header(start, flight):
+def test_every_image_yields_both_messages_with_its_header(start, flight):
     graph = start.graph()
     for i in range(6):
         features, homography = graph.exchange(flight.frame(i * 0.1))
@@ -140,7 +140,7 @@ def test_every_picture_gives_both_messages_with_its_header(start, flight):
     assert counters == {"received": 6, "processed": 6, "dropped": 0, "failed": 0}
 
 
-def test_bad_pictures_are_counted_and_the_next_one_is_processed(start, flight):
+def test_bad_images_are_counted_and_the_next_one_is_processed(start, flight):
     graph = start.graph()
     good = flight.frame(0)
     for fields in ({"encoding": "unheard_of"}, {"step": 3}, {"height": 4800}, {"height": 0, "width": 0}):
@@ -148,7 +148,7 @@ def test_bad_pictures_are_counted_and_the_next_one_is_processed(start, flight):
         for name, value in fields.items():
             setattr(message, name, value)
         graph.image.publish(message)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         failed = graph.counters()["failed"]
         while failed < 1 and time.monotonic() < deadline:
             failed = graph.counters()["failed"]
@@ -158,11 +158,11 @@ def test_bad_pictures_are_counted_and_the_next_one_is_processed(start, flight):
     assert counters["failed"] + counters["dropped"] == 4
     assert counters["processed"] == 1
     graph.process.send_signal(signal.SIGINT)
-    _, errors = graph.process.communicate(timeout=PATIENCE)
-    assert "/camera/image: frame left out: image encoding 'unheard_of' is not supported" in errors
+    _, errors = graph.process.communicate(timeout=TIMEOUT)
+    assert "/camera/image: frame skipped: image encoding 'unheard_of' is not supported" in errors
 
 
-def test_a_size_that_changes_gives_the_status_image_changed(start, flight, photograph):
+def test_a_changed_size_yields_the_status_image_changed(start, flight, photograph):
     graph = start.graph()
     graph.exchange(flight.frame(0))
     _, homography = graph.exchange(photograph)
@@ -170,19 +170,19 @@ def test_a_size_that_changes_gives_the_status_image_changed(start, flight, photo
     assert not homography.homography.any()
 
 
-def test_compressed_pictures_are_taken_where_the_parameter_says_so(start, flight):
+def test_compressed_images_are_accepted_if_the_parameter_is_set(start, flight):
     import cv2
 
     graph = start.graph("-p", "image_transport:=compressed")
     data = cv2.imencode(".jpg", flight.frame(0))[1].reshape(-1)
     header = header_message(time.time_ns(), "camera")
     fields = {"format": "bgr8; jpeg compressed bgr8", "data": data}
-    message = filled("sensor_msgs/msg/CompressedImage", header, fields)
+    message = create_message("sensor_msgs/msg/CompressedImage", header, fields)
     features, _ = graph.exchange(message, publisher=graph.compressed)
     assert (features.image_height, features.image_width) == (240, 320)
 
 
-def test_several_cameras_have_their_own_topics_frames_before_and_counters(start, flight, photograph):
+def test_several_cameras_have_their_own_topics_previous_frames_and_counters(start, flight, photograph):
     words = ("-p", "cameras:=[left, right]", "-r", "left/image:=/rig/left", "-r", "right/image:=/rig/right")
     start.process(*words)
     outputs = interface.outputs(("left", "right"))
@@ -204,7 +204,7 @@ def test_several_cameras_have_their_own_topics_frames_before_and_counters(start,
                 name = topic.name.replace("~", DETECTOR)
                 node.create_subscription(name, topic.type, RELIABLE, inbox.keeper(place))
         inbox.wait(states)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not all(publisher.subscription_count for publisher in images.values()):
             assert time.monotonic() < deadline, "the detector does not subscribe to both"
             time.sleep(0.02)
@@ -228,7 +228,7 @@ def test_several_cameras_have_their_own_topics_frames_before_and_counters(start,
         assert set(states()) == names
 
 
-def test_a_parameters_file_and_assignments_are_obeyed(start, flight, tmp_path):
+def test_a_parameters_file_and_assignments_are_applied(start, flight, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text(
         "/front/*:\n  ros__parameters:\n    max_keypoints: 7\n    descriptor_type: float16\n"
@@ -252,14 +252,14 @@ def test_a_parameters_file_and_assignments_are_obeyed(start, flight, tmp_path):
         (("-p", "device:=cuda:99"), "device 'cuda:99' is not in this machine"),
     ],
 )
-def test_a_mistake_of_the_user_ends_the_program_with_one_sentence(command, words, sentence):
+def test_a_user_error_stops_the_program_with_one_sentence(command, words, sentence):
     done = command("detector", *words)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert sentence in done.stderr
 
 
-def test_ctrl_c_ends_the_program_cleanly_within_seconds(start, flight):
+def test_ctrl_c_stops_the_program_cleanly_within_seconds(start, flight):
     graph = start.graph()
     graph.exchange(flight.frame(0))
     graph.process.send_signal(signal.SIGINT)
@@ -267,9 +267,9 @@ def test_ctrl_c_ends_the_program_cleanly_within_seconds(start, flight):
 
 
 @pytest.mark.serial
-def test_a_slow_detector_works_on_fresh_frames_and_counts_the_dropped_ones(start, flight):
-    """A camera far faster than the network: ages stay under two processing times, nothing queues up."""
-    graph = start.graph("-p", "precision:=float32", "-p", "resize:=960", threads=1)  # for which no core is fast enough
+def test_a_slow_detector_processes_the_newest_frames_and_counts_the_dropped_ones(start, flight):
+    """With a camera far faster than the network, ages stay below two processing times: nothing queues up."""
+    graph = start.graph("-p", "precision:=float32", "-p", "resize:=960", threads=1)  # too fast for any core
     graph.exchange(flight.frame(0))
     pictures = [flight.frame(i / 30) for i in range(60)]
     stop, ages = time.monotonic() + 8, []
@@ -282,10 +282,10 @@ def test_a_slow_detector_works_on_fresh_frames_and_counts_the_dropped_ones(start
         with graph.changed:
             new, seen = graph.received["features"][seen:], len(graph.received["features"])
         ages += [(time.time_ns() - stamp_to_ns(m.header.stamp)) * 1e-9 for m in new]
-    counters, patience = graph.counters(), time.monotonic() + PATIENCE
+    counters, patience = graph.counters(), time.monotonic() + TIMEOUT
     while counters["received"] != sum(counters[name] for name in ("processed", "dropped", "failed")):
         assert time.monotonic() < patience, counters
-        time.sleep(0.5)  # the last frame is in work
+        time.sleep(0.5)  # the last frame is being processed
         counters = graph.counters()
     processing = 8 / max(counters["processed"] - 2, 1)
     assert counters["dropped"] > counters["processed"]

@@ -1,4 +1,4 @@
-"""Descriptors of which a quarter turn of the image is a permutation: how training asks for them."""
+"""Steerable descriptors, which a quarter turn of the image permutes: their training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from superpoint_ros.training.objectives import JointLoss, JointObjective
 
 
 def turning(degrees, size, scale=1.0):
-    """The homography that turns a view of (height, width) `size` about its middle, x towards y."""
+    """Create the homography that rotates a view of (height, width) `size` about its centre, x towards y."""
     angle = math.radians(degrees)
     x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
     c, s = scale * math.cos(angle), scale * math.sin(angle)
@@ -26,20 +26,20 @@ def turning(degrees, size, scale=1.0):
 @pytest.mark.parametrize(
     ("degrees", "turns"), [(0, 0), (40, 0), (50, 1), (90, 1), (-40, 0), (-50, 3), (180, 2), (-170, 2), (268, 3)]
 )
-def test_the_nearest_quarter_turn_is_found_whatever_the_scale_and_a_mild_perspective(degrees, turns):
+def test_the_nearest_quarter_turn_is_found_at_any_scale_and_mild_perspective(degrees, turns):
     tilt = torch.tensor([[1.0, 0.05, 0.0], [0.0, 1.0, 0.0], [2e-4, -1e-4, 1.0]])
     maps = torch.stack([turning(degrees, (64, 96)), turning(degrees, (64, 96), 0.3), turning(degrees, (64, 96)) @ tilt])
     assert views.quarter_turns(maps, (64, 96)).tolist() == [turns] * 3
 
 
-def test_turning_back_undoes_a_shift_of_the_four_blocks():
+def test_rotating_back_undoes_a_shift_of_the_four_blocks():
     upright = torch.rand(4, 5, 24)
     turned = torch.stack([upright[k].roll(6 * k, dims=1) for k in range(4)])
     torch.testing.assert_close(turned_back(turned, torch.arange(4)), upright, rtol=0, atol=0)
 
 
 def ideal_pair(turns):
-    """Maps of a perfectly steerable network for an image and the same turned by quarter turns, and what is true."""
+    """Create the maps of a perfectly steerable network for an image and its quarter turns, with the ground truth."""
     cells, channels = 10, 32
     upright = torch.randn(channels, cells, cells, generator=torch.Generator().manual_seed(0))
     turned = torch.rot90(upright, -turns, dims=(1, 2)).roll(turns * channels // 4, dims=0)  # clockwise

@@ -1,4 +1,4 @@
-"""SuperPoint: image -> Features for images of any size, kind and number."""
+"""SuperPoint on images of any size, type and number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = [(16, 16), (17, 23), (121, 163), (480, 640)]
 
 
 def picture(photograph, size):
-    """The photograph's middle, scaled where it is too small."""
+    """Crop the centre of the photograph, scaled up if necessary."""
     height, width = size
     if width > 512:
         photograph = cv2.resize(photograph, (width, width))
@@ -43,7 +43,7 @@ def assert_same(first, second):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_size_grey_or_colour_gives_valid_features(superpoint, photograph, size):
+def test_every_size_grey_or_colour_yields_valid_features(superpoint, photograph, size):
     image = picture(photograph, size)
     superpoint.configure(border=0)
     for kind in (image, cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)):
@@ -52,7 +52,7 @@ def test_every_size_grey_or_colour_gives_valid_features(superpoint, photograph, 
         assert_valid(features, kind, superpoint.descriptor_size)
 
 
-def test_the_default_weights_give_valid_features_on_a_photograph(photograph):
+def test_the_default_weights_yield_valid_features_on_a_photograph(photograph):
     superpoint = SuperPoint(device="cpu", precision="float32", max_keypoints=200)
     image = picture(photograph, (120, 160))
     features = superpoint.extract(image)
@@ -61,14 +61,14 @@ def test_the_default_weights_give_valid_features_on_a_photograph(photograph):
 
 
 @pytest.mark.parametrize("size", SIZES[:3])
-def test_a_grey_picture_and_its_copy_in_three_channels_have_the_same_features(superpoint, grey, size):
+def test_a_grey_image_and_its_copy_in_three_channels_have_the_same_features(superpoint, grey, size):
     image = picture(grey, size)
     first, second = superpoint.extract(image), superpoint.extract(np.dstack([image] * 3))
     assert_same(first, second)
 
 
 class Watched:
-    """A runtime that keeps what it is given."""
+    """A runtime that records its input."""
 
     def __init__(self, runtime):
         self.runtime, self.device, self.precision, self.seen = runtime, runtime.device, runtime.precision, []
@@ -88,21 +88,21 @@ def test_colour_is_read_as_bgr(superpoint, photograph):
     np.testing.assert_allclose(seen[0][0, 0].numpy(), expected, atol=1)
 
 
-def test_a_view_into_a_larger_picture_counts_as_its_copy(superpoint, photograph):
+def test_a_view_of_a_larger_image_equals_its_copy(superpoint, photograph):
     view = photograph[100:260:2, 40:300:2][:, ::-1]
     assert_same(superpoint.extract(view), superpoint.extract(view.copy()))
 
 
 @pytest.mark.parametrize("size", [(17, 23), (121, 163)])
-def test_nothing_is_found_in_the_padding(superpoint, grey, size):
+def test_nothing_is_detected_in_the_padding(superpoint, grey, size):
     image = picture(grey, size)
     superpoint.configure(border=0, nms_radius=0, detection_threshold=0.0, subpixel=False, max_keypoints=10**6)
     keypoints = superpoint.extract(image).keypoints
-    # Every pixel has some probability: each must be there once and none beside the image.
+    # Every pixel has some probability: each must occur once and none outside the image.
     assert len(keypoints) == len(np.unique(keypoints, axis=0)) == size[0] * size[1]
 
 
-def test_the_padding_repeats_the_last_row_and_column_so_that_no_edge_is_invented(superpoint, grey):
+def test_the_padding_is_replicated_and_creates_no_edge(superpoint, grey):
     image = picture(grey, (17, 21))
     superpoint.runtime = Watched(superpoint.runtime)
     superpoint.extract(image)
@@ -110,7 +110,7 @@ def test_the_padding_repeats_the_last_row_and_column_so_that_no_edge_is_invented
     np.testing.assert_array_equal(seen[0][0, 0].numpy(), np.pad(image, ((0, 7), (0, 3)), mode="edge"))
 
 
-def test_settings_reach_the_keypoints(superpoint, grey):
+def test_settings_affect_the_keypoints(superpoint, grey):
     superpoint.configure(max_keypoints=20000, nms_radius=6, detection_threshold=0.02, border=20, subpixel=False)
     image = picture(grey, (240, 320))
     found = superpoint.extract(image)
@@ -144,23 +144,25 @@ def test_a_batch_larger_than_one_forward_pass_and_an_empty_one_work(superpoint, 
 
 
 class BrightPixels:
-    """A runtime whose network sees keypoints where an image is bright, so that it is known where they must be."""
+    """A runtime that detects keypoints at bright pixels, so that their true positions are known."""
 
     device = torch.device("cpu")
     precision = "float32"
 
     def __call__(self, images):
         cells = torch.nn.functional.pixel_unshuffle(images.float() / 255, 8)
-        logits = torch.log(cells * 0.01 + 1e-12)  # against a last bin of 0: probabilities in proportion to brightness
+        logits = torch.log(
+            cells * 0.01 + 1e-12
+        )  # relative to a last bin of 0: probabilities proportional to brightness
         return heatmap(torch.cat((logits, torch.zeros_like(logits[:, :1])), dim=1)), cells
 
 
 @pytest.mark.parametrize("resize", [0, 320, 900])
-def test_keypoints_of_a_resized_picture_are_in_the_pixels_of_the_original(superpoint, resize):
+def test_keypoints_of_a_resized_image_are_in_pixels_of_the_original(superpoint, resize):
     superpoint.runtime = BrightPixels()
     random = np.random.default_rng(0)
     centres = np.mgrid[40:600:80, 40:400:80].reshape(2, -1).T + random.uniform(-10, 10, (35, 2))
-    sigma = 1.0 if resize == 0 else max(0.7, 600 / resize)  # about a pixel of the image that the network sees
+    sigma = 1.0 if resize == 0 else max(0.7, 600 / resize)  # about a pixel of the network's input
     rows, columns = np.mgrid[0:400, 0:600]
     image = sum(250 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2)) for x, y in centres)
     superpoint.configure(resize=resize, detection_threshold=0.003)
@@ -169,10 +171,10 @@ def test_keypoints_of_a_resized_picture_are_in_the_pixels_of_the_original(superp
     offset = found.keypoints[:, None] - centres[None]
     offset = offset[np.linalg.norm(offset, axis=2).argmin(axis=0), np.arange(len(centres))]
     assert np.abs(offset).max() < 0.5
-    assert np.abs(offset.mean(axis=0)).max() < 0.05  # a convention half a pixel off would show here
+    assert np.abs(offset.mean(axis=0)).max() < 0.05  # sensitive to half-pixel errors of the convention
 
 
-def test_resizing_is_resizing_beforehand(superpoint, grey):
+def test_resize_equals_resizing_beforehand(superpoint, grey):
     image = picture(grey, (150, 300))
     expected = superpoint.extract(cv2.resize(image, (120, 60), interpolation=cv2.INTER_AREA))
     superpoint.configure(resize=120)
@@ -181,13 +183,13 @@ def test_resizing_is_resizing_beforehand(superpoint, grey):
     np.testing.assert_allclose(found.descriptors, expected.descriptors, atol=1e-5)
 
 
-def test_a_long_narrow_picture_can_be_resized(superpoint, grey):
+def test_a_long_narrow_image_can_be_resized(superpoint, grey):
     superpoint.configure(resize=32, border=0)
     image = picture(grey, (16, 500))
     assert_valid(superpoint.extract(image), image, superpoint.descriptor_size)
 
 
-def test_no_keypoints_give_empty_arrays_of_the_usual_shapes(superpoint, grey):
+def test_without_keypoints_arrays_are_empty_with_the_usual_shapes(superpoint, grey):
     superpoint.configure(detection_threshold=1.0)
     found = superpoint.extract(picture(grey, (64, 64)))
     shapes = [array.shape for array in (found.keypoints, found.scores, found.descriptors)]
@@ -197,7 +199,7 @@ def test_no_keypoints_give_empty_arrays_of_the_usual_shapes(superpoint, grey):
 
 
 @pytest.mark.parametrize("value", [0, 255])
-def test_a_picture_of_one_colour_works(superpoint, value):
+def test_a_uniform_image_works(superpoint, value):
     image = np.full((50, 70, 3), value, np.uint8)
     assert_valid(superpoint.extract(image), image, superpoint.descriptor_size)
 
@@ -213,7 +215,7 @@ def test_results_are_float32_when_the_network_computes_in_bfloat16(tiny_weights,
     assert np.mean(second.keypoints[:, 0] % 1 != 0) > 0.5
 
 
-def test_extracting_does_not_write_into_the_picture(superpoint, photograph):
+def test_extraction_does_not_modify_the_image(superpoint, photograph):
     assert not photograph.flags.writeable
     superpoint.extract(photograph)
 
@@ -234,7 +236,7 @@ def test_extracting_does_not_write_into_the_picture(superpoint, photograph):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_picture_that_cannot_be_used_gives_a_sentence_that_says_why(superpoint, image, words):
+def test_an_unusable_image_is_an_error_with_the_reason(superpoint, image, words):
     for extract in (superpoint.extract, lambda picture: superpoint.extract_batch([picture])):
         with pytest.raises(ImageError) as caught:
             extract(image)
@@ -253,7 +255,7 @@ def test_a_picture_that_cannot_be_used_gives_a_sentence_that_says_why(superpoint
         ("resize", 15),
     ],
 )
-def test_a_bad_setting_is_refused_by_name_and_changes_nothing(superpoint, tiny_weights, name, value):
+def test_an_invalid_setting_is_rejected_by_name_and_changes_nothing(superpoint, tiny_weights, name, value):
     before = superpoint.settings
     with pytest.raises(ValueError, match=f"{name} is .* allowed"):
         superpoint.configure(**{"subpixel": False, "max_keypoints": 5, name: value})
@@ -272,12 +274,12 @@ def test_a_bad_setting_is_refused_by_name_and_changes_nothing(superpoint, tiny_w
         ({"device": "cpu", "runtime": "pytorch", "precision": "float16"}, "precision 'float16' needs a CUDA device"),
     ],
 )
-def test_a_device_runtime_or_precision_that_cannot_be_had_is_refused(tiny_weights, choice, words):
+def test_an_unavailable_device_runtime_or_precision_is_rejected(tiny_weights, choice, words):
     with pytest.raises(ValueError, match=words):
         SuperPoint(tiny_weights, **choice)
 
 
-def test_from_pretrained_takes_paths_names_and_options(tiny_weights):
+def test_from_pretrained_accepts_paths_names_and_options(tiny_weights):
     superpoint = SuperPoint.from_pretrained(str(tiny_weights), max_keypoints=7, device="cpu")
     assert superpoint.settings.max_keypoints == 7 and superpoint.weights.path == tiny_weights
     with pytest.raises(WeightsError, match="imaginary"):
@@ -285,7 +287,7 @@ def test_from_pretrained_takes_paths_names_and_options(tiny_weights):
 
 
 @pytest.mark.cuda
-def test_cuda_finds_what_the_processor_finds(tiny_weights, superpoint, grey):
+def test_cuda_equals_the_cpu(tiny_weights, superpoint, grey):
     image = picture(grey, (240, 320))
     found = SuperPoint(tiny_weights, device="cuda", precision="float32").extract(image)
     assert found.device_descriptors.device.type == "cuda"

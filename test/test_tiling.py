@@ -11,16 +11,16 @@ import torch
 
 from superpoint_ros import ImageError, SuperPoint
 from superpoint_ros.extraction import tiling
-from superpoint_ros.extraction.network import CELL, receptive_reach
+from superpoint_ros.extraction.network import CELL, receptive_margin
 
 SIZE, TILE = (405, 421), 171_000
-"""The smallest image that is more than one tile along both axes, about, and `tile_pixels` for which it is four."""
+"""The size of about the smallest image with several tiles along both axes, and `tile_pixels` for four of them."""
 RUNTIMES = ["pytorch", "openvino", "onnxruntime", "cuda_graph"]
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Beside other programs, threads that wait for each other would take several times as long as the work."""
+    """Limit the threads, which would wait for each other on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -28,7 +28,7 @@ def one_thread():
 
 
 def build(weights, runtime="pytorch", **options):
-    """An extractor of float32; CUDA graphs run as their steps, on the processor."""
+    """Create a float32 extractor; CUDA graphs run as single steps on the CPU."""
     if runtime != "cuda_graph":
         if runtime != "pytorch":
             pytest.importorskip(runtime)
@@ -41,7 +41,7 @@ def build(weights, runtime="pytorch", **options):
 
 
 class Seen:
-    """A runtime that keeps the shapes of what it is given."""
+    """A runtime that records the shapes of its input."""
 
     def __init__(self, runtime):
         self.runtime, self.device, self.precision, self.shapes = runtime, runtime.device, runtime.precision, []
@@ -52,14 +52,14 @@ class Seen:
 
 
 def scene(photograph, size, seed=0):
-    """A picture of (height, width) with texture everywhere, in colour."""
+    """Create a textured colour image of (height, width)."""
     image = cv2.resize(photograph, size[::-1], interpolation=cv2.INTER_LINEAR)
     noise = np.random.default_rng(seed).integers(-25, 26, image.shape)
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
 def assert_equal_features(tiled, whole):
-    """The same keypoints, and descriptors to 1e-3; keypoints whose scores are all but equal may change places."""
+    """Check for equal keypoints, and descriptors to 1e-3; the order of nearly equal scores may differ."""
     assert tiled.image_size == whole.image_size and len(tiled) == len(whole) > 0
     nearest = np.array([np.abs(whole.keypoints - point).max(axis=1).argmin() for point in tiled.keypoints])
     assert len(set(nearest)) == len(whole)
@@ -69,7 +69,7 @@ def assert_equal_features(tiled, whole):
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_features_in_tiles_are_those_of_the_whole_image(tiny_weights, photograph, runtime):
+def test_features_in_tiles_equal_those_of_the_whole_image(tiny_weights, photograph, runtime):
     image = scene(photograph, SIZE)
     whole = build(tiny_weights, runtime, max_keypoints=2000).extract(image)
     superpoint = build(tiny_weights, runtime, max_keypoints=2000, tile_pixels=TILE)
@@ -91,7 +91,7 @@ def test_features_in_tiles_are_those_of_the_whole_image(tiny_weights, photograph
     ],
     ids=str,
 )
-def test_every_setting_holds_across_the_tiles_edges(tiny_weights, photograph, options, size):
+def test_every_setting_applies_across_tile_borders(tiny_weights, photograph, options, size):
     image = scene(photograph, size, seed=1)
     options = {"max_keypoints": 3000, **options}
     whole = build(tiny_weights, **options).extract(image)
@@ -111,12 +111,12 @@ def test_a_pattern_of_equal_scores_has_the_keypoints_of_the_whole_image(tiny_wei
     assert {tuple(point) for point in tiled.keypoints} == {tuple(point) for point in whole.keypoints}
 
 
-def test_a_border_that_leaves_nothing_gives_no_features(tiny_weights, photograph):
+def test_a_border_that_covers_the_image_leaves_no_features(tiny_weights, photograph):
     features = build(tiny_weights, border=256, tile_pixels=60_000).extract(scene(photograph, (400, 400)))
     assert len(features) == 0 and features.descriptors.shape == (0, 24)
 
 
-def test_the_network_sees_no_more_than_half_of_tile_pixels_in_float32(tiny_weights, photograph):
+def test_the_network_processes_at_most_half_of_tile_pixels_in_float32(tiny_weights, photograph):
     superpoint = build(tiny_weights, tile_pixels=300_000)
     superpoint.runtime = seen = Seen(superpoint.runtime)
     superpoint.extract(scene(photograph, (800, 560)))
@@ -134,14 +134,14 @@ def test_images_of_a_batch_together_are_no_larger_than_a_tile(tiny_weights, phot
     assert all(batch * height * width <= 150_000 for batch, _, height, width in seen.shapes)
 
 
-def test_small_images_go_through_the_network_in_one_piece(tiny_weights, photograph):
+def test_small_images_are_processed_in_one_piece(tiny_weights, photograph):
     superpoint = build(tiny_weights)
     superpoint.runtime = seen = Seen(superpoint.runtime)
     superpoint.extract(scene(photograph, (480, 640)))
     assert seen.shapes == [(1, 1, 480, 640)]
 
 
-def test_a_graph_of_everything_is_not_asked_for_an_image_in_tiles(tiny_weights, photograph):
+def test_an_end_to_end_runtime_does_not_extract_tiled_images(tiny_weights, photograph):
     superpoint = build(tiny_weights, "cuda_graph", tile_pixels=TILE)
     superpoint.runtime.extract = lambda *_: pytest.fail("the whole image went into a graph")
     superpoint.extract(scene(photograph, SIZE))
@@ -154,7 +154,7 @@ def test_tiles_have_one_size_and_their_cores_cover_the_image_once(shape, radius)
     found = tiling.tiles(shape, 1_000_000, radius)
     assert len({(t.rows.stop - t.rows.start, t.columns.stop - t.columns.start) for t in found}) == 1
     assert all((t.rows.stop - t.rows.start) * (t.columns.stop - t.columns.start) <= 1_000_000 for t in found)
-    around = receptive_reach() + max(8 * radius, 10)
+    around = receptive_margin() + max(8 * radius, 10)
     for axis, length in (("rows", shape[0]), ("columns", shape[1])):
         spans = sorted({(s.start, s.stop, s.first, s.last) for s in (getattr(t, axis) for t in found)})
         assert spans[0][2] == 0 and spans[-1][3] == length
@@ -166,7 +166,7 @@ def test_tiles_have_one_size_and_their_cores_cover_the_image_once(shape, radius)
     assert len(found) == len({t.rows for t in found}) * len({t.columns for t in found})
 
 
-def test_a_great_radius_makes_tiles_larger_than_asked_for_rather_than_wrong(tiny_weights, photograph):
+def test_a_large_radius_makes_tiles_larger_than_requested_not_wrong(tiny_weights, photograph):
     image = scene(photograph, (1300, 340))
     whole = build(tiny_weights, nms_radius=30).extract(image)
     superpoint = build(tiny_weights, nms_radius=30, tile_pixels=100_000)
@@ -176,7 +176,7 @@ def test_a_great_radius_makes_tiles_larger_than_asked_for_rather_than_wrong(tiny
 
 
 @torch.inference_mode()
-def test_the_receptive_reach_is_where_a_pixels_influence_on_a_cell_ends(tiny_network):
+def test_the_receptive_margin_is_where_the_influence_of_pixels_ends(tiny_network):
     image = torch.rand(1, 1, 160, 160, generator=torch.Generator().manual_seed(0))
     before = torch.cat(tiny_network(image), dim=1)[..., 10, 10]
     ends = []
@@ -184,10 +184,10 @@ def test_the_receptive_reach_is_where_a_pixels_influence_on_a_cell_ends(tiny_net
         changed = image.clone()
         changed[..., 80 - step - 1] = 1 - changed[..., 80 - step - 1]
         ends.append(bool((torch.cat(tiny_network(changed), dim=1)[..., 10, 10] != before).any()))
-    assert [30 + i + 1 for i, touched in enumerate(ends) if touched][-1] == receptive_reach()
+    assert [30 + i + 1 for i, touched in enumerate(ends) if touched][-1] == receptive_margin()
 
 
-def test_an_image_of_more_than_max_pixels_is_refused_before_the_network_sees_it(tiny_weights):
+def test_an_image_of_more_than_max_pixels_is_rejected_before_the_network(tiny_weights):
     superpoint = build(tiny_weights, max_pixels=10_000)
     superpoint.runtime = seen = Seen(superpoint.runtime)
     with pytest.raises(ImageError, match=r"^the image is 200x100 pixels, allowed are 10000 in all \(max_pixels\)$"):
@@ -198,6 +198,6 @@ def test_an_image_of_more_than_max_pixels_is_refused_before_the_network_sees_it(
 
 
 @pytest.mark.parametrize("name", ["tile_pixels", "max_pixels"])
-def test_a_size_of_nothing_is_refused(tiny_weights, name):
+def test_a_size_of_zero_is_rejected(tiny_weights, name):
     with pytest.raises(ValueError, match=f"^{name} is 0, allowed is 1 or more$"):
         SuperPoint(tiny_weights, **{name: 0})

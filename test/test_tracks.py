@@ -1,4 +1,4 @@
-"""The measures of tracks, on tracks and truths made by hand."""
+"""Metrics of tracks, on constructed tracks and ground truth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from superpoint_ros.evaluation import track_summary, tracks
-from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, jacobians, planar, project, standing
+from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, jacobians, planar, project, stationary
 from superpoint_ros.evaluation.tracks import Observation, TrackTable
 from superpoint_ros.node.camera import Camera
 
@@ -24,9 +24,9 @@ def observed(points, ids, reference=-1, before=None, covariance=None, match_cova
 
 
 def lifetimes(*spans):
-    """The table of tracks that each live from one frame to another (both included), in ten frames."""
+    """Create the table of tracks with the given first and last frames (inclusive), in ten frames."""
     frames = [[i for i, (a, b) in enumerate(spans) if a <= frame <= b] for frame in range(10)]
-    return TrackTable.of([observed(np.zeros((len(ids), 2)), ids) for ids in frames])
+    return TrackTable.from_observations([observed(np.zeros((len(ids), 2)), ids) for ids in frames])
 
 
 def test_the_length_is_weighted_by_points():
@@ -37,7 +37,7 @@ def test_points_are_alive_from_their_second_frame_on():
     assert tracks.alive(lifetimes((0, 9), (3, 4), (5, 5))).tolist() == [0, 1, 1, 1, 2, 1, 1, 1, 1, 1]
 
 
-def test_survival_counts_the_tracks_that_could_have_lived_so_long():
+def test_survival_counts_the_tracks_that_could_have_survived():
     table = lifetimes((0, 9), (0, 3), (3, 4), (8, 9))
     assert tracks.survival(table, 3) == pytest.approx(2 / 3)
     assert tracks.survival(table, 3, np.array([True, True, False, True])) == 1
@@ -45,13 +45,13 @@ def test_survival_counts_the_tracks_that_could_have_lived_so_long():
 
 
 def test_a_track_that_is_found_again_has_no_point_in_between():
-    table = TrackTable.of([observed([[1, 1]], [7]), observed([], []), observed([[3, 1]], [7])])
+    table = TrackTable.from_observations([observed([[1, 1]], [7]), observed([], []), observed([[3, 1]], [7])])
     assert [rows.tolist() for rows in table.after(1)] == [[], []]
     assert [rows.tolist() for rows in table.after(2)] == [[0], [1]]
 
 
-def test_a_sequence_without_tracks_has_no_figures_and_no_error():
-    table = TrackTable.of([Observation.empty(), Observation.empty()])
+def test_a_sequence_without_tracks_has_no_figures_and_raises_nothing():
+    table = TrackTable.from_observations([Observation.empty(), Observation.empty()])
     assert np.isnan(tracks.weighted_length(table.lengths))
     assert tracks.alive(table).tolist() == [0, 0]
     assert not len(tracks.scatter(table))
@@ -63,19 +63,19 @@ def test_scatter_is_the_noise_of_a_track_whatever_its_length():
     ids = np.arange(300)
     short = ids % 3 == 0  # of 10 frames
     seen = [observed(noise[i][~short | (i < 10)], ids[~short | (i < 10)]) for i in range(frames)]
-    found = tracks.scatter(TrackTable.of(seen))
+    found = tracks.scatter(TrackTable.from_observations(seen))
     assert len(found) == 300
     assert np.sqrt(np.mean(found[:100:3] ** 2)) == pytest.approx(sigma * np.sqrt(2), rel=0.1)
     assert np.sqrt(np.mean(found**2)) == pytest.approx(sigma * np.sqrt(2), rel=0.05)
 
 
-def test_scatter_leaves_out_what_all_points_have_in_common():
+def test_scatter_excludes_the_common_motion():
     shake = RNG.normal(0, 1, (30, 1, 2))
     seen = [observed(points, np.arange(200)) for points in shake + RNG.normal(0, 0.1, (30, 200, 2))]
-    assert np.median(tracks.scatter(TrackTable.of(seen))) == pytest.approx(0.1 * np.sqrt(2), rel=0.05)
+    assert np.median(tracks.scatter(TrackTable.from_observations(seen))) == pytest.approx(0.1 * np.sqrt(2), rel=0.05)
 
 
-def test_the_normalised_squares_of_honest_covariances_have_mean_two():
+def test_the_normalised_squares_of_consistent_covariances_have_mean_two():
     covariance = np.array([[2.0, 0.5], [0.5, 0.3]])
     residuals = RNG.multivariate_normal([0, 0], covariance, 20000)
     stated = np.tile([2.0, 0.5, 0.3], (20000, 1))
@@ -84,18 +84,18 @@ def test_the_normalised_squares_of_honest_covariances_have_mean_two():
 
 
 @pytest.mark.parametrize("stated", [[1, 2, 1], [0, 0, 0], [-1, 0, -1], [np.nan, 0, 1]])
-def test_a_covariance_that_is_none_has_no_normalised_square(stated):
+def test_an_invalid_covariance_has_no_normalised_square(stated):
     assert np.isnan(tracks.normalised_squares(np.ones((1, 2)), np.array([stated], float))).all()
 
 
-def test_covariances_turn_with_the_image():
+def test_covariances_rotate_with_the_image():
     quarter = np.array([[[0.0, -1.0], [1.0, 0.0]]])
-    assert tracks.transformed(np.array([[4.0, 0.5, 1.0]]), quarter)[0].tolist() == [1.0, -0.5, 4.0]
+    assert tracks.transform_covariance(np.array([[4.0, 0.5, 1.0]]), quarter)[0].tolist() == [1.0, -0.5, 4.0]
 
 
 @pytest.fixture(scope="module")
 def homographies():
-    """Of a camera that moves over a plane, by 3 pixels a frame and turning."""
+    """Ground truth of a camera that moves over a plane by 3 pixels per frame and rotates."""
     angles = 0.01 * np.arange(12)
     return [
         np.array([[np.cos(a), -np.sin(a), 3.0 * i], [np.sin(a), np.cos(a), 0], [1e-5 * i, 0, 1]])
@@ -104,7 +104,7 @@ def homographies():
 
 
 def followed(homographies, drift, noise, wrong=0):
-    """Tracks of 400 points that drift by so many pixels a frame and are noisy; `wrong` matches a frame are 9 px off."""
+    """Create noisy tracks of 400 points with drift in pixels per frame; `wrong` matches per frame are 9 px off."""
     plane = RNG.uniform([150, 100], [450, 380], (400, 2))
     found, before = [], None
     for frame, homography in enumerate(homographies):
@@ -117,7 +117,7 @@ def followed(homographies, drift, noise, wrong=0):
 
 
 class Replay:
-    """A tracker that publishes what it is given."""
+    """A tracker that returns given observations."""
 
     name = "replay"
 
@@ -140,7 +140,7 @@ def summarised(observations, truth):
     return run
 
 
-def test_noise_shows_in_matches_and_drift_in_tracks(homographies):
+def test_noise_affects_matches_and_drift_affects_tracks(homographies):
     truth = planar(homographies, SIZE)
     noisy = summarised(followed(homographies, 0, 0.3), truth).values
     drifting = summarised(followed(homographies, 0.2, 0.001), truth).values
@@ -153,21 +153,21 @@ def test_noise_shows_in_matches_and_drift_in_tracks(homographies):
     assert noisy["survival_10"] == 1
 
 
-def test_honest_covariances_have_an_nmse_of_two(homographies):
+def test_consistent_covariances_have_an_nmse_of_two(homographies):
     values = summarised(followed(homographies, 0, 0.3), planar(homographies, SIZE)).values
     assert values["match_nmse"] == pytest.approx(2, rel=0.1)
     assert values["nmse"] == pytest.approx(2, rel=0.2)
 
 
-def test_wrong_matches_are_counted_and_left_out_of_the_error(homographies):
+def test_wrong_matches_are_counted_and_excluded_from_the_error(homographies):
     values = summarised(followed(homographies, 0, 0.1, wrong=40), planar(homographies, SIZE)).values
     assert values["wrong"] == pytest.approx(0.1)
     assert values["match_rms"] == pytest.approx(0.2, rel=0.05)
 
 
-def test_a_standing_camera_has_scatter_and_a_moving_one_has_none(homographies):
+def test_a_stationary_camera_has_scatter_and_a_moving_one_has_none(homographies):
     still = [np.eye(3)] * 12
-    assert summarised(followed(still, 0, 0.1), standing(SIZE)).values["scatter"] == pytest.approx(0.14, rel=0.05)
+    assert summarised(followed(still, 0, 0.1), stationary(SIZE)).values["scatter"] == pytest.approx(0.14, rel=0.05)
     assert np.isnan(summarised(followed(homographies, 0, 0.1), planar(homographies, SIZE)).values["scatter"])
 
 
@@ -182,7 +182,7 @@ def camera():
     return Camera(SIZE, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.array([-0.2, 0.05, 0, 0]), False)
 
 
-def test_points_of_a_scene_lie_on_their_epipolar_lines_and_others_beside_them(camera):
+def test_points_of_a_scene_are_on_their_epipolar_lines_and_others_are_not(camera):
     import cv2
 
     poses = np.tile(np.eye(4), (2, 1, 1))

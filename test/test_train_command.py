@@ -1,4 +1,4 @@
-"""`superpoint-ros train` as people run it: whole recipes, interruptions, several processes, adaptation."""
+"""`superpoint-ros train` as users run it: whole recipes, interruptions, several processes, adaptation."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from superpoint_ros.evaluation import planar, warps
 from superpoint_ros.extraction import weights
 from superpoint_ros.training import networks, recipe
 
-PATIENCE = 300  # seconds for what takes a few on an idle machine
+TIMEOUT = 300  # timeout in seconds; a few suffice on an idle machine
 COMMAND = [sys.executable, "-m", "superpoint_ros", "train"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # small networks are quickest on one thread
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # small networks are fastest on one thread
 SHAPES = ["batch=2", "size=[48,64]", "accelerator=cpu", "precision=32-true", "network.encoder=[8,8,8,8,16,16,16,16]",
           "network.detector=32", "network.descriptor=32", "network.descriptor_size=24"]  # fmt: skip
 
 
 @pytest.fixture
 def train(command):
-    """Run `superpoint-ros train` in this process, on one thread as the other processes."""
+    """Run `superpoint-ros train` in this process, on one thread like the other processes."""
     threads = torch.get_num_threads()
 
     def run(*words, code=0):
@@ -61,7 +61,7 @@ def step_of(run):
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory, grey):
-    """Images of a photograph's parts."""
+    """Crops of a photograph."""
     folder = tmp_path_factory.mktemp("photographs")
     for i in range(12):
         x, y = 30 * (i % 4), 60 * (i // 4)
@@ -120,16 +120,16 @@ def test_the_recipes_of_this_package_are_valid():
         ),
     ],
 )
-def test_a_recipe_is_checked_whole_before_its_first_stage_begins(change, message):
+def test_a_recipe_is_validated_before_its_first_stage(change, message):
     with pytest.raises(ValueError, match=message):
         recipe.read("miniature", change)
 
 
-def test_a_recipe_that_does_not_exist_is_told_which_ones_do(train):
+def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(train):
     assert "allowed is a YAML file or one of default, light, miniature" in train("run", "nothing", code=1).stderr
 
 
-def test_settings_come_from_a_file_and_the_command_line_goes_before_it(train, tmp_path):
+def test_settings_come_from_a_file_and_the_command_line_overrides_it(train, tmp_path):
     (tmp_path / "my.yaml").write_text("steps: 77\nranges: {rotation: 12}\n")
     shown = train("joint", "r", "i", "l", "--config", tmp_path / "my.yaml", "ranges.rotation=13", "--settings").stdout
     settings = yaml.safe_load(shown)
@@ -139,12 +139,12 @@ def test_settings_come_from_a_file_and_the_command_line_goes_before_it(train, tm
 
 
 def begun(run, *words):
-    """A run of many steps in the background, once it has made some."""
+    """Start a long run in the background, and wait for its first steps."""
     process = subprocess.Popen(
         [*COMMAND, "shapes", str(run), "steps=100000", "checkpoint_seconds=0.5", *SHAPES, *words],
         env=ENVIRONMENT, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not (run / "checkpoint.ckpt").exists():
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -153,11 +153,11 @@ def begun(run, *words):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(train, tmp_path, number):
+def test_a_killed_run_resumes_from_its_last_checkpoint(train, tmp_path, number):
     run = tmp_path / "run"
     process = begun(run)
     process.send_signal(number)
-    assert process.wait(PATIENCE) == (-9 if number == signal.SIGKILL else 130)
+    assert process.wait(TIMEOUT) == (-9 if number == signal.SIGKILL else 130)
     reached = step_of(run)
     assert reached > 0
     done = train("shapes", run, f"steps={reached + 3}", *SHAPES)
@@ -165,11 +165,11 @@ def test_a_run_that_is_killed_goes_on_from_its_last_checkpoint(train, tmp_path, 
     assert f"{reached}/{reached + 3}" in done.stderr
 
 
-def test_labelling_that_is_killed_loses_no_label(train, tmp_path, photographs):
+def test_killed_labelling_loses_no_label(train, tmp_path, photographs):
     out = tmp_path / "labels"
     words = ["label", str(photographs), str(out), "warps=3", "longer_side=160", "--device", "cpu"]
     process = subprocess.Popen([*COMMAND, *words], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not list(out.glob("*.npy")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -182,7 +182,7 @@ def test_labelling_that_is_killed_loses_no_label(train, tmp_path, photographs):
     assert all(np.load(path).shape[1] == 3 for path in out.glob("*.npy"))
 
 
-def test_a_disk_that_is_full_is_named_and_leaves_the_last_checkpoint(train, tmp_path):
+def test_a_full_disk_is_reported_and_keeps_the_last_checkpoint(train, tmp_path):
     run = tmp_path / "run"
     train("shapes", run, "steps=2", *SHAPES)
     before = (run / "checkpoint.ckpt").read_bytes()
@@ -220,14 +220,14 @@ def test_two_processes_train_one_network_and_share_the_labelling(train, tmp_path
     written = weights.load(tmp_path / "run" / "weights.safetensors").network.state_dict()
     expected = weights.load(tmp_path / "mean.safetensors").network.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in written.items())
-    # Half of each image's gradient comes from the other process, so alone the result is another.
+    # Half of the gradient comes from the other process, so a single process has another result.
     train("shapes", tmp_path / "alone", "steps=4", *SHAPES)
     both = torch.load(tmp_path / "run" / "shapes" / "checkpoint.ckpt", weights_only=True)["model"]
     assert all(bool(torch.isfinite(tensor).all()) for tensor in both.values())
 
 
 @pytest.mark.slow
-def test_adaptation_shows_before_and_after_on_the_part_held_out(train, tmp_path, photographs, tiny_weights):
+def test_adaptation_shows_before_and_after_on_the_held_out_part(train, tmp_path, photographs, tiny_weights):
     words = ["adapt", photographs, tmp_path / "run", f"weights={tiny_weights}", "held_out=0.25", "label.warps=3",
              "label.longer_side=160", "label.threshold=0.0", "joint.steps=3", "joint.batch=2", "joint.size=[64,64]",
              "joint.longer_side=160", "joint.precision=32-true", "joint.accelerator=cpu"]  # fmt: skip
@@ -243,7 +243,7 @@ def test_adaptation_shows_before_and_after_on_the_part_held_out(train, tmp_path,
 
 
 @pytest.mark.slow
-def test_two_processes_adapt_together_and_one_of_them_measures(tmp_path, photographs, tiny_weights):
+def test_two_processes_adapt_together_and_one_measures(tmp_path, photographs, tiny_weights):
     words = ["adapt", photographs, tmp_path / "run", f"weights={tiny_weights}", "held_out=0.25", "label.warps=3",
              "label.longer_side=160", "label.threshold=0.0", "joint.steps=3", "joint.batch=2", "joint.size=[64,64]",
              "joint.longer_side=160", "joint.precision=32-true", "joint.accelerator=cpu", "joint.devices=2",
@@ -254,7 +254,7 @@ def test_two_processes_adapt_together_and_one_of_them_measures(tmp_path, photogr
     assert len(list((tmp_path / "run" / "labels").glob("*.npy"))) == 9
 
 
-def test_shapes_can_be_looked_at_without_training(train, tmp_path):
+def test_shapes_can_be_previewed_without_training(train, tmp_path):
     train("shapes", "--preview", tmp_path / "shapes.png")
     assert cv2.imread(str(tmp_path / "shapes.png")) is not None
     assert "RUN" in train("shapes", code=1).stderr

@@ -1,4 +1,4 @@
-"""The training loop and its stages: what is learnt, what is guarded, and what an interruption costs."""
+"""The training loop and its stages: learning, safeguards, and interruptions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL = ShapesConfig(
 
 
 def state(run):
-    """Every tensor of a run's checkpoint."""
+    """Read all tensors of a run's checkpoint."""
     return torch.load(run / "checkpoint.ckpt", weights_only=True)["model"]
 
 
@@ -37,14 +37,14 @@ def same(first, second):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_training_twice_with_one_seed_gives_the_same_weights_and_with_another_others(tmp_path):
+def test_training_is_reproducible_by_its_seed(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert stages.train_shapes(tmp_path / name, dataclasses.replace(SMALL, seed=seed)) == 6
     assert same(state(tmp_path / "a"), state(tmp_path / "b"))
     assert not same(state(tmp_path / "a"), state(tmp_path / "c"))
 
 
-def test_a_run_in_two_parts_ends_where_a_run_in_one_does(tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
     constant = dataclasses.replace(SMALL, decay=0.0)
     stages.train_shapes(tmp_path / "whole", constant)
     assert stages.train_shapes(tmp_path / "parts", dataclasses.replace(constant, steps=2)) == 2
@@ -59,7 +59,7 @@ def test_a_finished_stage_is_not_trained_again(tmp_path):
     assert (tmp_path / "checkpoint.ckpt").stat().st_mtime_ns == before
 
 
-def test_going_on_with_other_settings_is_refused_and_more_steps_are_allowed(tmp_path):
+def test_resuming_with_other_settings_is_rejected_but_more_steps_are_allowed(tmp_path):
     stages.train_shapes(tmp_path, SMALL)
     with pytest.raises(ValueError, match="started with batch 2, not 3"):
         stages.train_shapes(tmp_path, dataclasses.replace(SMALL, batch=3))
@@ -67,7 +67,7 @@ def test_going_on_with_other_settings_is_refused_and_more_steps_are_allowed(tmp_
 
 
 class Spoilt:
-    """An objective whose images are not numbers at some steps."""
+    """An objective with NaN images at some steps."""
 
     def __init__(self, inner, steps):
         self.inner, self.steps, self.module = inner, steps, inner.module
@@ -91,25 +91,25 @@ def spoilt_run(tmp_path, steps, total):
     return reached, network
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_leaves_no_trace(tmp_path, caplog):
+def test_a_non_finite_step_is_skipped_without_effect(tmp_path, caplog):
     reached, network = spoilt_run(tmp_path / "a", {3}, 4)
     assert reached == 4
     assert "step 3" in caplog.text
     assert all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())
     _, until_then = spoilt_run(tmp_path / "b", set(), 3)
     left, right = network.state_dict(), until_then.state_dict()
-    # The rate of three steps follows another curve than that of four, so only the statistics are alike to the digit.
+    # The learning rates of three and four steps differ, so only the statistics are identical.
     assert all(left[name] == right[name] for name in left if "num_batches" in name)
     assert torch.load(tmp_path / "a" / "x.ckpt", weights_only=True)["skipped"] == 1
 
 
-def test_losses_that_stay_not_finite_end_the_run_with_a_sentence(tmp_path):
+def test_persistently_non_finite_losses_stop_the_run_with_a_sentence(tmp_path):
     with pytest.raises(loop.DivergenceError, match="50 consecutive steps"):
         spoilt_run(tmp_path, set(range(100)), 100)
     assert torch.load(tmp_path / "x.ckpt", weights_only=True)["step"] < 100
 
 
-def test_the_rate_rises_stays_and_falls_to_nothing():
+def test_the_rate_rises_stays_and_falls_to_zero():
     settings = loop.LoopConfig(steps=100, warmup=10, decay=0.5, learning_rate=1.0)
     rates = [loop.scheduled_rate(step, settings) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
@@ -120,7 +120,7 @@ def test_the_rate_rises_stays_and_falls_to_nothing():
 
 @pytest.fixture
 def labelled(tmp_path, grey):
-    """Images below a folder, with labels on a grid."""
+    """Write images below a folder, with labels on a grid."""
     images, labels = tmp_path / "images", tmp_path / "labels"
     images.mkdir()
     labels.mkdir()
@@ -151,7 +151,7 @@ def test_labels_move_with_the_views_of_their_images(labelled):
     assert truth["valid"].sum() > 20
 
 
-def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
+def test_views_of_small_crops_magnify_and_stay_inside_the_image(labelled):
     source = LabelledImages.read(*labelled, 160, always)
     upright = HomographyRange(rotation=0, scale_min=1.0, perspective=0, shear=0)
     data = ViewsDataset(source, DetectorConfig(batch=50, size=(64, 80), ranges=upright, crop_min=0.25))
@@ -165,7 +165,7 @@ def test_views_of_small_crops_magnify_and_stay_inside_the_picture(labelled):
 
 
 @pytest.mark.parametrize("close", [0.0, 1.0])
-def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labelled, close):
+def test_the_views_of_a_pair_agree_with_their_homography(labelled, close):
     source = LabelledImages.read(*labelled, 160, always)
     ranges = HomographyRange(rotation=20, scale_min=0.8)
     config = JointConfig(batch=3, size=(64, 80), ranges=ranges, close=close)
@@ -180,7 +180,7 @@ def test_a_pairs_two_views_show_the_same_things_where_their_homography_says(labe
     assert float((again - first)[seen].abs().mean()) < 0.03
 
 
-def test_close_second_views_lie_within_the_first_and_are_as_many_as_asked(labelled):
+def test_close_second_views_are_within_the_first_with_the_requested_fraction(labelled):
     source = LabelledImages.read(*labelled, 160, always)
     batch = PairsDataset(source, JointConfig(batch=200, size=(64, 80), close=0.3))[0]
     maps = batch["to_source"]
@@ -193,7 +193,7 @@ def test_close_second_views_lie_within_the_first_and_are_as_many_as_asked(labell
     assert 0.2 < float((within & still).float().mean()) < 0.45
 
 
-def test_an_epoch_shows_every_picture_once_whatever_the_number_of_processes(labelled):
+def test_an_epoch_contains_every_image_once_for_any_number_of_processes(labelled):
     source = LabelledImages.read(*labelled, 160, always)
     for world in (1, 2):
         sets = [
@@ -204,7 +204,7 @@ def test_an_epoch_shows_every_picture_once_whatever_the_number_of_processes(labe
             assert sorted(shown[5 * epoch : 5 * epoch + 5]) == list(range(5))
 
 
-def test_pictures_held_out_are_the_same_every_time_and_are_not_read(tmp_path, labelled):
+def test_held_out_images_are_always_the_same_and_not_read(tmp_path, labelled):
     images, labels = labelled
     source = LabelledImages.read(images, labels, 160, lambda path: path.stem != "3")
     assert len(source.sizes) == 4
@@ -222,7 +222,7 @@ JOINT = JointConfig(
 
 
 @pytest.mark.parametrize("descriptor", ["dual_softmax", "hinge"])
-def test_joint_training_lowers_the_descriptor_loss_of_either_kind(tmp_path, labelled, descriptor):
+def test_joint_training_lowers_either_descriptor_loss(tmp_path, labelled, descriptor):
     stages.train_shapes(tmp_path / "shapes", SMALL)
     losses = []
 
@@ -242,7 +242,7 @@ def test_joint_training_lowers_the_descriptor_loss_of_either_kind(tmp_path, labe
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
-def test_joint_training_starts_from_weights_whose_normalisation_was_folded_away(tmp_path, labelled, tiny_weights):
+def test_joint_training_starts_from_weights_with_folded_normalisation(tmp_path, labelled, tiny_weights):
     run = tmp_path / "joint"
     assert stages.train_joint(run, tiny_weights, *labelled, JOINT, always) == 3
     trained = networks.read(run)
@@ -255,7 +255,7 @@ def test_joint_training_starts_from_weights_whose_normalisation_was_folded_away(
             torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
 
 
-def test_a_finished_stage_reads_no_picture_again_and_still_refuses_other_settings(tmp_path, labelled, tiny_weights):
+def test_a_finished_stage_rereads_no_image_and_still_rejects_other_settings(tmp_path, labelled, tiny_weights):
     for train, run in ((stages.train_detector, tmp_path / "detector"), (stages.train_joint, tmp_path / "joint")):
         assert train(run, tiny_weights, *labelled, JOINT, always) == 3
     shutil.rmtree(labelled[1])
@@ -269,25 +269,25 @@ def test_a_finished_stage_reads_no_picture_again_and_still_refuses_other_setting
             train(run, tiny_weights, *labelled, dataclasses.replace(JOINT, steps=4), always)
 
 
-def test_a_stage_that_finds_no_labels_leaves_nothing_that_binds_the_next_attempt(tmp_path, labelled, tiny_weights):
+def test_a_stage_without_labels_leaves_no_settings_behind(tmp_path, labelled, tiny_weights):
     run, images = tmp_path / "joint", labelled[0]
     with pytest.raises(ValueError, match="holds no labels"):
         stages.train_joint(run, tiny_weights, images, tmp_path / "elsewhere", JOINT, always)
     assert not run.exists()
 
 
-def test_normalisation_put_back_into_a_network_changes_no_result(tiny_network):
+def test_restored_normalisation_changes_no_result(tiny_network):
     images = torch.rand(4, 1, 64, 80)
     again = networks.with_batch_normalisation(tiny_network, images)
     with torch.no_grad():
         for ours, theirs in zip(again(images), tiny_network(images), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
-        # In training mode the batch's own statistics count, which are those that it was calibrated with.
+        # Training mode uses the statistics of the batch, with which it was calibrated.
         for ours, theirs in zip(again.train()(images), tiny_network(images), strict=True):
             torch.testing.assert_close(ours, theirs, atol=5e-2, rtol=1e-2)
 
 
-def test_what_is_no_checkpoint_is_named(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_is_named(tmp_path):
     (tmp_path / "bad.ckpt").write_text("nothing")
     with pytest.raises(ValueError, match=r"bad\.ckpt"):
         networks.read(tmp_path / "bad.ckpt")
@@ -298,7 +298,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         networks.read(tmp_path / "missing.ckpt")
 
 
-def test_tensorboard_gets_curves_and_pictures_of_a_run(tmp_path):
+def test_tensorboard_receives_curves_and_images_of_a_run(tmp_path):
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs the Python package tensorboard"
     )
@@ -312,7 +312,7 @@ def test_tensorboard_gets_curves_and_pictures_of_a_run(tmp_path):
     assert cv2.imdecode(encoded, cv2.IMREAD_COLOR).shape == (96, 2 * 128, 3)
 
 
-def test_the_picture_of_a_batch_shows_its_labels_in_green():
+def test_the_image_of_a_batch_shows_its_labels_in_green():
     objective = ShapesObjective(networks.create(Architecture(*dataclasses.astuple(TINY))), (48, 64))
     batch = ShapesDataset((48, 64), 6, HomographyRange(), 0)[0]
     picture = draw_views(objective, batch)
@@ -320,7 +320,7 @@ def test_the_picture_of_a_batch_shows_its_labels_in_green():
     assert green.any()
 
 
-def test_settings_know_every_key_and_refuse_others_with_a_sentence():
+def test_settings_accept_every_known_key_and_reject_others_with_a_sentence():
     built = config.build(
         JointConfig, config.parse_overrides(["steps=7", "ranges.rotation=30", "loss.descriptor=hinge"])
     )
@@ -337,14 +337,14 @@ def test_settings_know_every_key_and_refuse_others_with_a_sentence():
             config.build(JointConfig, config.parse_overrides([word]))
 
 
-def test_settings_survive_the_way_through_yaml():
+def test_settings_survive_yaml():
     settings = dataclasses.replace(JOINT, ranges=HomographyRange(rotation=33))
     import yaml
 
     assert config.build(JointConfig, yaml.safe_load(config.to_yaml(settings))) == settings
 
 
-def test_each_number_of_a_mean_network_is_the_mean_of_those_of_its_networks(tmp_path):
+def test_the_weights_of_a_mean_network_are_the_means_of_its_networks(tmp_path):
     for seed in (1, 2, 3):
         stages.train_shapes(tmp_path / str(seed), dataclasses.replace(SMALL, seed=seed))
     found = networks.average([tmp_path / "1", tmp_path / "2", tmp_path / "3"]).state_dict()

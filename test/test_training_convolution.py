@@ -1,4 +1,4 @@
-"""Weight gradients as matrix products: the same numbers as PyTorch's."""
+"""Weight gradients as matrix products, equal to PyTorch's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_weight_gradient_is_that_of_pytorch():
     torch.testing.assert_close(convolution.weight_gradient(image, gradient), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_quickened_network_has_the_same_outputs_gradients_and_names(monkeypatch):
+def test_an_accelerated_network_has_the_same_outputs_gradients_and_names(monkeypatch):
     monkeypatch.setattr(convolution, "_LEAST_PIXELS", 16)
     used = []
     real = convolution.weight_gradient

@@ -1,4 +1,4 @@
-"""Long training runs: growing ranges, averaged weights, measurements on development images, several folders."""
+"""Long training runs: increasing ranges, averaged weights, measurements on development images, several folders."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def folders(tmp_path, grey):
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_bfloat16_is_computed_in_float32_where_the_processor_would_emulate_it(monkeypatch, native, expected):
+def test_bfloat16_is_computed_in_float32_if_the_cpu_would_emulate_it(monkeypatch, native, expected):
     monkeypatch.setattr(networks, "native_bfloat16", lambda device: native)
     assert loop.launch(loop.Execution(accelerator="cpu"))._precision.precision == expected
     assert loop.launch(loop.Execution(accelerator="cpu", precision="64-true"))._precision.precision == "64-true"
 
 
-def test_an_average_follows_at_its_decay_and_faster_in_the_beginning():
+def test_an_average_follows_at_its_decay_and_faster_at_first():
     module = nn.BatchNorm1d(1)
     average = Average(module, decay=0.9)
     expected = 0.0
@@ -71,7 +71,7 @@ def test_an_average_follows_at_its_decay_and_faster_in_the_beginning():
     assert not any(parameter.requires_grad for parameter in average.module.parameters())
 
 
-def test_a_run_with_an_average_gives_the_average_and_goes_on_with_it(tmp_path):
+def test_a_run_with_an_average_returns_the_average_and_resumes_with_it(tmp_path):
     constant = dataclasses.replace(SHAPES, decay=0.0)
     stages.train_shapes(tmp_path / "whole", constant)
     stages.train_shapes(tmp_path / "parts", dataclasses.replace(constant, steps=2))
@@ -84,7 +84,7 @@ def test_a_run_with_an_average_gives_the_average_and_goes_on_with_it(tmp_path):
     assert torch.equal(given, whole["average"][name])
 
 
-def test_ranges_grow_from_the_first_to_the_last_and_stay_there():
+def test_ranges_increase_from_the_first_to_the_last_and_stay_there():
     first = HomographyRange(rotation=30, scale_min=0.5, perspective=0.1)
     grown = Curriculum(start=100, steps=200, rotation=180, scale_min=0.125)
     assert grown.ranges(first, 0) == grown.ranges(first, 100) == first
@@ -95,7 +95,7 @@ def test_ranges_grow_from_the_first_to_the_last_and_stay_there():
     assert Curriculum().ranges(first, 10_000) == first
 
 
-def test_a_curriculum_turns_later_views_further_and_brings_scales_of_a_third():
+def test_a_curriculum_rotates_later_views_further_with_scales_down_to_a_third():
     source = LabelledImages(torch.zeros(4, 1, 160, 160, dtype=torch.uint8), np.full((4, 2), 160),
                               torch.zeros(4, 3, 2), torch.zeros(4, 3, dtype=torch.bool))  # fmt: skip
     config = JointConfig(
@@ -117,7 +117,7 @@ def test_a_curriculum_turns_later_views_further_and_brings_scales_of_a_third():
     assert 2.3 < scale < 4.5
 
 
-def test_the_network_that_measures_best_is_kept_and_what_was_measured_too(tmp_path):
+def test_the_best_network_and_all_measurements_are_kept(tmp_path):
     curves = []
 
     class Record:
@@ -136,7 +136,7 @@ def test_the_network_that_measures_best_is_kept_and_what_was_measured_too(tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.safetensors", "development.jsonl"]
 
 
-def test_a_joint_stage_measures_the_average_every_so_many_steps(tmp_path, folders, tiny_weights):
+def test_a_joint_stage_measures_the_average_at_intervals(tmp_path, folders, tiny_weights):
     images, labels = folders
     stages.label(tiny_weights, images, labels, LabelConfig(warps=1, threshold=0.0), loop.launch(JOINT))
     seen = []
@@ -149,7 +149,7 @@ def test_a_joint_stage_measures_the_average_every_so_many_steps(tmp_path, folder
     stages.train_joint(tmp_path / "run", tiny_weights, images, labels, settings, always, measure)
     assert len(seen) == 2 and not torch.equal(*seen)
     assert weights.metadata(tmp_path / "run" / "best.safetensors")["step"] == "4"
-    # Settings that do not change what is learnt may change.
+    # Settings that do not affect the result may change.
     again = dataclasses.replace(settings, steps=6, measure_every=0)
     assert stages.train_joint(tmp_path / "run", tiny_weights, images, labels, again, always, measure) == 6
     assert len(seen) == 2
@@ -168,12 +168,12 @@ def test_several_folders_are_labelled_and_read_together(folders, tiny_weights):
     assert torch.equal(both.images[2:], one.images) and torch.equal(both.points[2:], one.points)
 
 
-def test_folders_of_one_name_are_refused(tmp_path):
+def test_folders_of_the_same_name_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="two folders 'same', allowed are folders of different names"):
         label_folders([tmp_path / "a" / "same", tmp_path / "b" / "same"], tmp_path)
 
 
-def test_images_held_out_of_several_folders_are_those_of_each(tmp_path):
+def test_held_out_images_of_several_folders_are_those_of_each(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for i in range(120):
@@ -183,7 +183,7 @@ def test_images_held_out_of_several_folders_are_those_of_each(tmp_path):
     assert 0 < len(each[0]) < 15
 
 
-def test_a_recipe_takes_several_folders_and_refuses_one_that_is_none(tmp_path, folders):
+def test_a_recipe_accepts_several_folders_and_rejects_a_missing_one(tmp_path, folders):
     images, _ = folders
     stage = {"joint": {"kind": "joint", "start_from": "light", "labels": "l", "steps": 1}}
     change = {"images": [str(images[0]), str(tmp_path / "missing")], "out": str(tmp_path / "run"),

@@ -38,12 +38,12 @@ def image(grey):
 
 @pytest.fixture(scope="module")
 def pixels(image):
-    # The grey image itself in three channels; transformers' image processor makes grey in a way of its own.
+    # The grey image in three channels; transformers' image processor converts to grey differently.
     return torch.from_numpy(image).float().div(255).expand(1, 3, *SIZE)
 
 
 def found_by(model, pixels):
-    """Their keypoints as {(x, y): score}, less those in the right and lower border, which transformers leaves in."""
+    """Return transformers' keypoints as {(x, y): score}, without the right and lower border, which it keeps."""
     border = model.keypoint_decoder.border_removal_distance
     with torch.inference_mode():
         outputs = model(pixels)

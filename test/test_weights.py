@@ -1,4 +1,4 @@
-"""Weights files: every layout that can be read, and a sentence for everything that cannot."""
+"""Weights files: every supported layout, and errors for everything else."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def outputs(network, size=(40, 56), channels=1):
 
 def assert_alike(first, second, tolerance):
     for a, b in zip(first, second, strict=True):
-        assert b.std() > 0.05  # what is compared carries something
+        assert b.std() > 0.05  # the comparison is not trivial
         assert torch.allclose(a, b, atol=tolerance, rtol=tolerance), float((a - b).abs().max())
 
 
 def refusal(path):
-    """The sentence with which a file is refused."""
+    """Return the error message for a file."""
     with pytest.raises(WeightsError) as caught:
         weights.load(path)
     text = str(caught.value)
@@ -46,7 +46,7 @@ def refusal(path):
 
 
 @pytest.mark.parametrize("norm", ["none", "before_relu", "after_relu"])
-def test_a_saved_network_loads_as_the_same_function(tmp_path, randomised, norm):
+def test_a_saved_network_has_the_same_outputs(tmp_path, randomised, norm):
     network = randomised(SuperPointNet(Architecture(**WIDTHS, norm=norm)))
     path = tmp_path / "mine.safetensors"
     weights.save(network, path)
@@ -58,14 +58,14 @@ def test_a_saved_network_loads_as_the_same_function(tmp_path, randomised, norm):
     assert not loaded.network.training
 
 
-def test_saving_twice_loses_nothing_more(tmp_path, randomised):
+def test_saving_twice_loses_no_further_precision(tmp_path, randomised):
     weights.save(randomised(SuperPointNet(Architecture(**WIDTHS))), tmp_path / "a.safetensors")
     first = weights.load(tmp_path / "a.safetensors")
     weights.save(first.network, tmp_path / "b.safetensors")
     assert_alike(outputs(weights.load(tmp_path / "b.safetensors").network), outputs(first.network), 0)
 
 
-def test_a_file_is_known_by_its_name_checksum_and_metadata(tmp_path, tiny_network):
+def test_a_file_is_identified_by_name_checksum_and_metadata(tmp_path, tiny_network):
     path = tmp_path / "harbour.safetensors"
     weights.save(tiny_network, path, {"steps": "123"})
     loaded, digest = weights.load(str(path)), hashlib.sha256(path.read_bytes()).hexdigest()
@@ -107,7 +107,7 @@ def _block(inputs, outputs, kernel, relu=True):
 
 
 class RpautratsNetwork(nn.Module):
-    """The structure of rpautrat's PyTorch port, written down independently of this package."""
+    """The structure of rpautrat's PyTorch port, implemented independently of this package."""
 
     def __init__(self, channels=(64, 64, 128, 128, 256), descriptor_size=256):
         super().__init__()
@@ -128,7 +128,7 @@ class RpautratsNetwork(nn.Module):
         return self.detector(encoded), self.descriptor(encoded)
 
 
-def test_rpautrats_file_gives_rpautrats_outputs(tmp_path, randomised):
+def test_rpautrats_file_has_rpautrats_outputs(tmp_path, randomised):
     source = randomised(RpautratsNetwork(), seed=2)
     torch.save(source.state_dict(), tmp_path / "superpoint_v6_from_tf.pth")
     loaded = weights.load(tmp_path / "superpoint_v6_from_tf.pth")
@@ -136,7 +136,7 @@ def test_rpautrats_file_gives_rpautrats_outputs(tmp_path, randomised):
     assert_alike(outputs(loaded.network), outputs(source), 1e-4)
 
 
-def test_a_transformers_folder_gives_transformers_outputs(tmp_path, randomised):
+def test_a_transformers_folder_has_transformers_outputs(tmp_path, randomised):
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     source = randomised(transformers.SuperPointForKeypointDetection(transformers.SuperPointConfig()))
     source.save_pretrained(tmp_path / "superpoint-folder")
@@ -153,7 +153,7 @@ def test_a_transformers_folder_gives_transformers_outputs(tmp_path, randomised):
 
 
 class Payload:
-    """Executes a command when a pickle of it is read trustingly."""
+    """Executes a command when it is unpickled."""
 
     def __init__(self, marker):
         self.marker = marker
@@ -163,7 +163,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("form", ["pickle", "zip", "inside a table"])
-def test_code_in_a_file_is_refused_and_never_executed(tmp_path, form):
+def test_code_in_a_file_is_rejected_and_never_executed(tmp_path, form):
     marker, buffer = tmp_path / "executed", io.BytesIO()
     if form == "zip":
         torch.save({"conv1a.weight": Payload(marker)}, buffer)
@@ -173,17 +173,17 @@ def test_code_in_a_file_is_refused_and_never_executed(tmp_path, form):
     path = tmp_path / "evil.pth"
     path.write_bytes(buffer.getvalue())
     sentence = refusal(path)
-    assert "weights_only" not in sentence  # no advice to execute it after all
+    assert "weights_only" not in sentence  # no advice to execute it
     assert not marker.exists()
     pickle.loads(buffer.getvalue()) if form != "zip" else torch.load(path, weights_only=False)
-    assert marker.exists()  # the payload was a live one
+    assert marker.exists()  # the payload works
 
 
 def test_a_missing_file_is_named(tmp_path):
-    assert "default" in refusal(tmp_path / "missing.pth")  # and what would have been known
+    assert "default" in refusal(tmp_path / "missing.pth")  # and the known keys
 
 
-def test_an_unknown_name_is_refused_with_the_known_ones():
+def test_an_unknown_name_is_rejected_with_the_known_ones():
     assert "default" in refusal("imaginary")
 
 
@@ -197,13 +197,13 @@ def test_a_folder_without_weights_is_named(tmp_path):
     [b"", b"hello, this is a text\nof two lines", b"<!DOCTYPE html>", b"PK\x03\x04 cut short", b"\x80\x02.", b"}q."],
     ids=["nothing", "text", "html", "half a zip", "empty pickle", "broken pickle"],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path, content, ending):
+def test_a_file_of_another_kind_is_rejected(tmp_path, content, ending):
     path = tmp_path / f"text{ending}"
     path.write_bytes(content)
     assert "cannot be read" in refusal(path)
 
 
-def test_whatever_bytes_a_file_holds_the_refusal_is_one_sentence(tmp_path):
+def test_any_malformed_file_is_an_error_of_one_sentence(tmp_path):
     random = np.random.default_rng(0)
     path = tmp_path / "noise.pth"
     for length in range(1, 120):
@@ -211,7 +211,7 @@ def test_whatever_bytes_a_file_holds_the_refusal_is_one_sentence(tmp_path):
         refusal(path)
 
 
-def test_a_table_without_tensors_is_refused(tmp_path):
+def test_a_table_without_tensors_is_rejected(tmp_path):
     save_file({}, tmp_path / "empty.safetensors")
     assert "no SuperPoint network" in refusal(tmp_path / "empty.safetensors")
     for name, value in {
@@ -229,13 +229,13 @@ def state(randomised):
     return {name.replace(".conv.", "."): tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-def test_tensors_of_the_wrong_shape_are_refused_by_name(tmp_path, state):
+def test_tensors_of_the_wrong_shape_are_rejected_by_name(tmp_path, state):
     state["conv3a.weight"] = state["conv3a.weight"][:, :2].contiguous()
     save_file(state, tmp_path / "shape.safetensors")
     assert "conv3a" in refusal(tmp_path / "shape.safetensors")
 
 
-def test_a_detector_without_65_bins_is_refused(tmp_path, state):
+def test_a_detector_without_65_bins_is_rejected(tmp_path, state):
     state["convPb.weight"], state["convPb.bias"] = (
         state["convPb.weight"][:64].clone(),
         state["convPb.bias"][:64].clone(),
@@ -252,7 +252,7 @@ def test_a_missing_layer_is_named(tmp_path, state, layer):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_numbers_that_are_not_finite_are_refused(tmp_path, state, value):
+def test_non_finite_numbers_are_rejected(tmp_path, state, value):
     state["conv4b.weight"][0, 0, 0, 0] = value
     save_file(state, tmp_path / "nan.safetensors")
     assert "not finite" in refusal(tmp_path / "nan.safetensors")

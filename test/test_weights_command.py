@@ -35,7 +35,7 @@ def test_list_names_the_known_weights(capsys):
     assert "default" in json.loads(capsys.readouterr().out)
 
 
-def test_info_tells_layout_sizes_and_checksum(tiny_weights, capsys):
+def test_info_shows_layout_sizes_and_checksum(tiny_weights, capsys):
     assert main(["weights", "info", str(tiny_weights), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sha256"] == hashlib.sha256(tiny_weights.read_bytes()).hexdigest()
@@ -53,7 +53,7 @@ def test_convert_writes_what_load_reads(tiny_network, tmp_path, capsys):
             torch.testing.assert_close(a, b, atol=2e-2, rtol=2e-2)
 
 
-def test_fetch_keeps_a_file_only_if_its_checksum_is_right(server, tiny_weights, tmp_path, capsys):
+def test_fetch_keeps_a_file_only_if_its_checksum_is_correct(server, tiny_weights, tmp_path, capsys):
     pytest.importorskip("pooch", reason="downloads need the Python package pooch")
     target = tmp_path / "fetched.safetensors"
     assert main(["weights", "fetch", server, str(target), "--sha256", "0" * 64]) == 1
@@ -65,6 +65,6 @@ def test_fetch_keeps_a_file_only_if_its_checksum_is_right(server, tiny_weights, 
     assert target.read_bytes() == tiny_weights.read_bytes()
 
 
-def test_fetch_refuses_a_checksum_that_is_none(server, tmp_path, capsys):
+def test_fetch_rejects_an_invalid_checksum(server, tmp_path, capsys):
     assert main(["weights", "fetch", server, str(tmp_path / "x.safetensors"), "--sha256", "abc"]) == 1
     assert "sha256 'abc' is not allowed" in capsys.readouterr().err

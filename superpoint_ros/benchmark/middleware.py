@@ -100,7 +100,7 @@ class _StandalonePublisher:
         return int(self._publisher.subscription_count)
 
     def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
-        return self._messages.filled(self._type, self._messages.header_message(number, "camera"), fields)
+        return self._messages.create_message(self._type, self._messages.header_message(number, "camera"), fields)
 
     def publish(self, message: Any) -> None:
         self._publisher.publish(message)

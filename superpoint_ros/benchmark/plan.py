@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from superpoint_ros.benchmark.measure import Case
-from superpoint_ros.extraction.superpoint import LEAST_SIDE
+from superpoint_ros.extraction.superpoint import MIN_SIDE
 
 SIZES = ("320x240", "640x480", "752x480", "1241x376", "1280x720", "1920x1080")
 BATCHES = (1, 2, 4, 8)
@@ -17,7 +17,7 @@ EXTRAS = ("memory", "energy", "middleware", "live")
 """Optional measurements at the reference size; besides these there is `kernels`, for PyTorch's runtimes."""
 
 _LARGEST_SIDE = 8192
-_LARGEST_BATCH = 16
+_MAX_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Plan:
             raise ValueError(f"threads is {self.threads}, allowed is 0 or more")
         sizes = [size_of(text) for text in dict.fromkeys(self.sizes)]
         for batch in self.batches:
-            if not 1 <= batch <= _LARGEST_BATCH:
-                raise ValueError(f"batch {batch} is not allowed, it must be from 1 to {_LARGEST_BATCH}")
+            if not 1 <= batch <= _MAX_BATCH:
+                raise ValueError(f"batch {batch} is not allowed, it must be from 1 to {_MAX_BATCH}")
         reference = self.reference()
         return [
             Case(*size, batch)
@@ -84,8 +84,8 @@ def size_of(text: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"(\d+)x(\d+)", text)
     size = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not all(LEAST_SIDE <= side <= _LARGEST_SIDE for side in size):
+    if not all(MIN_SIDE <= side <= _LARGEST_SIDE for side in size):
         raise ValueError(
-            f"size '{text}' is not allowed, it must be WIDTHxHEIGHT with sides from {LEAST_SIDE} to {_LARGEST_SIDE}"
+            f"size '{text}' is not allowed, it must be WIDTHxHEIGHT with sides from {MIN_SIDE} to {_LARGEST_SIDE}"
         )
     return size

@@ -106,7 +106,7 @@ class Ours:
     def __init__(self, path: str | Path, device: torch.device, rules: Decoding, runtime: str, precision: str) -> None:
         self.superpoint = SuperPoint(path, device=str(device), runtime=runtime, precision=precision, **asdict(rules))
         # If decoding is part of the runtime, the stage "network" includes both.
-        self.separate_decoding = not isinstance(self.superpoint.runtime, runtimes.WholeRuntime)
+        self.separate_decoding = not isinstance(self.superpoint.runtime, runtimes.EndToEndRuntime)
 
     def extract(self, images: Sequence[Image], clock: Clock | None = None) -> list[Features]:
         if len(images) == 1:

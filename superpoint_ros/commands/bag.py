@@ -34,11 +34,11 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    from superpoint_ros.hosts.bag.reading import opened
+    from superpoint_ros.hosts.bag.reading import open_recording
     from superpoint_ros.hosts.bag.recording import RecordingDetector
 
     keys = ["keypoints_cloud"] * options.cloud + ["image_annotated"] * options.annotated
-    with opened(options.source) as recording:
+    with open_recording(options.source) as recording:
         topic = recording.image_topic(options.topic)
         detector = RecordingDetector(
             options.out, keys, options.storage, options.params_file, options.param, options.remap
@@ -55,12 +55,14 @@ def run(options: argparse.Namespace) -> int:
                     break
         finally:
             detector.close()
-        broken = recording.broken[topic]
+        unreadable = recording.unreadable[topic]
     counters = detector.counters
     if options.json:
-        print(json.dumps({"bag": str(options.out), "topic": topic, "unreadable": broken, **asdict(counters)}))
+        print(json.dumps({"bag": str(options.out), "topic": topic, "unreadable": unreadable, **asdict(counters)}))
     else:
-        print(f"{counters.processed} of {counters.received + broken} frames of {topic}, features are in {options.out}")
+        print(
+            f"{counters.processed} of {counters.received + unreadable} frames of {topic}, features are in {options.out}"
+        )
     if stopped.is_set():
         return 130
-    return 0 if counters.processed == counters.received + broken else 1
+    return 0 if counters.processed == counters.received + unreadable else 1

@@ -51,7 +51,7 @@ def publish(frames: Iterable[SourceFrame], frame_id: str = "camera", wait: float
             stamp = time.time_ns()
             header = messages.header_message(stamp, frame_id)
             if frame.truth is not None:
-                truth_out.publish(messages.filled(TRUTH_TYPE, header, _truth_fields(frame.truth)))
+                truth_out.publish(messages.create_message(TRUTH_TYPE, header, _truth_fields(frame.truth)))
             if frame.pose is not None:
                 pose_out.publish(messages.pose_message(stamp, WORLD, frame.pose))
             if frame.intrinsics is not None:

@@ -103,7 +103,7 @@ def _video(name: str | int, rate: float) -> Iterator[SourceFrame]:
     capture = cv2.VideoCapture(name)
     if not capture.isOpened():
         what = f"camera device {name}" if isinstance(name, int) else f"video '{name}'"
-        raise ValueError(f"{what} cannot be opened")
+        raise ValueError(f"{what} cannot be open_recording")
     try:
         rate = capture.get(cv2.CAP_PROP_FPS) or rate
         index = 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.node.camera import Camera, check_focal_lengths, checked_distortion
+from superpoint_ros.node.camera import Camera, check_focal_lengths, parse_distortion
 
 Size = tuple[int, int]
 
@@ -30,7 +30,7 @@ def pinhole(
     """
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
     check_focal_lengths(matrix, "the camera matrix")
-    return Camera(size, matrix, *checked_distortion(model, distortion))
+    return Camera(size, matrix, *parse_distortion(model, distortion))
 
 
 def freiburg_camera(folder: Path, size: Size) -> Camera:

@@ -18,11 +18,11 @@ Descriptors = NDArray[np.float32] | NDArray[np.uint8]
 
 
 def common_view(
-    first: Points, second: Points, homography: Matrix, first_size: Size, second_size: Size
+    first: Points, second: Points, homography: Matrix, network_size: Size, second_size: Size
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which (N, 2) points of the first and (M, 2) points of the second image lie inside the other one."""
     in_second = inside(project(homography, first), second_size)
-    in_first = inside(project(np.linalg.inv(homography), second), first_size)
+    in_first = inside(project(np.linalg.inv(homography), second), network_size)
     return in_second, in_first
 
 
@@ -30,7 +30,7 @@ def repeatability(
     first: Points,
     second: Points,
     homography: Matrix,
-    first_size: Size,
+    network_size: Size,
     second_size: Size,
     epsilon: float = 3.0,
     most: int | None = None,
@@ -48,7 +48,7 @@ def repeatability(
     Returns:
         Repeatability (NaN if no keypoint lies in the common view) and localisation error (NaN if none is repeated).
     """
-    seen_first, seen_second = common_view(first, second, homography, first_size, second_size)
+    seen_first, seen_second = common_view(first, second, homography, network_size, second_size)
     common_first = project(homography, first[seen_first])[:most]
     common_second = np.asarray(second, float)[seen_second][:most]
     total = len(common_first) + len(common_second)
@@ -119,7 +119,7 @@ def nearest_neighbours(
     second: Points,
     distances: NDArray[np.floating],
     homography: Matrix,
-    first_size: Size,
+    network_size: Size,
     second_size: Size,
     epsilon: float = 3.0,
 ) -> NearestNeighbours:
@@ -140,7 +140,7 @@ def nearest_neighbours(
         first, second: (N, 2) and (M, 2) keypoints.
         distances: (N, M) between their descriptors.
     """
-    seen_first, seen_second = common_view(first, second, homography, first_size, second_size)
+    seen_first, seen_second = common_view(first, second, homography, network_size, second_size)
     a, b = np.asarray(first, float)[seen_first], np.asarray(second, float)[seen_second]
     distances = distances[seen_first][:, seen_second]
     directions = (

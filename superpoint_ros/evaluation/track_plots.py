@@ -1,4 +1,4 @@
-"""Images of an evaluation of tracks: how far they are off over their life, how many survive, how many are alive."""
+"""Plot an evaluation of tracks: drift, survival and number of points."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from superpoint_ros.evaluation.track_summary import Run
 from superpoint_ros.io.files import atomic_write
 
 _FEWEST = 20
-"""Tracks below which a median is not drawn."""
+"""Minimum number of tracks for plotting a median."""
 
 
 def write(source: Source, runs: Sequence[Run], folder: Path) -> list[Path]:
-    """tracks.png in a folder, written whole; nothing where matplotlib is not installed."""
+    """Write tracks.png to a folder, atomically; do nothing if matplotlib is not installed."""
     try:
-        picture = figure(source, runs)
+        drawn = figure(source, runs)
     except ModuleNotFoundError:
         return []
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tracks.png"
     with atomic_write(path) as partial:
-        picture.savefig(partial, format="png", dpi=150)
+        drawn.savefig(partial, format="png", dpi=150)
     return [path]
 
 
 def figure(source: Source, runs: Sequence[Run]) -> Any:
-    """A matplotlib figure with drift, survival and points alive of every method."""
+    """Create a matplotlib figure with drift, survival and number of tracked points of every method."""
     from matplotlib.figure import Figure
 
     # A figure without pyplot needs no display and leaves no state behind.
@@ -44,8 +44,8 @@ def figure(source: Source, runs: Sequence[Run]) -> Any:
     target = {"points": "truth", "lines": "epipolar line"}[source.truth.kind]
     for axes, across, up in (
         (drift, "frames after the first", f"distance from the {target} (px, median)"),
-        (survival, "frames after the first", "share of tracks still there"),
-        (alive, "frame", "points whose track was there before"),
+        (survival, "frames after the first", "fraction of surviving tracks"),
+        (alive, "frame", "tracked points seen before"),
     ):
         axes.set_xlabel(across)
         axes.set_ylabel(up)

@@ -1,4 +1,4 @@
-"""Tracks as tables, JSON, CSV and Markdown."""
+"""Report evaluations of tracks as tables, JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _MATCHES = [
-    Column("a frame", "matches", 0),
+    Column("per frame", "matches", 0),
     Column("median", "match_median", less=True),
     Column("rms", "match_rms", less=True),
     Column("wrong", "wrong", 4, less=True),
@@ -39,24 +39,24 @@ _SURVIVAL = [Column(f"after {step}", f"survival_{step}") for step in AFTER]
 
 
 def tables(source: Source, runs: Sequence[Run]) -> list[Table]:
-    """Matches, tracks, and their survival; columns that no method fills are left out."""
+    """Build the tables of matches, tracks and survival, without columns that are empty for all methods."""
     truth = source.truth
     against = {"points": "the truth", "lines": "the true epipolar line"}[truth.kind]
     still = (
-        "; the camera stands: scatter is that of tracks of 10 frames or more, without what they have in common"
+        "; stationary camera: scatter is that of tracks of 10 frames or more, without their common motion"
         if truth.still
         else ""
     )
     matches = (
-        f"pixels from {against}, over all matches with the frame before that are at most {WRONG:g} px from it; wrong "
-        f"is the share of the others"
+        f"pixels from {against}, over all matches with the previous frame that are at most {WRONG:g} px from it; wrong "
+        f"is the fraction of the others"
     )
     found = (
-        f"length in frames, weighted by points; alive: points a frame whose track was there before; off: pixels from "
-        f"{against} so many frames after the first, median; NMSE of points {NMSE_AFTER} frames apart{still}"
+        f"length in frames, weighted by points; alive: points per frame that were seen before; off@k: pixels from "
+        f"{against} k frames after the first, median; NMSE of points {NMSE_AFTER} frames apart{still}"
     )
-    seen = " and whose point can be seen then" if truth.kind == "points" else ""
-    survived = f"share of tracks still published after so many frames, of those that begin early enough{seen}"
+    seen = " and whose point is visible then" if truth.kind == "points" else ""
+    survived = f"fraction of tracks still published after k frames, of those that start early enough{seen}"
     return [
         _table("Matches", matches, _MATCHES, runs),
         _table("Tracks", found, _TRACKS, runs),
@@ -80,7 +80,7 @@ def _number(value: float, column: Column) -> str:
 
 
 def show(source: Source, runs: Sequence[Run], console: Console) -> None:
-    """Print the tables, best figures bold, and what was left out."""
+    """Print the tables, with the best figures in bold, and the skipped items."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table as RichTable
@@ -90,7 +90,7 @@ def show(source: Source, runs: Sequence[Run], console: Console) -> None:
             title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
         )
         for c, title in enumerate(table.header):
-            # A long method may take two lines, a figure must be whole.
+            # Long method names may wrap, figures must not.
             widest = max(len(row[c]) for row in table.rows)
             drawn.add_column(
                 title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
@@ -98,22 +98,22 @@ def show(source: Source, runs: Sequence[Run], console: Console) -> None:
         add_rows(drawn, table)
         console.print(drawn)
     for reason in source.skipped:
-        console.print(f"left out: {escape(reason)}", highlight=False)
+        console.print(f"skipped: {escape(reason)}", highlight=False)
 
 
 def markdown(source: Source, runs: Sequence[Run]) -> str:
-    """The tables, best figures bold, and what was left out."""
+    """Format the tables, with the best figures in bold, and the skipped items."""
     lines = [f"`{source.name}` ({source.kind}), {len(source)} frames."]
     for table in tables(source, runs):
         lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
         lines += markdown_lines(table)
     if source.skipped:
-        lines += ["", "### Left out", "", *(f"* {reason}" for reason in source.skipped)]
+        lines += ["", "### Skipped", "", *(f"* {reason}" for reason in source.skipped)]
     return "\n".join(lines) + "\n"
 
 
 def as_dict(source: Source, runs: Sequence[Run]) -> dict[str, Any]:
-    """Everything, as JSON can hold it: what is not defined is null."""
+    """Convert all results to a JSON-serialisable form; undefined figures are null."""
     return {
         "source": source.name,
         "kind": source.kind,
@@ -141,7 +141,7 @@ def as_dict(source: Source, runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def as_csv(runs: Sequence[Run]) -> str:
-    """A line for each figure of each method; those after a number of frames are off, tracks and survival."""
+    """Format one line per figure and method; those after a number of frames are off, tracks and survival."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("method", "metric", "frames", "value"))
@@ -155,7 +155,7 @@ def as_csv(runs: Sequence[Run]) -> str:
 
 
 def write(source: Source, runs: Sequence[Run], folder: Path) -> list[Path]:
-    """tracks.json, tracks.csv and tracks.md in a folder, each written whole."""
+    """Write tracks.json, tracks.csv and tracks.md to a folder, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "tracks.json": json.dumps(as_dict(source, runs), indent=1, allow_nan=False) + "\n",

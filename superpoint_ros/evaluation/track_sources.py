@@ -1,4 +1,4 @@
-"""Sequences for the evaluation of tracks, each with what is known of it."""
+"""Sequences for the evaluation of tracks, with their ground truth."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation import pairs, sequences
 from superpoint_ros.evaluation.pose_files import Poses
-from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, Truth, planar, standing
+from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, Truth, planar, stationary
 from superpoint_ros.io.images import read_grey
 
 Image = NDArray[np.uint8]
 
 SIMULATED = ("flight", "room")
-"""Sources that are no folder."""
+"""Names of the simulated sources."""
 FRAMES = 100
-"""Of a simulated source, unless told otherwise."""
+"""Default number of frames of a simulated source."""
 STILL_METRES, STILL_DEGREES = 0.01, 0.3
-"""Motion of all poses from the first, up to which a camera counts as standing: beyond the noise of motion capture."""
+"""Maximum motion relative to the first pose of a stationary camera: above the noise of motion capture."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Frames in order of time, and the truth about them.
+    """Frames in order of time, with their ground truth.
 
     Attributes:
         kind: simulation, layout of the recording, or planar.
         times: (N,) seconds.
-        truth: what is known; indices are those of the frames.
+        truth: the ground truth; its indices are those of the frames.
         frames: (H, W) or (H, W, 3) BGR uint8 images.
-        skipped: a sentence for everything of a recording that is not used.
+        skipped: a sentence for every unused item of a recording.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Files:
-    """Images of files, read one by one."""
+    """Images read lazily from files."""
 
     paths: tuple[Path, ...]
 
@@ -63,7 +63,7 @@ class _Files:
 
 @dataclass(frozen=True)
 class _Views:
-    """Images of a simulated camera, rendered one by one."""
+    """Images rendered lazily by a simulated camera."""
 
     camera: Any
     times: NDArray[np.float64]
@@ -73,17 +73,17 @@ class _Views:
 
 
 def open_source(name: str, frames: int | None = None, rate: float = 10.0, start: int = 0) -> Source:
-    """The source that a text names.
+    """Open a source by name.
 
     Args:
-        name: flight or room; a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry; or one of images of a
-            plane with their homographies, as HPatches has them.
-        frames: most frames; None for all of a recording and `FRAMES` of a simulation.
+        name: flight or room; a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry; or one with images of a
+            plane and their homographies, in HPatches layout.
+        frames: maximum number of frames; None for all of a recording and `FRAMES` of a simulation.
         rate: frames per second of simulations and of images of a plane.
         start: first frame.
 
     Raises:
-        ValueError: in one sentence, if there is no such source or fewer than two frames of it.
+        ValueError: in one sentence, if there is no such source or it has fewer than two frames.
     """
     if name in SIMULATED:
         times = np.arange(start, start + (frames or FRAMES)) / rate
@@ -94,8 +94,8 @@ def open_source(name: str, frames: int | None = None, rate: float = 10.0, start:
     if not folder.is_dir():
         raise ValueError(f"source '{name}' is unknown, allowed is {', '.join(SIMULATED)} or the folder of a sequence")
     sequence = sequences.open_sequence(folder).part(start, frames)
-    still = _stands(sequence.poses)
-    truth = standing(sequence.camera.image_size) if still else LineTruth(sequence.poses, sequence.camera)
+    still = _is_stationary(sequence.poses)
+    truth = stationary(sequence.camera.image_size) if still else LineTruth(sequence.poses, sequence.camera)
     return Source(
         sequence.name,
         sequence.layout,
@@ -130,19 +130,19 @@ def _planar(folder: Path, frames: int | None, rate: float, start: int) -> Source
     sequence = next(iter(dataset.sequences), None)
     skipped = tuple(f"{item.name}: {item.reason}" for item in dataset.skipped)
     if sequence is None:
-        raise ValueError(f"folder '{folder}' holds no images of a plane" + "".join(f"; {item}" for item in skipped))
+        raise ValueError(f"folder '{folder}' contains no images of a plane" + "".join(f"; {item}" for item in skipped))
     views = [(sequence.reference, np.eye(3)), *(sequence.views[number] for number in sorted(sequence.views))]
     views = views[start:][:frames]
     if len(views) < 2:
-        raise ValueError(f"of folder '{folder}' {len(views)} images are chosen, allowed is at least 2")
+        raise ValueError(f"{len(views)} images of folder '{folder}' are selected, allowed is at least 2")
     height, width = np.max([read_grey(path).shape for path, _ in views], axis=0)
     truth = planar([homography for _, homography in views], (int(height), int(width)))
     times = np.arange(len(views)) / rate
     return Source(folder.resolve().name, "planar", times, truth, _Files(tuple(path for path, _ in views)), skipped)
 
 
-def _stands(poses: Poses) -> bool:
-    """Whether no pose is further from the first than motion capture is noisy."""
+def _is_stationary(poses: Poses) -> bool:
+    """Tell whether all poses equal the first one, up to the noise of motion capture."""
     motion = np.linalg.inv(poses[0]) @ poses
     moved = np.linalg.norm(motion[:, :3, 3], axis=1).max()
     cosines = (np.trace(motion[:, :3, :3], axis1=1, axis2=2) - 1) / 2

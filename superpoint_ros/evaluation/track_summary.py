@@ -1,4 +1,4 @@
-"""Trackers run over a source, and the figures of what they publish."""
+"""Run trackers on a source, and summarise their results."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from superpoint_ros.evaluation.trackers import Tracker
 from superpoint_ros.evaluation.tracks import Observation, TrackTable
 
 AFTER = (1, 5, 10, 20)
-"""Frames after a track's first point at which it is looked at."""
+"""Numbers of frames after a track's first point at which it is evaluated."""
 NMSE_AFTER = 10
-"""Frames between two points of a track whose covariances are judged: long enough for their errors to be two."""
+"""Frames between two points of a track for its NMSE: enough for independent errors."""
 
 Progress = Callable[[Source], Iterable[NDArray[np.uint8]]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one tracker published for a source.
+    """The results of one tracker on a source.
 
     Attributes:
-        seconds: of its own work.
+        seconds: duration of the tracking.
         values: figures by name; NaN where one is not defined.
-        errors: by number of frames after the first, how far each track is off then, in pixels.
-        alive: (N,) points of each frame whose track was there before.
-        survival: by number of frames after the first, the share of tracks that are still there.
+        errors: error of each track in pixels, by number of frames after its first.
+        alive: (N,) number of points of each frame that were seen before.
+        survival: fraction of surviving tracks, by number of frames after the first.
     """
 
     method: str
@@ -45,15 +45,15 @@ class Run:
     survival: dict[int, float] = field(repr=False)
 
     def drift(self) -> list[tuple[int, float, int]]:
-        """Frames after the first, by how many pixels the tracks are off then (median), and how many tracks."""
+        """List numbers of frames after the first, with the median error in pixels and the number of tracks."""
         return [(step, _median(errors), len(errors)) for step, errors in self.errors.items()]
 
 
 def evaluate(source: Source, trackers: Sequence[Tracker], progress: Progress | None = None) -> list[Run]:
-    """Run trackers side by side over the same images.
+    """Run trackers on the same images, frame by frame.
 
     Args:
-        progress: the source's images, shown as they pass.
+        progress: iterates over the source's images and shows the progress.
     """
     found: list[list[Observation]] = [[] for _ in trackers]
     seconds = np.zeros(len(trackers))
@@ -69,7 +69,7 @@ def evaluate(source: Source, trackers: Sequence[Tracker], progress: Progress | N
 
 
 def _run(tracker: Tracker, observations: Sequence[Observation], truth: Truth, seconds: float) -> Run:
-    table = TrackTable.of(observations)
+    table = TrackTable.from_observations(observations)
     alive = tracks.alive(table)
     steps = sorted({*AFTER, *np.unique(np.geomspace(1, max(2, table.frame_count - 1), 30).astype(int)).tolist()})
     errors = {step: _lengths(_residuals(table, truth, step)) for step in steps if step < table.frame_count}
@@ -88,7 +88,7 @@ def _run(tracker: Tracker, observations: Sequence[Observation], truth: Truth, se
 
 
 def match_figures(observations: Sequence[Observation], truth: Truth) -> dict[str, float]:
-    """Matches a frame, their error in pixels, the share of wrong ones, and the NMSE of their covariances."""
+    """Compute matches per frame, their error in pixels, the fraction of wrong ones, and their NMSE."""
     lengths, squares = [np.zeros(0)], [np.zeros(0)]
     for frame, one in enumerate(observations):
         if one.reference < 0 or not len(one.match_points):
@@ -96,11 +96,11 @@ def match_figures(observations: Sequence[Observation], truth: Truth) -> dict[str
         residuals = truth.residuals(one.reference_points, one.match_points, one.reference, frame)
         lengths.append(_lengths(residuals))
         if one.match_covariance is not None and truth.kind == "points" and not truth.still:
-            judged = tracks.right(lengths[-1])
+            judged = tracks.is_correct(lengths[-1])
             squares.append(tracks.normalised_squares(residuals[judged], one.match_covariance[judged]))
     errors = np.concatenate(lengths)
     errors = errors[np.isfinite(errors)]
-    right = errors[tracks.right(errors)]
+    right = errors[tracks.is_correct(errors)]
     return {
         "matches": float(np.mean([len(one.match_points) for one in observations[1:]])),
         "match_median": _median(right),
@@ -111,7 +111,7 @@ def match_figures(observations: Sequence[Observation], truth: Truth) -> dict[str
 
 
 def _residuals(table: TrackTable, truth: Truth, step: int) -> NDArray[np.float64]:
-    """How far the points `step` frames after the first are from where the truth has it, in the order of `after`."""
+    """Compute the errors of points `step` frames after the first of their tracks, ordered as in `TrackTable.after`."""
     first, later = table.after(step)
     found = np.full((len(first), 2 if truth.kind == "points" else 1), np.nan)
     for frame in np.unique(table.frames[first]).tolist():
@@ -121,7 +121,7 @@ def _residuals(table: TrackTable, truth: Truth, step: int) -> NDArray[np.float64
 
 
 def _visible(table: TrackTable, truth: Truth, step: int) -> NDArray[np.bool_] | None:
-    """(K,) whether each track's first point can be seen `step` frames later; None where nobody knows."""
+    """Tell for each track whether its first point is visible `step` frames later, as (K,) bool; None if unknown."""
     if truth.kind != "points":
         return None
     begin = table.starts[:-1]
@@ -136,25 +136,25 @@ def _visible(table: TrackTable, truth: Truth, step: int) -> NDArray[np.bool_] | 
 
 
 def _point_nmse(table: TrackTable, truth: Truth) -> float:
-    """Mean normalised squared error of two points of a track, `NMSE_AFTER` frames apart, under both covariances."""
+    """Compute the mean NMSE of two points of a track, `NMSE_AFTER` frames apart, under the sum of their covariances."""
     first, later = table.after(NMSE_AFTER)
-    # A camera that stands shakes by more than its points are uncertain.
+    # A stationary camera vibrates by more than the uncertainty of its points.
     if truth.kind != "points" or truth.still or not len(first) or np.isnan(table.covariance).all():
         return np.nan
     residuals = _residuals(table, truth, NMSE_AFTER)
     squares = []
     for frame in np.unique(table.frames[first]).tolist():
-        own = np.flatnonzero((table.frames[first] == frame) & tracks.right(_lengths(residuals)))
+        own = np.flatnonzero((table.frames[first] == frame) & tracks.is_correct(_lengths(residuals)))
         turn = jacobians(truth, table.points[first[own]], frame, frame + NMSE_AFTER)
-        both = tracks.transformed(table.covariance[first[own]], turn) + table.covariance[later[own]]
+        both = tracks.transform_covariance(table.covariance[first[own]], turn) + table.covariance[later[own]]
         squares.append(tracks.normalised_squares(residuals[own], both))
     return _mean(np.concatenate(squares))
 
 
 def _coasted(observations: Sequence[Observation]) -> float:
-    """Share of the points that were not detected; NaN where the tracker does not say."""
-    said = [one.coasted for one in observations if one.coasted is not None]
-    return _mean(np.concatenate(said)) if said else np.nan
+    """Compute the fraction of points that were not detected; NaN if the tracker does not report it."""
+    reported = [one.coasted for one in observations if one.coasted is not None]
+    return _mean(np.concatenate(reported)) if reported else np.nan
 
 
 def _lengths(residuals: NDArray[np.float64]) -> NDArray[np.float64]:

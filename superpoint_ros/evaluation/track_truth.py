@@ -1,4 +1,4 @@
-"""Where a point of one frame lies in another: what tracks are measured against."""
+"""Ground truth for tracks: the position, or epipolar line, of a point of one frame in another."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from superpoint_ros.node.camera import Camera
 Points = NDArray[np.float64]
 Transfer = Callable[[Points, int, int], tuple[Points, NDArray[np.bool_]]]
 
-LEAST_BASELINE = 0.01
-"""Metres between two frames below which the epipolar lines are not worth the name."""
+MIN_BASELINE = 0.01
+"""Baseline in metres below which epipolar lines are not meaningful."""
 
 
 class Truth(Protocol):
-    """What is known of a sequence."""
+    """The ground truth of a sequence."""
 
     @property
     def kind(self) -> str:
-        """points, where the place of a point in any frame is known; lines, where its epipolar line is."""
+        """Return "points" if the position of a point in any frame is known, "lines" if its epipolar line is."""
 
     @property
     def still(self) -> bool:
-        """Whether the camera stands."""
+        """Tell whether the camera is stationary."""
 
     def residuals(self, first: Points, second: Points, i: int, j: int) -> Points:
-        """How far points of frame j are from where the points of frame i should be there.
+        """Compute the errors of points of frame j that correspond to points of frame i.
 
         Args:
             first, second: (N, 2) pixels.
 
         Returns:
-            (N, 2) pixels for kind points, (N, 1) distances in pixels for kind lines; NaN where nothing is known.
+            (N, 2) pixels for kind points, (N, 1) distances in pixels for kind lines; NaN if unknown.
         """
 
     def transfer(self, points: Points, i: int, j: int) -> tuple[Points, NDArray[np.bool_]] | None:
-        """Where points of frame i lie in frame j, and which of them can be seen there; None for other kinds."""
+        """Transfer points of frame i to frame j, and tell which are visible there; None for other kinds."""
 
 
 @dataclass(frozen=True)
 class PointTruth:
-    """The place of every point in every frame is known.
+    """Ground truth with the position of every point in every frame.
 
     Attributes:
-        function: (points, i, j) -> places in frame j of points in frame i, and which of them can be seen there.
+        function: (points, i, j) -> positions in frame j of points in frame i, and which of them are visible there.
     """
 
     function: Transfer
@@ -66,10 +66,10 @@ class PointTruth:
 
 
 def planar(homographies: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> PointTruth:
-    """Truth of views of a plane.
+    """Create the ground truth of views of a plane.
 
     Args:
-        homographies: of each frame, from the plane to its pixels.
+        homographies: from the plane to the pixels of each frame.
         size: (height, width) of the frames.
     """
 
@@ -80,17 +80,17 @@ def planar(homographies: Sequence[NDArray[np.float64]], size: tuple[int, int]) -
     return PointTruth(transfer)
 
 
-def standing(size: tuple[int, int]) -> PointTruth:
-    """Truth of a camera that stands before a scene that does: every point stays in its place."""
+def stationary(size: tuple[int, int]) -> PointTruth:
+    """Create the ground truth of a stationary camera and scene: no point moves."""
     return PointTruth(lambda points, i, j: (points, inside(points, size)), still=True)
 
 
 @dataclass(frozen=True)
 class LineTruth:
-    """The motion of the camera is known, the depth of its points is not.
+    """Ground truth with the camera's motion, but without the depth of points.
 
-    Distances are those from the epipolar line in an image without distortion of the same focal length. Where the camera
-    has not moved by `LEAST_BASELINE` there is no line, and nothing is known.
+    Distances are from the epipolar line in an undistorted image of the same focal length. If the camera moved by less
+    than `MIN_BASELINE` they are unknown.
 
     Attributes:
         poses: (N, 4, 4) camera to world.
@@ -105,7 +105,7 @@ class LineTruth:
         """See `Truth`."""
         motion = np.linalg.inv(self.poses[j]) @ self.poses[i]
         x, y, z = motion[:3, 3]
-        if np.linalg.norm(motion[:3, 3]) < LEAST_BASELINE:
+        if np.linalg.norm(motion[:3, 3]) < MIN_BASELINE:
             return np.full((len(second), 1), np.nan)
         essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ motion[:3, :3]
         lines = self.camera.rays(first.astype(np.float32)).astype(float) @ essential.T
@@ -121,7 +121,7 @@ class LineTruth:
 
 
 def jacobians(truth: Truth, points: Points, i: int, j: int, step: float = 0.5) -> NDArray[np.float64]:
-    """(N, 2, 2) derivatives of places in frame j by places in frame i, from central differences of `step` pixels.
+    """Compute (N, 2, 2) derivatives of positions in frame j by those in frame i, with central differences of `step` px.
 
     Raises:
         ValueError: if the truth is not of kind points.
@@ -136,12 +136,12 @@ def jacobians(truth: Truth, points: Points, i: int, j: int, step: float = 0.5) -
 
 
 def project(homography: NDArray[np.float64], points: Points) -> Points:
-    """(N, 2) points under a homography."""
+    """Map (N, 2) points by a homography."""
     mapped = np.column_stack((points, np.ones(len(points)))) @ homography.T
     return np.asarray(mapped[:, :2] / mapped[:, 2:])
 
 
 def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which points lie in an image of (height, width)."""
+    """Tell which points are inside an image of (height, width)."""
     height, width = size
     return np.asarray(((points >= 0) & (points <= [width - 1, height - 1])).all(axis=1))

@@ -1,4 +1,4 @@
-"""What follows points from frame to frame: the front end, optical flow, and matches of descriptors in a chain."""
+"""Trackers of points: the front end, optical flow, and chained descriptor matches."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ Image = NDArray[np.uint8]
 
 
 class Tracker(Protocol):
-    """Follows points through the frames of one sequence.
+    """Tracks points through the frames of one sequence.
 
     Attributes:
-        name: what it is called in tables.
+        name: its name in tables.
     """
 
     name: str
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the tracks beside the images, as JSON can hold it."""
+        """Return everything that affects the tracks except the images, JSON-serialisable."""
 
     def process(self, image: Image, time: float) -> Observation:
-        """Take the next frame, a (H, W) or (H, W, 3) BGR uint8 image at a time in seconds."""
+        """Process the next frame, an (H, W) or (H, W, 3) BGR uint8 image at a time in seconds."""
 
 
 class FrontEndTracker:
-    """The package's own front end, as its node runs it, but with every frame.
+    """The package's front end, as in the node, but without dropping frames.
 
     Args:
         name: in tables.
-        values: parameters of the node by name; those not given have their defaults.
+        values: parameters of the node by name; missing ones have their defaults.
 
     Raises:
-        ValueError: in one sentence, if a parameter is unknown or has a value that is not allowed.
+        ValueError: in one sentence, if a parameter is unknown or has an invalid value.
     """
 
     def __init__(self, name: str = "superpoint", values: Mapping[str, Any] | None = None) -> None:
@@ -96,17 +96,17 @@ class FrontEndTracker:
         )
 
 
-class Klt:
-    """Shi-Tomasi corners followed by pyramidal Lucas-Kanade from frame to frame, refilled in every frame.
+class KLTTracker:
+    """Shi-Tomasi corners tracked by pyramidal Lucas-Kanade, with new corners added in every frame.
 
-    A point is lost where flow forward and back again does not return to it. This is the common front end of
-    visual-inertial odometry (VINS, OpenVINS).
+    A point is lost if forward and backward flow do not return to it. This is the usual front end of visual-inertial
+    odometry (VINS, OpenVINS).
 
     Args:
-        most: points that it refills to.
-        distance: least distance of a new point from all others, in pixels.
+        most: maximum number of points.
+        distance: minimum distance of a new point from all others, in pixels.
         window: side of the flow's window in pixels.
-        back: greatest distance of flow forward and back from its start, in pixels.
+        back: maximum forward-backward error, in pixels.
     """
 
     name = "klt"
@@ -165,7 +165,7 @@ class Klt:
         return there, good & ((there >= 0) & (there <= [width - 1, height - 1])).all(axis=1)
 
     def _corners(self, grey: Image, taken: NDArray[np.float32]) -> NDArray[np.float32]:
-        """New corners where no point is."""
+        """Detect new corners away from existing points."""
         wanted = int(self._numbers["most"]) - len(taken)
         if wanted <= 0:
             return np.zeros((0, 2), np.float32)
@@ -176,13 +176,13 @@ class Klt:
         return np.zeros((0, 2), np.float32) if found is None else found.reshape(-1, 2).astype(np.float32)
 
 
-class Chained:
-    """Keypoints of a method with descriptors, mutual nearest neighbours from frame to frame, chained to tracks.
+class ChainedMatches:
+    """Keypoints of a method with descriptors, whose mutual nearest neighbours between frames are chained to tracks.
 
     Args:
-        spec: as `superpoint_ros.evaluation.methods.create` takes it, such as orb or sift.
-        most: keypoints of a frame.
-        nms_radius: of their suppression, in pixels.
+        spec: method for `superpoint_ros.evaluation.methods.create`, such as orb or sift.
+        most: maximum number of keypoints per frame.
+        nms_radius: radius of their non-maximum suppression, in pixels.
 
     Raises:
         ValueError: in one sentence, if there is no such method.
@@ -193,7 +193,7 @@ class Chained:
         self.name = spec
         self._most, self._radius = most, nms_radius
         self._before: methods.Detection | None = None
-        self._ids, self._given = np.zeros(0, np.int64), TrackIds()
+        self._ids, self._track_ids = np.zeros(0, np.int64), TrackIds()
         self._frame = -1
 
     def settings(self) -> dict[str, Any]:
@@ -204,7 +204,9 @@ class Chained:
         """See `Tracker`."""
         found = self._method.detect(to_grey(image), self._most, self._radius)
         if found.descriptors is None:
-            raise ValueError(f"method '{self.name}' has no descriptors, allowed for tracks is one that has")
+            raise ValueError(
+                f"method '{self.name}' has no descriptors, allowed for tracks is a method with descriptors"
+            )
         before, self._before = self._before, found
         self._frame += 1
         pairs = np.zeros((0, 2), np.int64)
@@ -213,7 +215,7 @@ class Chained:
         ids = np.full(len(found), -1)
         ids[pairs[:, 1]] = self._ids[pairs[:, 0]]
         new = ids < 0
-        ids[new] = self._given.begin(int(np.count_nonzero(new))).ids
+        ids[new] = self._track_ids.begin(int(np.count_nonzero(new))).ids
         self._ids = ids
         start = np.zeros((0, 2)) if before is None else before.keypoints[pairs[:, 0]].astype(float)
         here = found.keypoints.astype(float)
@@ -221,30 +223,30 @@ class Chained:
 
 
 def create(spec: str, values: Mapping[str, Any] | None = None) -> Tracker:
-    """The tracker that a text names.
+    """Create a tracker from its specification.
 
     Args:
-        spec: klt; superpoint, which may go on with `:` and weights or parameters of the node, separated by commas
+        spec: klt; superpoint, optionally followed by `:` and weights or parameters of the node, separated by commas
             (`superpoint:light,homography.align=false`); or any method with descriptors.
-        values: parameters of the node, for superpoint; those in the text come first.
+        values: parameters of the node, for superpoint; those in `spec` override them.
 
     Raises:
         ValueError: in one sentence, if there is no such tracker or it does not take these options.
     """
     name, _, rest = spec.partition(":")
     if name == "superpoint":
-        return FrontEndTracker(spec, {**(values or {}), **_named(rest.split(",") if rest else [])})
+        return FrontEndTracker(spec, {**(values or {}), **_parse_options(rest.split(",") if rest else [])})
     if spec == "klt":
-        return Klt()
+        return KLTTracker()
     if name in ("klt", "magicpoint", "fast", "harris", "shi"):
         allowed = "klt, superpoint[:WEIGHTS,NAME=VALUE], sift, orb, akaze, or package.module:Class with descriptors"
-        raise ValueError(f"method '{spec}' makes no tracks, allowed is {allowed}")
-    return Chained(spec)
+        raise ValueError(f"method '{spec}' produces no tracks, allowed is {allowed}")
+    return ChainedMatches(spec)
 
 
-def _named(items: Sequence[str]) -> dict[str, Any]:
+def _parse_options(items: Sequence[str]) -> dict[str, Any]:
     texts = [":=".join(item.split("=", 1)) if "=" in item else f"weights:={item}" for item in items]
-    return parameters.given([], texts, f"/{interface.NODE_NAME}").values
+    return parameters.read_parameters([], texts, f"/{interface.NODE_NAME}").values
 
 
 def _float(values: Any) -> NDArray[np.float64] | None:
@@ -252,4 +254,4 @@ def _float(values: Any) -> NDArray[np.float64] | None:
 
 
 def _warn(camera: str, reason: str) -> None:
-    warnings.warn(f"a frame was left out: {reason}", stacklevel=2)
+    warnings.warn(f"a frame was skipped: {reason}", stacklevel=2)

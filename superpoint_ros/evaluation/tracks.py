@@ -1,4 +1,4 @@
-"""How long tracks live, how far they are off, and how honest their covariances are: measures on arrays."""
+"""Metrics of tracks on arrays: length, error, and consistency of covariances."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 WRONG = 3.0
-"""Pixels from the truth beyond which a match counts as wrong and not as inexact."""
+"""Error in pixels above which a match counts as wrong, not imprecise."""
 
 Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a tracker publishes for one frame: its tracks' points, and matches with a frame before.
+    """The output of a tracker for one frame: the points of its tracks, and matches with an earlier frame.
 
     Attributes:
         points: (N, 2) pixels.
         ids: (N,) int64 of the tracks.
-        covariance: (N, 3) of each point in px^2, as xx, xy, yy; None where the tracker states none.
-        coasted: (N,) bool, points that were followed without being detected; None where the tracker does not say.
-        reference: index of the frame that the matches lead back to; -1 where there is none.
-        reference_points, match_points: (M, 2) places of the matches in that frame and in this one.
-        match_covariance: (M, 3) of each match's displacement in px^2, as xx, xy, yy; None where none is stated.
+        covariance: (N, 3) of each point in px^2, as xx, xy, yy; None if the tracker estimates none.
+        coasted: (N,) bool, points tracked without a detection; None if the tracker does not report it.
+        reference: index of the frame that the matches refer to; -1 if there is none.
+        reference_points, match_points: (M, 2) positions of the matches in that frame and in this one.
+        match_covariance: (M, 3) of each match's displacement in px^2, as xx, xy, yy; None if not estimated.
     """
 
     points: Points
@@ -39,7 +39,7 @@ class Observation:
 
     @staticmethod
     def empty() -> Observation:
-        """Neither tracks nor matches."""
+        """Create an observation without tracks and matches."""
         none = np.zeros((0, 2))
         return Observation(none, np.zeros(0, np.int64), None, None, -1, none, none, None)
 
@@ -51,9 +51,9 @@ class TrackTable:
     Attributes:
         ids, frames: (T,) int64.
         points: (T, 2) pixels.
-        covariance: (T, 3) in px^2, NaN where none is stated.
-        starts: (K + 1,) int64, row at which each of the K tracks begins, and T.
-        frame_count: of the sequence.
+        covariance: (T, 3) in px^2, NaN if not estimated.
+        starts: (K + 1,) int64, first row of each of the K tracks, and T.
+        frame_count: number of frames of the sequence.
     """
 
     ids: NDArray[np.int64]
@@ -64,9 +64,9 @@ class TrackTable:
     frame_count: int
 
     @staticmethod
-    def of(observations: Sequence[Observation]) -> TrackTable:
-        """The table of what was published for the frames of a sequence, in their order."""
-        parts = [(np.full(len(o.ids), i), o.ids, o.points, _stated(o)) for i, o in enumerate(observations)]
+    def from_observations(observations: Sequence[Observation]) -> TrackTable:
+        """Build the table from the observations of all frames of a sequence, in order."""
+        parts = [(np.full(len(o.ids), i), o.ids, o.points, _covariance_or_nan(o)) for i, o in enumerate(observations)]
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 2)), np.zeros((0, 3)))
         frames, ids, points, covariance = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
         order = np.lexsort((frames, ids))
@@ -76,39 +76,42 @@ class TrackTable:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """(K,) points of each track."""
+        """Return the (K,) number of points of each track."""
         return np.diff(self.starts)
 
     def after(self, frames: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of the first point of each track and of its point so many frames later, for tracks that have both."""
+        """Return the rows of each track's first point and of its point `frames` later, for tracks with both."""
         first = np.repeat(self.starts[:-1], self.lengths)
         later = np.flatnonzero(self.frames - self.frames[first] == frames)
         return first[later], later
 
 
-def _stated(observation: Observation) -> NDArray[np.float64]:
+def _covariance_or_nan(observation: Observation) -> NDArray[np.float64]:
     return np.full((len(observation.ids), 3), np.nan) if observation.covariance is None else observation.covariance
 
 
 def weighted_length(lengths: NDArray[np.int64]) -> float:
-    """Mean number of frames of a track, each track weighted by its points: the length that a point taken at random
-    belongs to. NaN without tracks."""
+    """Compute the mean length of tracks weighted by their points: the expected length for a random point.
+
+    NaN without tracks.
+    """
     return float((lengths.astype(float) ** 2).sum() / lengths.sum()) if len(lengths) else np.nan
 
 
 def alive(table: TrackTable) -> NDArray[np.int64]:
-    """(frames,) points whose track was there before."""
+    """Count the points of each frame that were seen before, as (frames,)."""
     old = np.ones(len(table.frames), bool)
     old[table.starts[:-1]] = False
     return np.bincount(table.frames[old], minlength=table.frame_count)
 
 
 def survival(table: TrackTable, frames: int, visible: NDArray[np.bool_] | None = None) -> float:
-    """Share of the tracks that are still published after so many frames. NaN where no track could be.
+    """Compute the fraction of tracks still published after `frames`; NaN if there can be none.
+
+    Tracks that start too late in the sequence do not count.
 
     Args:
-        visible: (K,) whether each track's first point can still be seen then; others do not count. None: all can.
-            Tracks that begin so late that the sequence ends before do not count either.
+        visible: (K,) whether each track's first point is still visible then; others do not count. None: all are.
     """
     born = table.frames[table.starts[:-1]]
     counted = born + frames < table.frame_count
@@ -119,11 +122,11 @@ def survival(table: TrackTable, frames: int, visible: NDArray[np.bool_] | None =
 
 
 def scatter(table: TrackTable, least: int = 10) -> NDArray[np.float64]:
-    """Root mean square distance of each track's points from their mean, for a camera that stands.
+    """Compute the root mean square distance of each track's points from their mean, for a stationary camera.
 
-    What all points of a frame have in common (their median) is the camera's own shaking and does not count. Only tracks
-    of at least `least` points do. The number of points less one divides, so that the scatter does not depend on the
-    length.
+    The common motion of all points of a frame (their median) is the vibration of the camera and is subtracted. Only
+    tracks of at least `least` points count. The divisor is the number of points minus one, so that the scatter does not
+    depend on the length.
     """
     lengths = table.lengths
     long = lengths >= max(least, 2)
@@ -131,7 +134,7 @@ def scatter(table: TrackTable, least: int = 10) -> NDArray[np.float64]:
     lengths = lengths[long]
     track, frames = np.repeat(np.arange(len(lengths)), lengths), table.frames[rows]
     points = table.points[rows]
-    for _ in range(3):  # tracks that end early shift the means of the others' frames a little
+    for _ in range(3):  # short tracks slightly bias the common motion
         points = points - _means(points, track, lengths)[track]
         common = np.zeros((table.frame_count, 2))
         for frame in np.unique(frames).tolist():
@@ -146,15 +149,15 @@ def _means(points: Points, track: NDArray[np.int64], lengths: NDArray[np.int64])
     return np.column_stack(sums) / lengths[:, None]
 
 
-def right(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which errors (in pixels) are those of right matches; NaN is none."""
+def is_correct(errors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which errors (in pixels) are those of correct matches; NaN is not."""
     return np.asarray(errors <= WRONG)
 
 
 def normalised_squares(residuals: Points, covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,) squared Mahalanobis lengths of residuals (N, 2) under covariances (N, 3) of xx, xy, yy.
+    """Compute (N,) squared Mahalanobis distances of residuals (N, 2) under covariances (N, 3) of xx, xy, yy.
 
-    Their mean is 2 where the covariances are honest; NaN where a covariance is not stated or not positive definite.
+    Their mean is 2 if the covariances are consistent; NaN if a covariance is missing or not positive definite.
     """
     xx, xy, yy = np.asarray(covariance, float).T
     x, y = np.asarray(residuals, float).T
@@ -164,8 +167,8 @@ def normalised_squares(residuals: Points, covariance: NDArray[np.float64]) -> ND
         return np.where((determinant > 0) & (xx > 0), squares, np.nan)
 
 
-def transformed(covariance: NDArray[np.float64], jacobians: NDArray[np.float64]) -> NDArray[np.float64]:
-    """J C J^T for covariances (N, 3) of xx, xy, yy and Jacobians (N, 2, 2), as (N, 3) again."""
+def transform_covariance(covariance: NDArray[np.float64], jacobians: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute J C J^T for covariances (N, 3) of xx, xy, yy and Jacobians (N, 2, 2), as (N, 3)."""
     xx, xy, yy = np.asarray(covariance, float).T
     full = np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2)
     turned = jacobians @ full @ np.swapaxes(jacobians, -1, -2)

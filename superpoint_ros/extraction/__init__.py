@@ -1,1 +1,1 @@
-"""An image to features: network, weights, runtimes and decoding."""
+"""Turn an image into features: network, weights, runtimes and decoding."""

@@ -1,11 +1,11 @@
-"""What images can be given to the network, and the sentence about those that cannot."""
+"""Check images before feature extraction."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.extraction.pyramid import LEAST_SIDE
+from superpoint_ros.extraction.pyramid import MIN_SIDE
 from superpoint_ros.io.images import size_fault, to_grey
 
 
@@ -14,14 +14,15 @@ class ImageError(ValueError):
 
 
 def check_image(image: NDArray[np.uint8], max_pixels: int) -> None:
+    """Raise an `ImageError` if an image has the wrong type, shape or size."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise ImageError(f"the image is {kind}, allowed is a uint8 array")
     if not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise ImageError(f"the image has shape {image.shape}, allowed is (H, W) or (H, W, 3)")
-    if min(image.shape[:2]) < LEAST_SIDE:
+    if min(image.shape[:2]) < MIN_SIDE:
         height, width = image.shape[:2]
-        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {MIN_SIDE}x{MIN_SIDE}")
     check_size(image.shape[:2], max_pixels)
 
 
@@ -32,5 +33,6 @@ def check_size(size: tuple[int, ...], max_pixels: int) -> None:
 
 
 def checked_grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
+    """Check an image and convert it to grey."""
     check_image(image, max_pixels)
     return to_grey(image)

@@ -1,4 +1,4 @@
-"""Measuring the stages of an extraction."""
+"""Measure the stages of an extraction."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 
 class Clock(Protocol):
-    """Measures stages: `with clock.stage("network"): ...`."""
+    """A stopwatch for stages: `with clock.stage("network"): ...`."""
 
     def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
-        """Measures the block as a run of a stage; `again` as a part of the stage's last run."""
+        """Time the block as one run of a stage; with `again`, add its time to the stage's last run."""
 
 
 class NoClock:
-    """Measures nothing."""
+    """A clock that measures nothing."""
 
     def stage(self, name: str, again: bool = False) -> AbstractContextManager[Any]:
         return nullcontext()

@@ -1,8 +1,8 @@
-"""Heat map and descriptor map -> keypoints, scores, descriptors, for whole batches and at fixed sizes.
+"""Decode heat maps and descriptor maps into keypoints, scores and descriptors, in batches of fixed shapes.
 
-Nothing here depends on the data but through values: every function has output shapes that follow from its input
-shapes, with a validity mask instead of a varying count, so that it can be exported or captured in a CUDA graph. On the
-processor, where reading less is what counts, `decoding_cpu` takes over.
+Output shapes depend on input shapes only, never on the data: a score of 0 marks unused entries instead of a varying
+count. So everything can be exported or captured in a CUDA graph. On CPUs, where reading less memory is what counts,
+`decoding_cpu` takes over.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ ROUNDS = 3
 """Rounds of non-maximum suppression, see `suppress`."""
 
 REACH = 2
-"""Half the side of the window of `refine`, in pixels."""
+"""Radius of the window of `refine`, in pixels."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How keypoints are picked from the heat map.
+    """Settings for selecting keypoints from the heat map.
 
     Attributes:
-        max_keypoints: most keypoints per image.
+        max_keypoints: maximum number of keypoints per image.
         nms_radius: no two keypoints lie within this Chebyshev distance of each other, in pixels.
-        detection_threshold: a keypoint's probability is above this.
+        detection_threshold: keypoints have a probability above this.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine positions to fractions of a pixel, on the heat map and then on the image.
     """
@@ -46,21 +46,21 @@ class Decoding:
 
 
 def heatmap(logits: Tensor) -> Tensor:
-    """(B, 65, H/8, W/8) logits -> (B, H, W) float32 keypoint probabilities (paper, section 3.2)."""
+    """Turn (B, 65, H/8, W/8) logits into (B, H, W) float32 keypoint probabilities (paper, section 3.2)."""
     probability = torch.softmax(logits.float(), dim=1)[:, :-1]
     return F.pixel_shuffle(probability, CELL).squeeze(1)
 
 
 def _window_max(x: Tensor, radius: int) -> Tensor:
-    """Maximum of (B, H, W) float32 over the square window of each pixel."""
+    """Compute the maximum of (B, H, W) float32 over a square window around each pixel."""
     size = 2 * radius + 1
-    # Two passes of one dimension cost a fraction of one square pass.
+    # Two 1D passes cost a fraction of one 2D pass.
     rows = F.max_pool2d(x.unsqueeze(1), (1, size), stride=1, padding=(0, radius))
     return F.max_pool2d(rows, (size, 1), stride=1, padding=(radius, 0)).squeeze(1)
 
 
 def _local_maxima(scores: Tensor, radius: int) -> Tensor:
-    """Where a positive score is the greatest of its window; among equals the first in reading order wins."""
+    """Mark positive scores that are the maximum of their window; the first in row-major order wins a tie."""
     peak = (scores > 0) & (scores == _window_max(scores, radius))
     height, width = scores.shape[-2:]
     # Counting down from the end of the image keeps 0 free for "no peak" (exact in float32 up to 16 megapixels).
@@ -70,10 +70,10 @@ def _local_maxima(scores: Tensor, radius: int) -> Tensor:
 
 
 def suppress(scores: Tensor, radius: int, rounds: int = ROUNDS) -> Tensor:
-    """Non-maximum suppression of (B, H, W) scores: all but local maxima become 0.
+    """Apply non-maximum suppression to (B, H, W) scores: all but local maxima become 0.
 
-    Each round keeps the local maxima of what is not yet within `radius` of a kept one, as greedy suppression does;
-    chains of more than `rounds` overlapping windows, which are rare, lose their weakest members.
+    As in greedy suppression, each round keeps the local maxima that are not within `radius` of one kept before; chains
+    of more than `rounds` overlapping windows, which are rare, lose their weakest members.
     """
     if radius == 0:
         return scores
@@ -84,19 +84,19 @@ def suppress(scores: Tensor, radius: int, rounds: int = ROUNDS) -> Tensor:
     return torch.where(kept, scores, torch.zeros_like(scores))
 
 
-def pick(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
-    """The best K local maxima of (B, H, W) heat maps.
+def select_peaks(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
+    """Select the best K local maxima of (B, H, W) heat maps.
 
     Returns:
-        positions (B, K, 2) int64 as (x, y), and scores (B, K) float32 descending; a score of 0 marks an unused place.
+        positions (B, K, 2) int64 as (x, y), and scores (B, K) float32 descending; a score of 0 marks an unused entry.
         K is `max_keypoints`, or the number of pixels where that is less.
     """
-    if _is_dense_cpu(heat):
-        return _pick_cpu(heat, settings)
-    return _pick_fixed(heat, settings)
+    if _use_cpu_decoder(heat):
+        return _select_cpu(heat, settings)
+    return _select_fixed(heat, settings)
 
 
-def _pick_fixed(heat: Tensor, settings: Decoding, margins: Margins | None = None) -> tuple[Tensor, Tensor]:
+def _select_fixed(heat: Tensor, settings: Decoding, margins: Margins | None = None) -> tuple[Tensor, Tensor]:
     batch, height, width = heat.shape
     scores = torch.where(heat > settings.detection_threshold, heat, torch.zeros_like(heat))
     scores = suppress(scores, settings.nms_radius)
@@ -109,12 +109,12 @@ def _pick_fixed(heat: Tensor, settings: Decoding, margins: Margins | None = None
     return torch.stack((index % width, index // width), dim=-1), best
 
 
-def _is_dense_cpu(x: Tensor) -> bool:
-    """Whether to leave the form at fixed sizes: not on a GPU, and not where the function is being recorded."""
+def _use_cpu_decoder(x: Tensor) -> bool:
+    """Tell whether to use the CPU decoder: not on a GPU, and not while the function is traced."""
     return x.device.type == "cpu" and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
-def _pick_cpu(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
+def _select_cpu(heat: Tensor, settings: Decoding) -> tuple[Tensor, Tensor]:
     batch, height, width = heat.shape
     limit = min(settings.max_keypoints, height * width)
     positions, scores = torch.zeros(batch, limit, 2, dtype=torch.int64), torch.zeros(batch, limit)
@@ -128,14 +128,16 @@ def _peaks_cpu(
     heat: decoding_cpu.Map, settings: Decoding, buffers: Buffers | None = None, margins: Margins | None = None
 ) -> tuple[decoding_cpu.Indices, decoding_cpu.Map]:
     s, border = settings, margins or settings.border
-    return decoding_cpu.pick(heat, s.max_keypoints, s.nms_radius, s.detection_threshold, border, ROUNDS, buffers)
+    return decoding_cpu.select_peaks(
+        heat, s.max_keypoints, s.nms_radius, s.detection_threshold, border, ROUNDS, buffers
+    )
 
 
 def refine(heat: Tensor, positions: Tensor, radius: int = REACH) -> Tensor:
-    """Centre of the heat map's mass in a window around each position: (B, H, W), (B, K, 2) -> (B, K, 2) float32.
+    """Move each position to the heat map's centre of mass in a window: (B, H, W), (B, K, 2) -> (B, K, 2) float32.
 
-    The window is cut at the image's edges; the result stays within a pixel of the position. Peaks much wider than the
-    window (standard deviation above a pixel) are pulled towards the position.
+    The window is clipped at the image border; the result stays within a pixel of the position. Peaks much wider than
+    the window (standard deviation above a pixel) are pulled towards the position.
     """
     batch, height, width = heat.shape
     offset = torch.arange(-radius, radius + 1, device=heat.device)
@@ -153,9 +155,9 @@ def refine(heat: Tensor, positions: Tensor, radius: int = REACH) -> Tensor:
 
 
 def sample(descriptors: Tensor, keypoints: Tensor) -> Tensor:
-    """Unit descriptors at keypoints: (B, D, H/8, W/8), (B, K, 2) in padded-image pixels -> (B, K, D) float32.
+    """Sample unit descriptors at keypoints: (B, D, H/8, W/8), (B, K, 2) in padded-image pixels -> (B, K, D) float32.
 
-    Bilinear between cell centres, which lie at (8 i + 3.5) where pixel centres are whole numbers.
+    Interpolates bilinearly between cell centres, which are at 8 i + 3.5 if pixel centres are integers.
     """
     rows, columns = descriptors.shape[-2:]
     x, y = keypoints[..., 0] + 0.5, keypoints[..., 1] + 0.5
@@ -168,15 +170,15 @@ def sample(descriptors: Tensor, keypoints: Tensor) -> Tensor:
 def decode(
     logits: Tensor, descriptors: Tensor, images: Tensor, size: tuple[int, int], settings: Decoding
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Network output -> keypoints (B, K, 2), scores (B, K) descending, descriptors (B, K, D), all float32.
+    """Decode network output into keypoints (B, K, 2), scores (B, K) descending, descriptors (B, K, D), all float32.
 
     Args:
         logits: (B, 65, H/8, W/8).
         descriptors: (B, D, H/8, W/8).
-        images: (B, 1, H, W) uint8, what the network saw, on the same device.
+        images: (B, 1, H, W) uint8 input of the network, on the same device.
         size: (height, width) of the images before padding; nothing is found in the padding.
 
-    Places with score 0 are unused, and what else they hold means nothing.
+    Entries with score 0 are unused; their other values are undefined.
     """
     return decode_maps(heatmap(logits), descriptors, images, size, settings)
 
@@ -190,13 +192,13 @@ def decode_maps(
     buffers: Buffers | None = None,
     margins: Margins | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `decode`, from the heat map (B, H, W) float32; on the processor with `buffers` that were used before.
+    """Decode as `decode` does, but from the (B, H, W) float32 heat map; on a CPU, reuse `buffers`.
 
-    `margins` (top, left, bottom, right) hold no keypoints, in the place of the settings' border on all sides.
+    `margins` (top, left, bottom, right), in which there are no keypoints, replace the border of the settings.
     """
     height, width = size
     heat = heat[:, :height, :width].contiguous()
-    if _is_dense_cpu(heat):
+    if _use_cpu_decoder(heat):
         return _decode_cpu(heat, descriptors, images, settings, buffers, margins)
     return decode_fixed(heat, descriptors, images, settings, margins)
 
@@ -204,8 +206,8 @@ def decode_maps(
 def decode_fixed(
     heat: Tensor, descriptors: Tensor, images: Tensor, settings: Decoding, margins: Margins | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `decode_maps` on any device without `decoding_cpu`: every step has a fixed size. `heat` has no padding."""
-    positions, scores = _pick_fixed(heat, settings, margins)
+    """Decode as `decode_maps` does, with fixed tensor shapes on any device. `heat` has no padding."""
+    positions, scores = _select_fixed(heat, settings, margins)
     keypoints = corners.corner_step(images, refine(heat, positions)) if settings.subpixel else positions.float()
     return keypoints, scores, sample(descriptors, keypoints)
 

@@ -1,8 +1,8 @@
-"""Decoding on the processor: only pixels that matter are touched.
+"""Decode on a CPU, touching only the pixels that matter.
 
-Results are those of `decoding`'s forms at fixed sizes, which are for GPUs and for export. Everything is OpenCV's and
-NumPy's on one thread: a few milliseconds of work are not worth waking PyTorch's threads, which would then idle in the
-way of the network's.
+Results equal those of the fixed-shape functions in `decoding`, which are for GPUs and export. OpenCV and NumPy run on
+one thread: a few milliseconds of work are not worth waking PyTorch's threads, which would then spin and take cores
+from the network.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ Map = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Margins = tuple[int, int, int, int]
 
-_SPARSE = 3
-"""Reading a pixel out of order takes so many times as long as in a pass over all."""
+_RANDOM_ACCESS_COST = 3
+"""Cost of reading a pixel at random, relative to a sequential pass."""
 
-_MOST_EQUALS = 8
-"""Where as many maxima have one score, looking for neighbours among them pair by pair is no longer worth it."""
+_MAX_TIES = 8
+"""Number of maxima with equal scores from which comparing them pairwise no longer pays off."""
 
-_AT_ONCE = 64
-"""Keypoints whose cells' descriptors stay in a core's cache, 1 KiB each."""
+_CHUNK = 64
+"""Number of keypoints whose cells' descriptors, 1 KiB each, fit in a core's cache."""
 
 
 class Buffers(threading.local):
-    """Arrays that each thread uses again: fresh memory, page by page, costs more than most of what is done in it."""
+    """Arrays that each thread reuses: page faults on fresh memory cost more than most of the work done in it."""
 
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[Any]] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-        """An array of undefined content, which is that of the last call with this name."""
+        """Return an uninitialised array; it shares memory with that of the last call with this name."""
         size = math.prod(shape)
         kept = self._kept.get(name)
         if kept is None or kept.dtype != dtype or kept.size < size:
@@ -53,36 +53,38 @@ def peaks(
     margins: Margins = (0, 0, 0, 0),
     buffers: Buffers | None = None,
 ) -> Indices:
-    """What `decoding.suppress` keeps of (H, W) scores above `threshold`, as indices of the flat map in reading order.
+    """Find the peaks that `decoding.suppress` keeps of (H, W) scores, as indices of the flat map in row-major order.
 
-    Only peaks inside of `margins` (top, left, bottom, right; in pixels) are given. Where these are more than `limit`,
-    those weaker than the `limit`-th may be missing: what is weaker than a maximum cannot suppress it, so later rounds
-    leave it out.
+    Only peaks above `threshold` and inside `margins` (top, left, bottom, right; in pixels) are returned. If there are
+    more than `limit`, those weaker than the `limit`-th may be missing: they cannot suppress a stronger one, so later
+    rounds skip them.
     """
     buffers = buffers or Buffers()
     least = np.float32(threshold)
     if radius == 0:
-        return _inside(np.flatnonzero(scores > least), scores, margins)
+        return _within_margins(np.flatnonzero(scores > least), scores, margins)
     flat = scores.reshape(-1)
     kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    found = np.flatnonzero(_equals_greatest(scores, kernel, buffers))
-    found = _first_of_equals(found[flat[found] > least], scores, radius, kernel)
-    kept = [_inside(found, scores, margins)]
+    found = np.flatnonzero(_is_window_max(scores, kernel, buffers))
+    found = _break_ties(found[flat[found] > least], scores, radius, kernel)
+    kept = [_within_margins(found, scores, margins)]
     candidates = None
     for _ in range(rounds - 1):
         strengths = flat[np.concatenate(kept)]
         if limit is not None and len(strengths) >= limit > 0:
             least = np.nextafter(np.partition(strengths, -limit)[-limit], np.float32(0))
-        candidates = _candidates(scores, least, candidates, _free(found, scores.shape, kernel, buffers), buffers)
+        candidates = _candidates(
+            scores, least, candidates, _unsuppressed(found, scores.shape, kernel, buffers), buffers
+        )
         if not len(candidates):
             break
-        found = candidates[_greatest(candidates, scores, radius, kernel, buffers)]
-        found = _first_of_equals(found, scores, radius, kernel)
-        kept.append(_inside(found, scores, margins))
+        found = candidates[_are_local_maxima(candidates, scores, radius, kernel, buffers)]
+        found = _break_ties(found, scores, radius, kernel)
+        kept.append(_within_margins(found, scores, margins))
     return np.sort(np.concatenate(kept))
 
 
-def _inside(index: Indices, scores: Map, margins: Margins) -> Indices:
+def _within_margins(index: Indices, scores: Map, margins: Margins) -> Indices:
     if not any(margins):
         return index
     top, left, bottom, right = margins
@@ -91,15 +93,17 @@ def _inside(index: Indices, scores: Map, margins: Margins) -> Indices:
     return index[(x >= left) & (x < width - right) & (y >= top) & (y < height - bottom)]
 
 
-def _equals_greatest(scores: Map, kernel: NDArray[np.uint8], buffers: Buffers) -> NDArray[np.bool_]:
-    """Where no score of the window is greater."""
-    # OpenCV's running maximum is some forty times faster than PyTorch's pooling.
+def _is_window_max(scores: Map, kernel: NDArray[np.uint8], buffers: Buffers) -> NDArray[np.bool_]:
+    """Mark the scores that no other score in their window exceeds."""
+    # OpenCV's dilation is about forty times as fast as PyTorch's max pooling.
     greatest = cv2.dilate(scores, kernel, dst=buffers.array("greatest", scores.shape, np.float32))
     return np.equal(scores, greatest, out=buffers.array("equal", scores.shape, np.bool_))
 
 
-def _free(kept: Indices, shape: tuple[int, ...], kernel: NDArray[np.uint8], buffers: Buffers) -> NDArray[np.bool_]:
-    """Where no kept peak is in the window."""
+def _unsuppressed(
+    kept: Indices, shape: tuple[int, ...], kernel: NDArray[np.uint8], buffers: Buffers
+) -> NDArray[np.bool_]:
+    """Mark the pixels whose window contains no kept peak."""
     free = buffers.array("free", shape, np.uint8)
     free.fill(1)
     free.reshape(-1)[kept] = 0
@@ -109,30 +113,30 @@ def _free(kept: Indices, shape: tuple[int, ...], kernel: NDArray[np.uint8], buff
 def _candidates(
     scores: Map, least: np.float32, before: Indices | None, free: NDArray[np.bool_], buffers: Buffers
 ) -> Indices:
-    """Free scores above `least`, where known among those of `before`."""
+    """Find the unsuppressed scores above `least`, among those of `before` if given."""
     if before is not None:
         return before[free.reshape(-1)[before] & (scores.reshape(-1)[before] > least)]
     above = np.greater(scores, least, out=buffers.array("above", scores.shape, np.bool_))
     return np.flatnonzero(np.logical_and(above, free, out=above))
 
 
-def _greatest(
+def _are_local_maxima(
     candidates: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8], buffers: Buffers
 ) -> NDArray[np.bool_]:
-    """Which candidates no other candidate in their windows is greater than."""
+    """Mark the candidates that no other candidate in their window exceeds."""
     height, width = scores.shape
     values = scores.reshape(-1)[candidates]
     left = buffers.array("left", (height + 2 * radius, width + 2 * radius), np.float32)
     left.fill(0)
     flat, stride = left.reshape(-1), width + 2 * radius
-    # The margin spares every window a look at the edges.
+    # The margin saves bounds checks at the edges.
     places = candidates + candidates // width * (2 * radius) + radius * (stride + 1)
     flat[places] = values
-    # Most have a greater one right beside them.
+    # Most have a greater neighbour.
     greatest = values == _window_max(flat, places, 1, stride)
     rest = np.flatnonzero(greatest)
-    if len(rest) * kernel.size > scores.size // _SPARSE:
-        return greatest & _equals_greatest(left, kernel, buffers).reshape(-1)[places]
+    if len(rest) * kernel.size > scores.size // _RANDOM_ACCESS_COST:
+        return greatest & _is_window_max(left, kernel, buffers).reshape(-1)[places]
     greatest[rest] = values[rest] == _window_max(flat, places[rest], radius, stride)
     return greatest
 
@@ -143,8 +147,8 @@ def _window_max(flat: Map, places: Indices, radius: int, stride: int) -> NDArray
     return np.asarray(flat.take(places + around).max(axis=0))
 
 
-def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8]) -> Indices:
-    """Those maxima that no earlier one, in reading order, has in its window; such two have one score."""
+def _break_ties(found: Indices, scores: Map, radius: int, kernel: NDArray[np.uint8]) -> Indices:
+    """Drop maxima whose window contains an earlier one, in row-major order; the two have equal scores."""
     values = scores.reshape(-1)[found]
     ascending = np.sort(values)
     if (ascending[1:] != ascending[:-1]).all():
@@ -152,18 +156,18 @@ def _first_of_equals(found: Indices, scores: Map, radius: int, kernel: NDArray[n
     order = np.argsort(values, kind="stable")
     values, (y, x) = values[order], np.divmod(found[order], scores.shape[1])
     first = np.ones(len(found), bool)
-    for lag in range(1, _MOST_EQUALS):
+    for lag in range(1, _MAX_TIES):
         equal = np.flatnonzero(values[lag:] == values[:-lag])
         if not len(equal):
             return found[first]
         near = (np.abs(y[equal + lag] - y[equal]) <= radius) & (np.abs(x[equal + lag] - x[equal]) <= radius)
         first[order[equal + lag][near]] = False
-    rank = np.zeros(scores.shape, np.float32)  # whole numbers are exact up to 16 million
+    rank = np.zeros(scores.shape, np.float32)  # integers are exact up to 16 million
     rank.reshape(-1)[found] = np.arange(len(found), 0, -1)
     return found[rank.reshape(-1)[found] == cv2.dilate(rank, kernel).reshape(-1)[found]]
 
 
-def pick(
+def select_peaks(
     heat: Map,
     limit: int,
     radius: int,
@@ -172,10 +176,10 @@ def pick(
     rounds: int,
     buffers: Buffers | None = None,
 ) -> tuple[Indices, Map]:
-    """The best peaks of a (H, W) heat map: at most `limit` positions (N, 2) as (x, y), and their scores descending.
+    """Select the best peaks of an (H, W) heat map: at most `limit` positions (N, 2) as (x, y), and scores, descending.
 
-    Among equal scores the first in reading order comes first. `border` is the width of the margin without peaks, or
-    its four widths at the top, left, bottom and right.
+    Equal scores are in row-major order. `border` is the width of the margin without peaks, or its four widths at the
+    top, left, bottom and right.
     """
     margins = (border,) * 4 if isinstance(border, int) else border
     index = peaks(heat, radius, rounds, threshold, limit, margins, buffers)
@@ -186,10 +190,10 @@ def pick(
 
 
 def refine(heat: Map, positions: Indices, radius: int) -> Map:
-    """As `decoding.refine`, of one image: (H, W), (N, 2) -> (N, 2) float32."""
+    """Refine positions as `decoding.refine` does, in one image: (H, W), (N, 2) -> (N, 2) float32."""
     height, width = heat.shape
     step = np.arange(-radius, radius + 1)
-    # Keypoints are the last axis, so that NumPy's innermost loops are long.
+    # Keypoints are the last axis to make NumPy's inner loops long.
     x, y = positions.T[:, None] + step[:, None]
     window = heat.reshape(-1).take((y.clip(0, height - 1) * width)[:, None] + x.clip(0, width - 1))
     window *= ((y >= 0) & (y < height))[:, None]
@@ -202,8 +206,10 @@ def refine(heat: Map, positions: Indices, radius: int) -> Map:
 
 
 def sample(descriptors: Map, keypoints: Map, cell: int, out: Map) -> None:
-    """As `decoding.sample`, of one image: (D, H/8, W/8), (N, 2) -> `out` (N, D); only cells beside keypoints are
-    read."""
+    """Sample descriptors as `decoding.sample` does, in one image: (D, H/8, W/8), (N, 2) -> `out` (N, D).
+
+    Reads only the cells next to keypoints.
+    """
     size, rows, columns = descriptors.shape
     by_cell = descriptors.transpose(1, 2, 0)
     # Maps that are channels-last already need no copy.
@@ -217,16 +223,16 @@ def sample(descriptors: Map, keypoints: Map, cell: int, out: Map) -> None:
     right, down = (left < columns - 1).astype(np.int64), (top < rows - 1) * columns
     corners = np.stack((first, first + right, first + down, first + right + down), axis=1)
     weights = np.stack(((1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v), axis=1)
-    # A cell's length is taken off its weight, so that the map itself need not be normalised.
-    weights /= _lengths(table)[corners]
-    cells = np.empty((_AT_ONCE, 4, size), np.float32)
-    for start in range(0, len(out), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        # "clip" keeps NumPy from filling a copy first; no index is out of bounds.
+    # Dividing the weights by the cells' norms saves normalising the map.
+    weights /= _norms(table)[corners]
+    cells = np.empty((_CHUNK, 4, size), np.float32)
+    for start in range(0, len(out), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        # mode="clip" makes NumPy write to `out` without a temporary copy; no index is out of bounds.
         taken = table.take(corners[some], axis=0, out=cells[: len(corners) - start], mode="clip")
         np.matmul(weights[some, None], taken, out=out[some, None])
-    out /= _lengths(out)[:, None]
+    out /= _norms(out)[:, None]
 
 
-def _lengths(rows: Map) -> Map:
+def _norms(rows: Map) -> Map:
     return np.maximum(np.sqrt(np.einsum("ij,ij->i", rows, rows)), np.float32(1e-12))

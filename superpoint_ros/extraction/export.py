@@ -1,8 +1,8 @@
-"""Weights as files that other programs run: image in, features out, everything between inside the graph.
+"""Export weights as models for other programs: image in, features out, with decoding inside the graph.
 
-Input `images` is (B, 1, H, W) grey uint8. Outputs are `keypoints` (B, K, 2) float32 as (x, y) in pixels, `scores`
-(B, K) float32 descending, `descriptors` (B, K, D) float32 of unit length, and `count` (B,) int64: so many places of
-each image are used, the first ones. B, H, W and K are fixed.
+Input `images` is (B, 1, H, W) grey uint8. Outputs are `keypoints` (B, K, 2) float32 as (x, y) in pixels, `scores` (B,
+K) float32 descending, `descriptors` (B, K, D) float32 of unit length, and `count` (B,) int64: only the first `count`
+entries of each image are used. B, H, W and K are fixed.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from superpoint_ros.extraction.network import SuperPointNet
 NAMES = ("keypoints", "scores", "descriptors", "count")
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "tensorrt": ".ts"}
-"""Formats, and how their files' names end. OpenVINO's has a second file beside it, ending in .bin."""
+"""File suffixes by format. OpenVINO writes a second file next to it, with suffix .bin."""
 
 _OPSET = 17
-_LEAST_SIDE = 16
+_MIN_SIDE = 16
 
 
 class ExportError(ValueError):
-    """An export cannot be had; the message is one sentence for the user."""
+    """An export is impossible; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is fixed in an exported file.
+    """The fixed sizes and settings of an exported model.
 
     Attributes:
         height, width: of the images, in pixels.
-        batch: images at a time.
-        decoding: how keypoints are picked.
+        batch: number of images per call.
+        decoding: how keypoints are selected.
     """
 
     height: int = 480
@@ -51,11 +51,11 @@ class Shape:
 
 
 def export(network: SuperPointNet, out: str | Path, to: str, shape: Shape | None = None) -> None:
-    """Write a network in one of the formats of `SUFFIXES`, whole or not at all.
+    """Write a network in one of the formats of `SUFFIXES`, atomically.
 
     Raises:
-        ExportError: if the format is unknown or needs a package or device that is missing, the file's name has another
-            ending, or a size is too small.
+        ExportError: if the format is unknown or needs a missing package or device, the file has the wrong suffix, or
+            a size is too small.
     """
     shape, out = shape or Shape(), Path(out)
     _check(out, to, shape)
@@ -70,7 +70,7 @@ def export(network: SuperPointNet, out: str | Path, to: str, shape: Shape | None
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".export-") as folder, torch.no_grad():
         partial = Path(folder) / out.name
         write[to](module, example, partial)
-        # What names the other files comes last.
+        # Move the file that refers to the others last.
         for path in sorted(Path(folder).iterdir(), key=lambda path: path == partial):
             os.replace(path, out.absolute().with_name(path.name))
 
@@ -82,7 +82,7 @@ def _check(out: Path, to: str, shape: Shape) -> None:
         raise ExportError(f"output '{out}' is not allowed, for {to} its name must end in {SUFFIXES[to]}")
     if not out.absolute().parent.is_dir():
         raise ExportError(f"output '{out}' is not allowed, there is no folder '{out.parent}'")
-    limits = {"height": _LEAST_SIDE, "width": _LEAST_SIDE, "batch": 1}
+    limits = {"height": _MIN_SIDE, "width": _MIN_SIDE, "batch": 1}
     for name, least in limits.items():
         if getattr(shape, name) < least:
             raise ExportError(f"{name} is {getattr(shape, name)}, allowed is {least} or more")
@@ -91,16 +91,16 @@ def _check(out: Path, to: str, shape: Shape) -> None:
 
 
 def _torchscript(module: FixedExtractor, example: torch.Tensor, path: Path) -> None:
-    with _quiet():
+    with _without_warnings():
         traced = torch.jit.trace(module, (example,), check_trace=False)
         torch.jit.save(torch.jit.freeze(traced), str(path))
 
 
 def _onnx(module: FixedExtractor, example: torch.Tensor, path: Path) -> None:
-    _need("onnx", "onnxruntime")
-    # The exporter that traces needs no package beyond onnx, and every PyTorch since 2.1 has it.
+    _require("onnx", "onnxruntime")
+    # The tracing exporter needs no package but onnx, and every PyTorch since 2.1 has it.
     tracing = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
-    with _quiet():
+    with _without_warnings():
         torch.onnx.export(
             module,
             (example,),
@@ -113,11 +113,11 @@ def _onnx(module: FixedExtractor, example: torch.Tensor, path: Path) -> None:
 
 
 def _openvino(module: FixedExtractor, example: torch.Tensor, path: Path) -> None:
-    _need("openvino", "openvino")
+    _require("openvino", "openvino")
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
-        # Reading ONNX, unlike OpenVINO's conversion from PyTorch, tells nobody of it.
+        # Unlike OpenVINO's conversion from PyTorch, reading ONNX sends no telemetry.
         between = Path(folder) / "model.onnx"
         _onnx(module, example, between)
         openvino.save_model(openvino.Core().read_model(between), path, compress_to_fp16=False)
@@ -130,14 +130,14 @@ def _tensorrt(module: FixedExtractor, example: torch.Tensor, path: Path) -> None
         import torch_tensorrt
     except ImportError as error:
         raise ExportError("format 'tensorrt' needs the Python package torch-tensorrt, install it with pip") from error
-    with _quiet():
+    with _without_warnings():
         traced = torch.jit.trace(module.cuda(), (example.cuda(),), check_trace=False)
     inputs = [torch_tensorrt.Input(example.shape, dtype=torch.uint8)]
     engine = torch_tensorrt.compile(traced, ir="ts", inputs=inputs, truncate_long_and_double=True)
     torch.jit.save(engine, str(path))
 
 
-def _need(package: str, extra: str) -> None:
+def _require(package: str, extra: str) -> None:
     try:
         __import__(package)
     except ImportError as error:
@@ -146,6 +146,6 @@ def _need(package: str, extra: str) -> None:
         ) from error
 
 
-def _quiet() -> warnings.catch_warnings:
-    # PyTorch warns that sizes become constants, which is what is wanted, and of formats that it will drop one day.
+def _without_warnings() -> warnings.catch_warnings:
+    # PyTorch warns that sizes become constants, which is intended, and about deprecated formats.
     return warnings.catch_warnings(record=True)

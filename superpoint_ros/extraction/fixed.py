@@ -1,4 +1,4 @@
-"""The whole way from pixels to features as one module of fixed shapes, for export and for CUDA graphs."""
+"""Feature extraction as one module with fixed shapes, for export and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from superpoint_ros.extraction.network import CELL, SuperPointNet
 
 
 class FixedExtractor(nn.Module):
-    """(B, 1, H, W) grey uint8 of one size -> keypoints, scores, descriptors and count, without data-dependent shapes.
+    """Map (B, 1, H, W) grey uint8 to keypoints, scores, descriptors and count, without data-dependent shapes.
 
     Args:
-        network: is copied.
-        settings: K is `max_keypoints`, or the number of pixels where that is less.
-        size: (height, width) of the images; where they are larger, the rest is padding and nothing is found there.
-            Images of sides that are no multiples of 8 are padded here, by repeating the last row and column.
-        dtype: of the convolutions; heat map and coordinates are float32 always.
+        network: it is copied.
+        settings: K is `max_keypoints` or, if smaller, the number of pixels.
+        size: (height, width) of the images; anything beyond is padding without keypoints. Images whose sides are not
+            multiples of 8 are padded here by replication.
+        dtype: of the convolutions; heat map and coordinates are always float32.
     """
 
     def __init__(
@@ -32,8 +32,12 @@ class FixedExtractor(nn.Module):
         self.settings, self.size, self.dtype = settings, size, dtype
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Keypoints (B, K, 2) float32 as (x, y), scores (B, K) float32 descending, descriptors (B, K, D) float32 of
-        unit length, and count (B,) int64: so many places of each image are used, the first ones."""
+        """Extract features, of which only the first `count` entries of each image are used.
+
+        Returns:
+            keypoints (B, K, 2) float32 as (x, y), scores (B, K) float32 descending, descriptors (B, K, D) float32 of
+            unit length, and count (B,) int64.
+        """
         height, width = self.size
         right, bottom = -images.shape[3] % CELL, -images.shape[2] % CELL
         x = images.to(self.dtype) / 255

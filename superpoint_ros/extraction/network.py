@@ -1,4 +1,4 @@
-"""The SuperPoint network (DeTone et al., 2018, section 3), and nothing else."""
+"""The SuperPoint network (DeTone et al., 2018, section 3)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor, nn
 
 CELL = 8
-"""Side in pixels of the cells that the heads see: three 2 x 2 poolings."""
+"""Side of a cell in pixels: three 2 x 2 poolings."""
 
 ENCODER = ("1a", "1b", "2a", "2b", "3a", "3b", "4a", "4b")
 HEADS = ("Pa", "Pb", "Da", "Db")
 
 POOLED = ("1b", "2b", "3b")
-"""Layers of the encoder that a 2 x 2 pooling follows."""
+"""Encoder layers followed by 2 x 2 max pooling."""
 
 Norm = Literal["none", "before_relu", "after_relu"]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes that tell one SuperPoint network from another; the defaults are the paper's.
+    """The sizes of a SuperPoint network; the defaults are the paper's.
 
-    `norm` says where batch normalisation stands: nowhere (the paper's form), between convolution and ReLU
+    `norm` is the position of batch normalisation: none (the paper's form), between convolution and ReLU
     (training in this package, folded away on saving), or after the ReLU (rpautrat's port).
     """
 
@@ -36,7 +36,7 @@ class Architecture:
 
 
 class Layer(nn.Module):
-    """Convolution with optional batch normalisation and ReLU."""
+    """A convolution with optional batch normalisation and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, norm: Norm, relu: bool) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Layer(nn.Module):
 
 
 class SuperPointNet(nn.Module):
-    """Shared encoder with a detector head and a descriptor head.
+    """A shared encoder with a detector head and a descriptor head.
 
     Input is (B, 1, H, W) grey in 0..1 with H and W multiples of 8.
     """
@@ -65,7 +65,7 @@ class SuperPointNet(nn.Module):
         for name, outputs in zip(ENCODER, a.encoder, strict=True):
             self.add_module(f"conv{name}", Layer(inputs, outputs, 3, a.norm, relu=True))
             inputs = outputs
-        # Normalised logits could only slowly learn that most cells hold no keypoint; rpautrat's port has them.
+        # Normalised logits learn only slowly that most cells contain no keypoint; rpautrat's port has them.
         last: Norm = "none" if a.norm == "before_relu" else a.norm
         self.convPa = Layer(inputs, a.detector, 3, a.norm, relu=True)
         self.convPb = Layer(a.detector, CELL * CELL + 1, 1, last, relu=False)
@@ -74,7 +74,7 @@ class SuperPointNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def encode(self, image: Tensor) -> Tensor:
-        """(B, 1, H, W) image -> (B, C, H/8, W/8) features."""
+        """Encode (B, 1, H, W) images as (B, C, H/8, W/8) features."""
         x = image
         for name in ENCODER:
             x = self.get_submodule(f"conv{name}")(x)
@@ -83,21 +83,21 @@ class SuperPointNet(nn.Module):
         return x
 
     def detect(self, encoded: Tensor) -> Tensor:
-        """Encoded features -> (B, 65, H/8, W/8) logits; the last bin means "no keypoint in this cell" (section 3.2)."""
+        """Map encoded features to (B, 65, H/8, W/8) logits; the last bin means "no keypoint in this cell"."""
         return self.convPb(self.convPa(encoded))
 
     def describe(self, encoded: Tensor) -> Tensor:
-        """Encoded features -> (B, D, H/8, W/8) descriptors, not normalised (section 3.3)."""
+        """Map encoded features to (B, D, H/8, W/8) descriptors, not normalised (section 3.3)."""
         return self.convDb(self.convDa(encoded))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, H, W) image -> logits (B, 65, H/8, W/8) and descriptors (B, D, H/8, W/8)."""
+        """Compute logits (B, 65, H/8, W/8) and descriptors (B, D, H/8, W/8) of (B, 1, H, W) images."""
         encoded = self.encode(image)
         return self.detect(encoded), self.describe(encoded)
 
 
-def receptive_reach() -> int:
-    """How far the pixels that a cell's outputs depend on lie beyond the cell, in pixels."""
+def receptive_margin() -> int:
+    """Compute how far a cell's receptive field extends beyond the cell, in pixels."""
     reach, stride = 0, 1
     for name in ENCODER:
         reach += stride  # a kernel of 3 x 3
@@ -106,14 +106,14 @@ def receptive_reach() -> int:
 
 
 def fold_batch_norm(network: SuperPointNet) -> SuperPointNet:
-    """A copy in the paper's form: batch normalisation before the ReLU folded into the convolutions.
+    """Return a copy in the paper's form, with batch normalisation folded into the convolutions.
 
     Raises:
-        ValueError: if the normalisation stands after the ReLU, where zero padding makes folding inexact.
+        ValueError: if the normalisation follows the ReLU, where zero padding makes folding inexact.
     """
     a = network.architecture
     if a.norm == "after_relu":
-        raise ValueError("batch normalisation after the ReLU cannot be folded exactly, only before it")
+        raise ValueError("batch normalisation after the ReLU cannot be folded exactly, only normalisation before it")
     plain = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size))
     with torch.no_grad():
         for name in ENCODER + HEADS:

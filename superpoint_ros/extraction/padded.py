@@ -1,4 +1,4 @@
-"""Features of a batch of images as padded tensors with a mask."""
+"""Pad the features of a batch of images to tensors with a mask."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from superpoint_ros.features import Features
 
 @dataclass(frozen=True, eq=False)
 class PaddedFeatures:
-    """Features of B images, K of them an image, the greatest number that any image has.
+    """Features of B images, padded to the largest number K of keypoints in any of them.
 
-    Places that no keypoint takes are 0 and lie behind the keypoints; the mask tells them apart. All tensors lie on the
-    device of the network.
+    Padding follows the keypoints, is 0, and is marked by the mask. All tensors are on the network's device.
 
     Attributes:
         keypoints: (B, K, 2) float32, x right, y down, in pixels of the image; the centre of the top-left pixel is
@@ -34,12 +33,12 @@ class PaddedFeatures:
     image_sizes: Tensor
 
     def __len__(self) -> int:
-        """B, the number of images."""
+        """Return B, the number of images."""
         return len(self.mask)
 
 
 def pad(features: Sequence[Features], descriptor_size: int, device: torch.device) -> PaddedFeatures:
-    """Put features of any numbers of keypoints into tensors of one shape on `device`; no image is fine too."""
+    """Pad features with different numbers of keypoints to tensors of one shape on `device`; accepts an empty batch."""
     count = max(map(len, features), default=0)
     shape = (len(features), count)
     padded = PaddedFeatures(
@@ -51,7 +50,7 @@ def pad(features: Sequence[Features], descriptor_size: int, device: torch.device
     )
     for index, each in enumerate(features):
         taken = slice(len(each))
-        # What the network left on its device need not travel again.
+        # Descriptors still on the device need no transfer.
         found = each.device_descriptors if each.device_descriptors is not None else torch.from_numpy(each.descriptors)
         padded.keypoints[index, taken] = torch.from_numpy(each.keypoints).to(device)
         padded.scores[index, taken] = torch.from_numpy(each.scores).to(device)

@@ -1,8 +1,8 @@
-"""Images at several sizes, and the features of all sizes as one.
+"""Extract features at several image scales.
 
-A keypoint is a thing of a few pixels. Seen twice as large it is another one, so features of one size are found again,
-and at the same place, only where the scale between two views stays near 1. Features of several sizes meet at the sizes
-at which the views look alike, as those of SIFT (Lowe, 2004) and ORB (Rublee et al., 2011) do.
+A keypoint is a pattern a few pixels across. Seen at twice the size it is another pattern, so features of one scale are
+repeatable only if the scale between two views stays near 1. Features of several scales match at those at which the
+views look alike, as with SIFT (Lowe, 2004) and ORB (Rublee et al., 2011).
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from superpoint_ros.features import Features
 from superpoint_ros.io.images import resize_image
 
 RATIO = 2**-0.5
-"""Sides of a level as a share of those of the level before."""
+"""Ratio of the sides of a level to those of the previous one."""
 
-LEAST_SIDE = 16
-"""Shortest side that the network is given, in pixels."""
+MIN_SIDE = 16
+"""Minimum side of the network's input, in pixels."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """A batch of images at one size.
+    """A batch of images at one scale.
 
     Attributes:
         images: (B, 1, H', W') uint8, padded to whole cells.
@@ -42,40 +42,40 @@ class Level:
     index: int = 0
 
 
-def first_size(shape: tuple[int, int], resize: int) -> tuple[int, int]:
-    """(height, width) at which images of `shape` are given to the network first."""
+def network_size(shape: tuple[int, int], resize: int) -> tuple[int, int]:
+    """Compute the (height, width) of the first level for images of `shape`."""
     factor = resize / max(shape) if resize else 1.0
-    return max(LEAST_SIDE, round(shape[0] * factor)), max(LEAST_SIDE, round(shape[1] * factor))
+    return max(MIN_SIDE, round(shape[0] * factor)), max(MIN_SIDE, round(shape[1] * factor))
 
 
 def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list[Level]:
-    """Grey images of one size at up to `count` sizes; sizes with a side of less than `LEAST_SIDE` are left out.
+    """Scale grey images of equal size to up to `count` levels; levels with a side below `MIN_SIDE` are skipped.
 
     Args:
         images: (H, W) uint8 each.
-        resize: longer side of the first level, 0 for that of the images.
+        resize: longer side of the first level, 0 for the original size.
     """
     height, width = images[0].shape
     first = resize / max(height, width) if resize else 1.0
     result: list[Level] = []
     for index in range(count):
         factor = first * RATIO**index
-        size = max(LEAST_SIDE, round(height * factor)), max(LEAST_SIDE, round(width * factor))
-        if index and min(height, width) * factor < LEAST_SIDE:
+        size = max(MIN_SIDE, round(height * factor)), max(MIN_SIDE, round(width * factor))
+        if index and min(height, width) * factor < MIN_SIDE:
             break
         result.append(Level(_batch([resize_image(image, size) for image in images]), size, index))
     return result
 
 
 def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """(H, W) each -> (B, 1, H', W'), padded to whole cells."""
+    """Stack (H, W) images into (B, 1, H', W'), padded to whole cells."""
     height, width = images[0].shape
     if len(images) == 1 and not (height % CELL or width % CELL):
         image = np.ascontiguousarray(images[0])
-        if image.flags.writeable:  # PyTorch takes no other without a warning
+        if image.flags.writeable:  # PyTorch warns about read-only arrays
             return torch.from_numpy(image)[None, None]
     padded = np.empty((len(images), 1, *(-(-side // CELL) * CELL for side in (height, width))), np.uint8)
-    # Repeating the last row and column puts no false corners along the image's edge.
+    # Replication creates no false corners along the border.
     for index, image in enumerate(images):
         padded[index, 0, :height, :width] = image
         padded[index, 0, height:, :width] = image[-1]
@@ -84,7 +84,7 @@ def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 def merge(found: Sequence[Features], max_keypoints: int) -> Features:
-    """The best features of all levels of one image, each level's in the image's pixels."""
+    """Select the best features of all levels of one image; coordinates are in pixels of the image."""
     scores = np.concatenate([features.scores for features in found])
     best = np.argsort(-scores, kind="stable")[:max_keypoints]
     on_device = [features.device_descriptors for features in found]

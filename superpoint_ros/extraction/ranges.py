@@ -1,4 +1,4 @@
-"""The ranges of a network's activations on images, which 8-bit arithmetic needs to know beforehand."""
+"""Measure the activation ranges of a network, which 8-bit arithmetic needs in advance."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor
 from superpoint_ros.extraction.network import CELL, ENCODER, Layer, SuperPointNet
 
 Ranges = dict[str, tuple[float, float]]
-"""Least and greatest input of the convolution of each name, such as "1b"."""
+"""Minimum and maximum input of each convolution by name, such as "1b"."""
 
 QUANTISED = (*ENCODER[1:], "Pa", "Da")
-"""The convolutions worth computing in 8 bits. The first and the heads' last take no time and cost accuracy."""
+"""Convolutions worth quantising. The first one and the last of each head take little time but would cost accuracy."""
 
 _TAIL = 1e-4
-_SPARSE = 7  # every seventh value tells as much as all
+_SPARSE = 7  # every seventh value is enough
 
 
 @torch.inference_mode()
-def calibrate(network: SuperPointNet, pictures: Iterable[NDArray[np.uint8]]) -> Ranges:
-    """The ranges on grey images (H, W), at least 16 x 16; twenty of what the camera will see are enough.
+def calibrate(network: SuperPointNet, images: Iterable[NDArray[np.uint8]]) -> Ranges:
+    """Measure activation ranges on (H, W) grey images of at least 16 x 16; twenty typical ones are enough.
 
-    The outermost ten thousandth of an image's values on either side is left out, and images are averaged: steps that
-    fit the many are worth more than the few that are cut.
+    The range of an image excludes the extreme 0.01 % of values at either end, and ranges are averaged over images:
+    finer steps for most values outweigh clipping a few.
 
     Raises:
         ValueError: if there is no image.
@@ -45,13 +45,13 @@ def calibrate(network: SuperPointNet, pictures: Iterable[NDArray[np.uint8]]) -> 
     layers = {name: cast(Layer, network.get_submodule(f"conv{name}")) for name in QUANTISED}
     hooks = [layer.conv.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
     try:
-        for picture in pictures:
-            height, width = (side // CELL * CELL for side in picture.shape)
-            network(torch.from_numpy(picture[:height, :width].copy())[None, None].float() / 255)
+        for image in images:
+            height, width = (side // CELL * CELL for side in image.shape)
+            network(torch.from_numpy(image[:height, :width].copy())[None, None].float() / 255)
     finally:
         for hook in hooks:
             hook.remove()
     if not seen[QUANTISED[0]]:
-        raise ValueError("there is no image to calibrate with, needed is at least one")
+        raise ValueError("there is no image to calibrate with, at least one is needed")
     return {name: (float(np.mean([low for low, _ in both])), float(np.mean([high for _, high in both])))
             for name, both in seen.items()}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Keypoints chosen so that they cover the whole image, not only its most textured part."""
+"""Select keypoints that cover the whole image, not only its most textured part."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from superpoint_ros.features import Features
 
 CANDIDATES = 2
-"""How many keypoints are detected for each one that is kept."""
+"""Number of detected keypoints per selected one."""
 
 _PER_CELL = 4
-"""Keypoints that a cell of the grid would hold if they were spread evenly."""
+"""Number of keypoints per grid cell if they were distributed evenly."""
 
 
 def cover(features: Features, count: int) -> Features:
-    """Keep `count` keypoints that cover the image: of every cell of a grid the best, then the second best, and so on.
+    """Select `count` keypoints that cover the image: the best of every grid cell, then the second best, and so on.
 
-    Within a round the best scores come first, and the result is sorted by score, as always.
+    Within a round the highest scores come first; the result is sorted by score.
     """
     if len(features) <= count:
         return features
@@ -39,7 +39,7 @@ def cover(features: Features, count: int) -> Features:
 
 
 def _rank_in_cell(features: Features, count: int) -> NDArray[np.intp]:
-    """How many keypoints of the same cell have a better score, for each keypoint."""
+    """Count for each keypoint those of the same cell with a higher score."""
     height, width = features.image_size
     side = np.sqrt(_PER_CELL * height * width / count)
     column, row = (features.keypoints // side).astype(np.int64).T

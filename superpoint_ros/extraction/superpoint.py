@@ -1,4 +1,4 @@
-"""SuperPoint: image -> Features, the facade over weights, runtime and decoding."""
+"""SuperPoint from image to Features: the facade over weights, runtime and decoding."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
 from superpoint_ros.extraction.network import CELL
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
-from superpoint_ros.extraction.pyramid import LEAST_SIDE, Level
+from superpoint_ros.extraction.pyramid import MIN_SIDE, Level
 from superpoint_ros.extraction.spread import CANDIDATES, cover
 from superpoint_ros.features import Features
 from superpoint_ros.io.images import MAX_PIXELS
 
-_LARGEST_BATCH = 16
+_MAX_BATCH = 16
 
 
 @dataclass(frozen=True)
 class Extraction(Decoding):
-    """How an image becomes features.
+    """Settings of the feature extraction.
 
     Attributes:
-        resize: longer side of the image given to the network, in pixels; 0 leaves it as it is. Keypoints are in the
-            original image's pixels; `nms_radius` and `border` count pixels of the resized one.
-        levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before. `nms_radius` and `border` hold
-            within a level and in its pixels.
-        tile_pixels: most pixels that the network is given at once; larger images go through it in overlapping tiles,
-            with the same features. Arithmetic of float32, which takes twice the memory, gets half as many.
-        max_pixels: most pixels of an image; a larger one is refused.
+        resize: longer side of the network's input, in pixels; 0 keeps the original size. Keypoints are in pixels of the
+            original image; `nms_radius` and `border` count pixels of the resized one.
+        levels: number of scales at which keypoints are detected, each 1/sqrt(2) of the previous one. `nms_radius` and
+            `border` apply within a level, in its pixels.
+        tile_pixels: maximum number of pixels processed at once; larger images are processed in overlapping tiles, with
+            the same features. Halved in float32, which takes twice the memory.
+        max_pixels: maximum number of pixels of an image; larger ones are rejected.
         spread: choose keypoints that cover the whole image, from twice as many.
     """
 
@@ -52,29 +52,29 @@ class Extraction(Decoding):
 
 
 class SuperPoint:
-    """The SuperPoint front end on images (DeTone et al., 2018).
+    """SuperPoint keypoint detector and descriptor (DeTone et al., 2018).
 
     Args:
         weights: name of known weights, or path of a file or folder (see `superpoint_ros.extraction.weights.load`).
-        max_keypoints: most keypoints per image, the best by score.
-        nms_radius: no two keypoints lie this close to each other, in pixels (Chebyshev, before refinement).
-        detection_threshold: least probability of a keypoint.
+        max_keypoints: maximum number of keypoints per image, the best by score.
+        nms_radius: radius of non-maximum suppression, in pixels (Chebyshev distance, before refinement).
+        detection_threshold: minimum probability of a keypoint.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel, on the heat map and then on the image's gradients.
-        resize: longer side of the image given to the network, in pixels; 0 leaves it as it is.
-        levels: sizes at which keypoints are found, each 1/sqrt(2) of the one before: more than one relates views
-            whose scales differ, for more computation (three levels: 1.75 times). `nms_radius` and `border` hold
-            within a level and in its pixels.
-        tile_pixels: most pixels that the network is given at once (half as many in float32); larger images go through
-            it in overlapping tiles, with the same features. That bounds the memory.
-        max_pixels: most pixels of an image; a larger one is refused.
+        resize: longer side of the network's input, in pixels; 0 keeps the original size.
+        levels: number of scales at which keypoints are detected, each 1/sqrt(2) of the previous one: more than one
+            matches views of different scales, for more computation (three levels: 1.75 times). `nms_radius` and
+            `border` apply within a level, in its pixels.
+        tile_pixels: maximum number of pixels processed at once (half as many in float32); larger images are processed
+            in overlapping tiles, with the same features. That bounds the memory.
+        max_pixels: maximum number of pixels of an image; larger ones are rejected.
         spread: choose keypoints that cover the whole image, from twice as many.
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime, pytorch, cuda_graph or cuda_graph_compiled.
-        precision: auto, float32, bfloat16, float16 or int8. Coordinates are float32 whatever it is.
+        precision: auto, float32, bfloat16, float16 or int8. Coordinates are always float32.
 
     Raises:
-        ValueError: in one sentence, if weights, device, runtime, precision or a setting cannot be had.
+        ValueError: in one sentence, if weights, device, runtime, precision or a setting is invalid or unavailable.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class SuperPoint:
 
     @property
     def descriptor_size(self) -> int:
-        """D, the number of components of a descriptor."""
+        """Return D, the number of components of a descriptor."""
         return self.weights.network.architecture.descriptor_size
 
     def configure(self, **changes: Any) -> None:
@@ -119,26 +119,26 @@ class SuperPoint:
         Raises:
             ValueError: if a value is out of range.
         """
-        self.settings = self._changed(changes)
+        self.settings = self._with_changes(changes)
 
     def check(self, **changes: Any) -> None:
         """Raise what `configure` would raise, and change nothing."""
-        self._changed(changes)
+        self._with_changes(changes)
 
-    def _changed(self, changes: dict[str, Any]) -> Extraction:
+    def _with_changes(self, changes: dict[str, Any]) -> Extraction:
         settings = replace(self.settings, **changes)
         _check(settings)
         return settings
 
     def extract(self, image: NDArray[np.uint8], clock: Clock | None = None) -> Features:
-        """Features of one image of (H, W) grey or (H, W, 3) BGR uint8, any size of at least 16 x 16.
+        """Extract the features of one (H, W) grey or (H, W, 3) BGR uint8 image of at least 16 x 16 pixels.
 
         `clock` measures the stages preprocess, network and decode features.
 
         Raises:
-            ImageError: if the image is of another kind, or larger than `max_pixels`.
+            ImageError: if the image has another type or shape, or more than `max_pixels`.
         """
-        return self._extract_alike([image], clock or NoClock())[0]
+        return self._extract_same_size([image], clock or NoClock())[0]
 
     @overload
     def extract_batch(
@@ -153,13 +153,13 @@ class SuperPoint:
     def extract_batch(
         self, images: Sequence[NDArray[np.uint8]], padded: bool = False, clock: Clock | None = None
     ) -> list[Features] | PaddedFeatures:
-        """Features of images of any sizes, in their order; images of equal size share a forward pass.
+        """Extract the features of images of any sizes, in order; images of equal size share a forward pass.
 
-        `padded` gives the same as tensors of one shape with a mask, on the network's device. `clock` measures the
-        stages of every pass, see `extract`.
+        With `padded`, return them as padded tensors with a mask, on the network's device. `clock` measures the stages
+        of every pass, see `extract`.
 
         Raises:
-            ImageError: if an image is of another kind than `extract` takes.
+            ImageError: if `extract` would reject an image.
         """
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
@@ -167,32 +167,34 @@ class SuperPoint:
             by_shape.setdefault(image.shape[:2], []).append(index)
         results: list[Features | None] = [None] * len(images)
         for shape, indices in by_shape.items():
-            at_once = self._largest_batch(shape)
+            at_once = self._max_batch(shape)
             for start in range(0, len(indices), at_once):
                 chunk = indices[start : start + at_once]
-                alike = self._extract_alike([images[i] for i in chunk], clock or NoClock())
+                alike = self._extract_same_size([images[i] for i in chunk], clock or NoClock())
                 for index, found in zip(chunk, alike, strict=True):
                     results[index] = found
         found_all = [result for result in results if result is not None]
         return pad(found_all, self.descriptor_size, self.runtime.device) if padded else found_all
 
-    def _most_pixels(self, settings: Extraction) -> int:
-        """How many pixels the network is given at once."""
+    def _max_pixels_at_once(self, settings: Extraction) -> int:
+        """Return the maximum number of pixels of one forward pass."""
         return settings.tile_pixels // 2 if self.runtime.precision == "float32" else settings.tile_pixels
 
-    def _largest_batch(self, shape: tuple[int, int]) -> int:
-        """How many images of (height, width) share a forward pass: on the processor, which gains little by more, no
-        more than may be in memory at once."""
-        if self.runtime.device.type != "cpu":
-            return _LARGEST_BATCH
-        height, width = pyramid.first_size(shape, self.settings.resize)
-        return min(max(self._most_pixels(self.settings) // (height * width), 1), _LARGEST_BATCH)
+    def _max_batch(self, shape: tuple[int, int]) -> int:
+        """Return how many images of (height, width) share a forward pass.
 
-    def _extract_alike(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
+        On a CPU, which gains little from batches, memory is the limit.
+        """
+        if self.runtime.device.type != "cpu":
+            return _MAX_BATCH
+        height, width = pyramid.network_size(shape, self.settings.resize)
+        return min(max(self._max_pixels_at_once(self.settings) // (height * width), 1), _MAX_BATCH)
+
+    def _extract_same_size(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
         try:
             return self._extract_in_memory(images, clock)
         except (MemoryError, RuntimeError, cv2.error) as error:
-            # PyTorch, OpenVINO, ONNX Runtime and OpenCV each say it in their own words.
+            # PyTorch, OpenVINO, ONNX Runtime and OpenCV word it differently.
             if isinstance(error, MemoryError) or re.search(r"alloc|\bmemory\b", str(error), re.IGNORECASE):
                 height, width = images[0].shape[:2]
                 raise ImageError(f"the image is {width}x{height} pixels, which do not fit in memory") from error
@@ -205,7 +207,7 @@ class SuperPoint:
         with clock.stage("preprocess"):
             greys = [checked_grey(image, settings.max_pixels) for image in images]
             levels = pyramid.levels(greys, settings.resize, settings.levels)
-            del greys  # of large images the memory counts
+            del greys  # large images take much memory
         originals = [(image.shape[0], image.shape[1]) for image in images]
         found = [
             self._extract_level(level, originals, settings, clock, again=index > 0)
@@ -216,39 +218,39 @@ class SuperPoint:
         with clock.stage("decode features", again=True):
             merged = found[0]
             if len(found) > 1:
-                merged = [pyramid.merge(of_one, settings.max_keypoints) for of_one in zip(*found, strict=True)]
+                merged = [pyramid.merge(per_level, settings.max_keypoints) for per_level in zip(*found, strict=True)]
             return [cover(one, wanted) for one in merged] if settings.spread else merged
 
     def _extract_level(
         self, level: Level, originals: Sequence[tuple[int, int]], settings: Extraction, clock: Clock, again: bool
     ) -> list[Features]:
         batch, size = level.images, level.size
-        if size[0] * size[1] > self._most_pixels(settings):
-            of_tiles = self._tiled(batch, size, settings, clock, again)
+        if size[0] * size[1] > self._max_pixels_at_once(settings):
+            batches = self._tiled(batch, size, settings, clock, again)
             return [
-                one for found, whole in zip(of_tiles, originals, strict=True) for one in _collect(found, [whole], level)
+                one for found, whole in zip(batches, originals, strict=True) for one in _collect(found, [whole], level)
             ]
-        if isinstance(self.runtime, runtimes.WholeRuntime):
+        if isinstance(self.runtime, runtimes.EndToEndRuntime):
             with clock.stage("network", again):
                 extracted = self.runtime.extract(batch, size, settings)
             with clock.stage("decode features", again):
                 return list(_collect(extracted, originals, level))
         with clock.stage("network", again), torch.inference_mode():
-            batch = batch.to(self.runtime.device)  # once: the network and the refinement of keypoints take it
+            batch = batch.to(self.runtime.device)  # once, for the network and the refinement of keypoints
             heat, descriptors = self.runtime(batch)
         with clock.stage("decode features", again), torch.inference_mode():
             decoded = decode_maps(heat, descriptors, batch, size, settings, self._buffers)
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
-            extracted = runtimes.Extracted(keypoints, scores, sampled, on_device)
+            extracted = runtimes.ExtractedBatch(keypoints, scores, sampled, on_device)
             return list(_collect(extracted, originals, level))
 
     def _tiled(
         self, batch: Tensor, size: tuple[int, int], settings: Extraction, clock: Clock, again: bool
-    ) -> Iterable[runtimes.Extracted]:
-        # A tile has the whole image beside it in memory, which a small image has not.
-        most_pixels = self._most_pixels(settings) * 9 // 10
-        best = tiling.Tiling(most_pixels, self.descriptor_size, self._buffers)
+    ) -> Iterable[runtimes.ExtractedBatch]:
+        # The whole image is in memory next to its tiles.
+        max_pixels = self._max_pixels_at_once(settings) * 9 // 10
+        best = tiling.Tiling(max_pixels, self.descriptor_size, self._buffers)
         for index, image in enumerate(batch.split(1)):
             yield best.extract(self.runtime, image, size, settings, clock, again or index > 0)
 
@@ -263,12 +265,12 @@ def _check(settings: Extraction) -> None:
     for name, least in limits.items():
         if not getattr(settings, name) >= least:
             raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
-    if settings.resize and settings.resize < LEAST_SIDE:
-        raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {LEAST_SIDE}")
+    if settings.resize and settings.resize < MIN_SIDE:
+        raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {MIN_SIDE}")
 
 
-def _collect(found: runtimes.Extracted, originals: Sequence[tuple[int, int]], level: Level) -> Iterable[Features]:
-    """Fixed-size network results -> Features in the pixels of the original images."""
+def _collect(found: runtimes.ExtractedBatch, originals: Sequence[tuple[int, int]], level: Level) -> Iterable[Features]:
+    """Turn a batch of fixed size into Features, in pixels of the original images."""
     for index, (height, width) in enumerate(originals):
         count = int(np.count_nonzero(found.scores[index]))
         points = found.keypoints[index, :count]

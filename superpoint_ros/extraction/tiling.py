@@ -1,8 +1,7 @@
-"""Large images in overlapping tiles, with the features of the whole image and a fraction of the memory.
+"""Process large images in overlapping tiles, with the features of the whole image and a fraction of the memory.
 
-A tile is given to the network with as much around it as the network's outputs depend on, and its heat map is decoded
-with as much around it as non-maximum suppression depends on. So each keypoint, its refinement and its descriptor are
-those of the whole image, up to the rounding of another order of summation.
+Tiles overlap by the network's receptive field plus the reach of non-maximum suppression. So each keypoint, its
+refinement and its descriptor equal those of the whole image, up to floating-point rounding.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from torch import Tensor
 from superpoint_ros.extraction.clock import Clock
 from superpoint_ros.extraction.decoding import ROUNDS, Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers, Margins
-from superpoint_ros.extraction.network import CELL, receptive_reach
-from superpoint_ros.extraction.runtimes import Extracted, Runtime
+from superpoint_ros.extraction.network import CELL, receptive_margin
+from superpoint_ros.extraction.runtimes import ExtractedBatch, Runtime
 
-_CONTEXT = -(-receptive_reach() // CELL) * CELL
-"""Width of a tile's edge whose outputs are not those of the whole image."""
+_CONTEXT = -(-receptive_margin() // CELL) * CELL
+"""Width of a tile's margin in which outputs differ from those of the whole image."""
 
-_BESIDE = 16
-"""What refining a keypoint and sampling its descriptor read around it, in pixels."""
+_SAMPLING_MARGIN = 16
+"""How far around a keypoint its refinement and its descriptor read, in pixels."""
 
-_LEAST_CORE = 128
-"""Shortest side of the part of a tile in which keypoints are found, however few pixels a tile may have."""
+_MIN_CORE = 128
+"""Minimum side of the part of a tile in which keypoints are detected, however small `max_pixels` is."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class Span:
     """A tile along one axis, in pixels of the image.
 
     Attributes:
-        start, stop: what the network is given.
-        first, last: where the tile's keypoints lie, from `first` on and before `last`.
+        start, stop: input of the network.
+        first, last: where the tile's keypoints are, from `first` up to but not including `last`.
     """
 
     start: int
@@ -53,16 +52,16 @@ class Tile:
     columns: Span
 
 
-def tiles(shape: tuple[int, int], most_pixels: int, nms_radius: int) -> list[Tile]:
-    """Tiles of one size of an image of `shape` (height, width), which are multiples of 8; in reading order.
+def tiles(shape: tuple[int, int], max_pixels: int, nms_radius: int) -> list[Tile]:
+    """Split an image of `shape` (height, width), multiples of 8, into tiles of equal size, in row-major order.
 
     Args:
-        most_pixels: of a tile; more where that is too few for what a tile needs around it.
+        max_pixels: of a tile; exceeded if it leaves no room for the overlap.
         nms_radius: of the non-maximum suppression.
     """
-    halo = _CONTEXT + _around(nms_radius)
+    halo = _CONTEXT + _suppression_margin(nms_radius)
     rows, columns = _side_lengths(shape[0], halo), _side_lengths(shape[1], halo)
-    fitting = [(m * high * n * wide, m, n) for m, high in rows for n, wide in columns if high * wide <= most_pixels]
+    fitting = [(m * high * n * wide, m, n) for m, high in rows for n, wide in columns if high * wide <= max_pixels]
     _, m, n = min(fitting) if fitting else (0, rows[-1][0], columns[-1][0])
     across = list(_spans(shape[1], dict(columns)[n], n, halo))
     return [Tile(down, along) for down in _spans(shape[0], dict(rows)[m], m, halo) for along in across]
@@ -70,15 +69,15 @@ def tiles(shape: tuple[int, int], most_pixels: int, nms_radius: int) -> list[Til
 
 @dataclass(frozen=True)
 class Tiling:
-    """How large images go through the network.
+    """Runs the network on large images, tile by tile.
 
     Attributes:
-        most_pixels: of a tile.
+        max_pixels: of a tile.
         descriptor_size: D, of the network.
         buffers: for decoding.
     """
 
-    most_pixels: int
+    max_pixels: int
     descriptor_size: int
     buffers: Buffers
 
@@ -90,44 +89,44 @@ class Tiling:
         settings: Decoding,
         clock: Clock,
         again: bool = False,
-    ) -> Extracted:
-        """Features of one image.
+    ) -> ExtractedBatch:
+        """Extract the features of one image.
 
         Args:
             image: (1, 1, H, W) uint8, sides multiples of 8.
             size: (height, width) of the image before padding.
-            clock: measures the stages network and decode features; `again` as parts of their last runs.
+            clock: measures the stages network and decode features; `again` adds to their last runs.
         """
-        best = _Best(settings.max_keypoints, self.descriptor_size, runtime.device)
-        for tile in tiles((image.shape[2], image.shape[3]), self.most_pixels, settings.nms_radius):
-            window = _Window.of(tile, size, settings)
+        best = _BestKeypoints(settings.max_keypoints, self.descriptor_size, runtime.device)
+        for tile in tiles((image.shape[2], image.shape[3]), self.max_pixels, settings.nms_radius):
+            window = _Window.for_tile(tile, size, settings)
             if window is None:
                 continue
             with clock.stage("network", again), torch.inference_mode():
-                given = image[..., tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
-                given = given.contiguous().to(runtime.device)
-                heat, descriptors = runtime(given)
+                pixels = image[..., tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
+                pixels = pixels.contiguous().to(runtime.device)
+                heat, descriptors = runtime(pixels)
             with clock.stage("decode features", again), torch.inference_mode():
-                best.add(*window.decode(heat, descriptors, given, settings, self.buffers))
+                best.add(*window.decode(heat, descriptors, pixels, settings, self.buffers))
             again = True
-        return best.extracted()
+        return best.result()
 
 
-def _around(nms_radius: int) -> int:
-    """Width of a heat map's edge, in whole cells, in which keypoints may be others than those of the whole image.
+def _suppression_margin(nms_radius: int) -> int:
+    """Compute the margin of a heat map, in whole cells, in which keypoints may differ from those of the whole image.
 
-    A pixel is a local maximum by what lies within the radius, and the first of equals by whether those are maxima;
-    each further round adds what is covered by the maxima of the round before.
+    Whether a pixel is a local maximum depends on its window, ties depend on whether its neighbours are maxima, and each
+    further round depends on what the previous one suppressed.
     """
-    return -(-max(nms_radius * (3 * ROUNDS - 1), _BESIDE) // CELL) * CELL
+    return -(-max(nms_radius * (3 * ROUNDS - 1), _SAMPLING_MARGIN) // CELL) * CELL
 
 
 def _side_lengths(length: int, halo: int) -> list[tuple[int, int]]:
-    """Numbers of tiles along an axis, and their length then."""
+    """List possible numbers of tiles along an axis with the resulting side lengths."""
     found = [(1, length)]
     for count in range(2, length // CELL + 2):
         side = -(-(length + (count - 1) * 2 * halo) // (count * CELL)) * CELL
-        if side < 2 * halo + _LEAST_CORE:
+        if side < 2 * halo + _MIN_CORE:
             break
         if side < found[-1][1]:
             found.append((count, side))
@@ -143,13 +142,13 @@ def _spans(length: int, side: int, count: int, halo: int) -> Iterator[Span]:
 
 @dataclass(frozen=True)
 class _Window:
-    """The part of a tile in which the network's outputs are those of the whole image.
+    """The part of a tile in which the network's outputs equal those of the whole image.
 
     Attributes:
         rows, columns: of the tile, in whole cells.
         size: (height, width) without padding.
-        origin: of the window in the image, (x, y).
-        margins: without keypoints of this tile.
+        origin: (x, y) of the window in the image.
+        margins: where no keypoints of this tile are.
     """
 
     rows: slice
@@ -159,8 +158,8 @@ class _Window:
     margins: Margins
 
     @staticmethod
-    def of(tile: Tile, size: tuple[int, int], settings: Decoding) -> _Window | None:
-        """The window of a tile, or None where there can be no keypoint."""
+    def for_tile(tile: Tile, size: tuple[int, int], settings: Decoding) -> _Window | None:
+        """Return the window of a tile, or None if it can contain no keypoint."""
         found = []
         for span, length in ((tile.rows, size[0]), (tile.columns, size[1])):
             start = span.start + (_CONTEXT if span.start else 0)
@@ -174,15 +173,15 @@ class _Window:
         return _Window(rows, columns, (height, width), (x, y), (top, left, bottom, right))
 
     def decode(
-        self, heat: Tensor, descriptors: Tensor, given: Tensor, settings: Decoding, buffers: Buffers
+        self, heat: Tensor, descriptors: Tensor, pixels: Tensor, settings: Decoding, buffers: Buffers
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A tile's maps and pixels -> keypoints (K, 2) in pixels of the image, scores (K,), descriptors (K, D)."""
+        """Decode a tile: keypoints (K, 2) in pixels of the image, scores (K,), descriptors (K, D)."""
         in_cells = tuple(slice(part.start // CELL, part.stop // CELL) for part in (self.rows, self.columns))
         by_cell = descriptors.permute(0, 2, 3, 1)[:, in_cells[0], in_cells[1]].contiguous()
         keypoints, scores, sampled = decode_maps(
             heat[:, self.rows, self.columns],
             by_cell.permute(0, 3, 1, 2),
-            given[..., self.rows, self.columns].contiguous(),
+            pixels[..., self.rows, self.columns].contiguous(),
             self.size,
             settings,
             buffers,
@@ -191,7 +190,7 @@ class _Window:
         return keypoints[0] + keypoints.new_tensor(self.origin), scores[0], sampled[0]
 
 
-class _Best:
+class _BestKeypoints:
     """The best keypoints of the tiles so far."""
 
     def __init__(self, limit: int, descriptor_size: int, device: torch.device) -> None:
@@ -200,17 +199,17 @@ class _Best:
         self._found = tuple(torch.zeros(shape, device=device) for shape in shapes)
 
     def add(self, *found: Tensor) -> None:
-        """Take a tile's keypoints, scores and descriptors in."""
+        """Add a tile's keypoints, scores and descriptors."""
         used = found[1] > 0
         found = tuple(torch.cat((before, one[used])) for before, one in zip(self._found, found, strict=True))
         keypoints, scores = (one.cpu().numpy() for one in found[:2])
-        # Among equal scores the first in reading order comes first, as in the whole image.
+        # Equal scores are in row-major order, as in the whole image.
         order = np.lexsort((keypoints[:, 0], keypoints[:, 1], -scores))[: self._limit]
         chosen = torch.from_numpy(order).to(found[0].device)
         self._found = tuple(one[chosen] for one in found)
 
-    def extracted(self) -> Extracted:
-        """The features as those of a batch of one."""
+    def result(self) -> ExtractedBatch:
+        """Return the features as a batch of one."""
         keypoints, scores, descriptors = (one.cpu().numpy()[None] for one in self._found)
         on_device = self._found[2][None] if self._found[2].device.type != "cpu" else None
-        return Extracted(keypoints, scores, descriptors, on_device)
+        return ExtractedBatch(keypoints, scores, descriptors, on_device)

@@ -1,6 +1,6 @@
-"""Weights files: the formats that can be read, the known files, and how this package writes its own.
+"""Read and write weights files.
 
-Nothing in a file is ever executed: safetensors holds numbers only, and PyTorch files are read with `weights_only`.
+Nothing in a file is ever executed: safetensors contains only numbers, and PyTorch files are read with `weights_only`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KNOWN = {
     "default": (_FOLDER / "default.safetensors", "trained by this package, free for any use (model card beside it)"),
     "light": (_FOLDER / "light.safetensors", "the same with a tenth of the computation, less accurate"),
 }
-"""Known weights by name: their file and a line about them."""
+"""Known weights by name: file and description."""
 
 
 class WeightsError(ValueError):
@@ -45,11 +45,11 @@ class Weights:
 
     Attributes:
         network: ready for inference.
-        name: the known name, or the file's name without its ending.
+        name: the known name, or the file name without its suffix.
         sha256: of the file, in hex.
         path: the file that was read.
-        layout: whose naming of the tensors the file has.
-        ranges: least and greatest input of convolutions by name, for 8-bit arithmetic; empty where the file has none.
+        layout: naming scheme of the file's tensors.
+        ranges: minimum and maximum input of convolutions by name, for 8-bit arithmetic; empty if the file has none.
     """
 
     network: SuperPointNet
@@ -61,7 +61,7 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """Name and first 12 hex digits of the checksum, as messages carry it."""
+        """Return the name and the first 12 hex digits of the checksum, as in messages."""
         return f"{self.name}:{self.sha256[:12]}"
 
 
@@ -72,7 +72,7 @@ def load(name_or_path: str | Path) -> Weights:
     that `transformers.SuperPointForKeypointDetection.save_pretrained` wrote.
 
     Raises:
-        WeightsError: if there is no such file, or it holds no SuperPoint network.
+        WeightsError: if there is no such file, or it contains no SuperPoint network.
     """
     path, name = _find(name_or_path)
     state, layout = _canonical(_read(path), path)
@@ -83,7 +83,7 @@ def load(name_or_path: str | Path) -> Weights:
         detail = re.sub(r"\s+", " ", str(error).split("\n", 1)[-1]).strip(" .").replace(". ", "; ")
         raise WeightsError(f"weights '{path}' do not fit the SuperPoint network: {detail}") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
-        raise WeightsError(f"weights '{path}' hold values that are not finite")
+        raise WeightsError(f"weights '{path}' contain values that are not finite")
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     return Weights(network.eval().float(), name, checksum, path, layout, _ranges(path))
 
@@ -94,9 +94,9 @@ def save(
     metadata: Mapping[str, str] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Write a network as float16 safetensors in the paper's form, folding batch normalisation where that is exact.
+    """Write a network as float16 safetensors in the paper's form, folding batch normalisation if that is exact.
 
-    `metadata` is text that is stored with it, `ranges` is that of `Weights`.
+    `metadata` is stored with it as text; `ranges` is that of `Weights`.
     """
     from safetensors.torch import save_file
 
@@ -107,11 +107,11 @@ def save(
     state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_write(path) as partial:
         save_file(state, partial, {"format": "pt", **(metadata or {})})
-        partial.chmod(0o644)  # safetensors lets nobody else read what it writes
+        partial.chmod(0o644)  # safetensors makes files readable for the owner only
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """The text that was stored with a safetensors file."""
+    """Read the metadata of a safetensors file."""
     from safetensors import safe_open
 
     with safe_open(str(path), "pt") as file:
@@ -126,9 +126,9 @@ def _ranges(path: Path) -> dict[str, tuple[float, float]]:
     try:
         found = {str(name): (float(low), float(high)) for name, (low, high) in json.loads(text).items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise WeightsError(f"weights '{path}' hold activation ranges that cannot be read") from error
+        raise WeightsError(f"weights '{path}' contain activation ranges that cannot be read") from error
     if not all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in found.values()):
-        raise WeightsError(f"weights '{path}' hold activation ranges that are empty or not finite")
+        raise WeightsError(f"weights '{path}' contain activation ranges that are empty or not finite")
     return found
 
 
@@ -144,7 +144,7 @@ def _find(name_or_path: str | Path) -> tuple[Path, str]:
         for candidate in ("model.safetensors", "pytorch_model.bin"):
             if (path / candidate).is_file():
                 return path / candidate, path.resolve().name
-        raise WeightsError(f"weights folder '{path}' holds neither model.safetensors nor pytorch_model.bin")
+        raise WeightsError(f"weights folder '{path}' contains neither model.safetensors nor pytorch_model.bin")
     if not path.is_file():
         raise WeightsError(f"weights '{name_or_path}' are neither a file nor one of {', '.join(KNOWN)}")
     return path, path.stem
@@ -156,33 +156,33 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _read_error(path, error) from error
     except Exception as error:
-        # PyTorch raises whatever the bytes lead it to, and its text advises to execute what is in the file.
+        # PyTorch raises anything on malformed data, and its message advises executing the file.
         raise WeightsError(
-            f"weights '{path}' cannot be read as tensors: the file is damaged, no PyTorch file, or holds more than "
-            "numbers"
+            f"weights '{path}' cannot be read as tensors: the file is damaged, not a PyTorch file, or contains more "
+            "than numbers"
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise WeightsError(f"weights '{path}' hold no table of tensors")
+        raise WeightsError(f"weights '{path}' contain no table of tensors")
     return state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    # Imported here, so that PyTorch files can be used without the package.
+    # Imported here, so that PyTorch files can be used without safetensors.
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise _read_error(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> WeightsError:
+def _read_error(path: Path, error: Exception) -> WeightsError:
     reason = str(error).strip().split("\n")[0]
     return WeightsError(f"weights '{path}' cannot be read as tensors: {reason}")
 
@@ -205,7 +205,7 @@ def _canonical(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor],
     if "backbone.0.0.conv.weight" in state:
         return {_from_rpautrat(name): tensor for name, tensor in state.items()}, "rpautrat"
     known = "conv1a.weight, encoder.conv_blocks.0.conv_a.weight or backbone.0.0.conv.weight"
-    raise WeightsError(f"weights '{path}' hold no SuperPoint network: none of {known} is in it")
+    raise WeightsError(f"weights '{path}' contain no SuperPoint network: none of {known} is in it")
 
 
 def _private(name: str) -> str:
@@ -238,11 +238,11 @@ def _architecture(state: Mapping[str, Tensor], path: Path) -> Architecture:
     for layer in ENCODER + HEADS:
         weight = state.get(f"conv{layer}.conv.weight")
         if weight is None or weight.ndim != 4:
-            raise WeightsError(f"weights '{path}' lack the layer conv{layer}, so they are no SuperPoint network")
+            raise WeightsError(f"weights '{path}' lack the layer conv{layer}, so they are not a SuperPoint network")
         widths[layer] = weight.shape[0]
     norm: Norm = "none"
     if "conv1a.norm.weight" in state:
-        # Only rpautrat's form normalises the heads' last layers too; this package's own files may hold either.
+        # Only rpautrat's form also normalises the last layer of each head; this package's files may contain either.
         norm = "after_relu" if "convPb.norm.weight" in state else "before_relu"
     encoder = tuple(widths[layer] for layer in ENCODER)
     return Architecture(encoder, widths["Pa"], widths["Da"], widths["Db"], norm)

@@ -1,1 +1,1 @@
-"""The programs around the node: ROS 2 (rclpy), DDS without ROS 2, and recordings."""
+"""The programs that run the node: in ROS 2 (rclpy), on DDS without ROS 2, and on recordings."""

@@ -29,7 +29,7 @@ from superpoint_ros.msg import Features, MatchedHomography
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, ns_to_stamp
 from superpoint_ros.node.images import Grey
-from superpoint_ros.node.parameters import names_set_for, of_every_node, unknown_names
+from superpoint_ros.node.parameters import describe_unknown, is_standard_parameter, names_set_explicitly
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -69,19 +69,19 @@ class SuperPointDetector(Node):
         runtime = self.detector.front_end.superpoint.runtime
         self.get_logger().info(
             f"weights {self.detector.label} on {runtime.device} ({runtime.name}, {runtime.precision}), "
-            f"waiting for images on {', '.join(map(self.input_name, self.detector.cameras))}"
+            f"waiting for images on {', '.join(map(self.image_topic, self.detector.cameras))}"
         )
 
-    # What the detector asks of its host
+    # The `Host` protocol
 
-    def listeners(self, key: str, camera: str) -> int:
+    def subscriber_count(self, key: str, camera: str) -> int:
         return self._outputs[key, camera].get_subscription_count() if self.context.ok() else 0
 
     def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
         if key == "keypoints_cloud":
             message = point_cloud2.create_cloud(header, _CLOUD_FIELDS, np.ascontiguousarray(fields["points"]))
         else:
-            message = filled(_TYPES[interface.topic(key).type](), fields)
+            message = fill_message(_TYPES[interface.topic(key).type](), fields)
             message.header = header
         self._send(key, camera, message)
 
@@ -89,7 +89,7 @@ class SuperPointDetector(Node):
         try:
             self._outputs[key, camera].publish(message)
         except Exception:
-            # Ctrl-C may end the context while the worker finishes its frame, or in the middle of a timer's callback.
+            # Ctrl-C may shut the context down while the worker finishes its frame, or during a timer's callback.
             if self.context.ok():
                 raise
 
@@ -99,25 +99,25 @@ class SuperPointDetector(Node):
     def warn(self, text: str) -> None:
         self.get_logger().warning(text)
 
-    def input_name(self, camera: str) -> str:
+    def image_topic(self, camera: str) -> str:
         return str(self._inputs[camera].topic_name)
 
-    # ROS 2 in
+    # ROS 2 to the detector
 
     def _declare_parameters(self, arguments: Sequence[str]) -> dict[str, interface.Value]:
         values = {}
         for parameter in interface.PARAMETERS:
             declared = self.declare_parameter(parameter.name, parameter.default, _descriptor(parameter))
             values[parameter.name] = declared.value
-        # rclpy passes silently over parameters that nobody declares: a misspelt name must not.
+        # rclpy silently ignores undeclared parameters, but a misspelt name must be reported.
         overrides = getattr(self, "_parameter_overrides", {})
-        unknown = [name for name in overrides if not of_every_node(name) and not self.has_parameter(name)]
-        named = names_set_for(arguments, self.get_fully_qualified_name())
+        unknown = [name for name in overrides if not is_standard_parameter(name) and not self.has_parameter(name)]
+        named = names_set_explicitly(arguments, self.get_fully_qualified_name())
         for name in unknown:
             if name in named:
                 interface.parameter(name)
         if unknown:
-            self.get_logger().warning(unknown_names(unknown))
+            self.get_logger().warning(describe_unknown(unknown))
         return values
 
     def _create_inputs(self, camera: str) -> Any:
@@ -128,8 +128,8 @@ class SuperPointDetector(Node):
         name = interface.with_transport(topic, image)
         return self._create_subscription(topic, name, submit, camera)
 
-    def _create_subscription(self, topic: interface.Topic, name: str, take: Any, camera: str) -> Any:
-        callback = partial(self._take, take, name, camera)
+    def _create_subscription(self, topic: interface.Topic, name: str, submit: Any, camera: str) -> Any:
+        callback = partial(self._process, submit, name, camera)
         arguments = (_TYPES[topic.type], name, callback, _qos(topic))
         events = SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic.key, name, camera))
         return _with_events(self.create_subscription, arguments, events)
@@ -139,16 +139,16 @@ class SuperPointDetector(Node):
         events = PublisherEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic.key, topic.name, camera))
         return _with_events(self.create_publisher, arguments, events)
 
-    def _take(self, take: Any, name: str, camera: str, message: Any) -> None:
+    def _process(self, submit: Any, name: str, camera: str, message: Any) -> None:
         try:
-            take(message, camera=camera)
+            submit(message, camera=camera)
         except Exception as error:
-            # One message must not end the node.
-            self.detector.unreadable(self.resolve_topic_name(name), error, camera)
+            # A single message must not end the node.
+            self.detector.report_unreadable(self.resolve_topic_name(name), error, camera)
 
     def _on_incompatible(self, key: str, name: str, camera: str, event: Any) -> None:
         policy = qos_policy_name_from_kind(event.last_policy_kind).lower()
-        self.detector.incompatible_qos(key, self.resolve_topic_name(name), policy, camera)
+        self.detector.report_incompatible_qos(key, self.resolve_topic_name(name), policy, camera)
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         ours = {parameter.name for parameter in interface.PARAMETERS}
@@ -166,7 +166,7 @@ class SuperPointDetector(Node):
         return grey
 
     def _bridge_works(self) -> bool:
-        """Whether cv_bridge's compiled part loads: it does not where it was built for another NumPy."""
+        """Tell whether cv_bridge's compiled module loads, which fails if it was built for another NumPy."""
         try:
             self._to_mono8(Image(height=2, width=2, encoding="bgr8", step=6, data=bytes(12)))
         except (ImportError, AttributeError, SystemError) as error:
@@ -194,10 +194,10 @@ class SuperPointDetector(Node):
 
 
 def _with_events(create: Any, arguments: tuple[Any, ...], events: Any) -> Any:
-    """A publisher or subscription with overrides and these event callbacks, where the middleware knows such events.
+    """Create a publisher or subscription with QoS overrides and, if the middleware supports them, event callbacks.
 
     Raises:
-        ValueError: in one sentence, for an override that cannot be.
+        ValueError: in one sentence, for an invalid override.
     """
     options = QoSOverridingOptions.with_default_policies()
     try:
@@ -206,11 +206,11 @@ def _with_events(create: Any, arguments: tuple[Any, ...], events: Any) -> Any:
         except UnsupportedEventTypeError:
             return create(*arguments, qos_overriding_options=options)
     except RuntimeError as error:
-        raise ValueError(f"topic '{arguments[1]}' with its quality of service: {_without_places(error)}") from error
+        raise ValueError(f"topic '{arguments[1]}' with its quality of service: {_without_location(error)}") from error
 
 
-def _without_places(error: Exception) -> str:
-    """What went wrong in rcl, without where in its sources."""
+def _without_location(error: Exception) -> str:
+    """Format an error of rcl without its source locations."""
     return re.sub(r", at \S+:\d+", "", str(error))
 
 
@@ -222,7 +222,7 @@ def _qos(topic: interface.Topic) -> QoSProfile:
 
 def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
     allowed = f" ({parameter.allowed})" if parameter.choices else ""
-    # YAML makes truth values of "true" and "false".
+    # YAML reads unquoted true and false as booleans.
     untyped = {"true", "false"} <= set(parameter.choices)
     descriptor = ParameterDescriptor(
         description=parameter.description + allowed, read_only=parameter.read_only, dynamic_typing=untyped
@@ -237,8 +237,8 @@ def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
     return descriptor
 
 
-def filled(message: Any, fields: Mapping[str, Any]) -> Any:
-    """The message with these fields, of NumPy arrays among others."""
+def fill_message(message: Any, fields: Mapping[str, Any]) -> Any:
+    """Fill the fields of a message, NumPy arrays included, and return it."""
     for name, value in fields.items():
         if name == "reference_stamp":
             message.reference_stamp.sec, message.reference_stamp.nanosec = ns_to_stamp(value)
@@ -248,16 +248,16 @@ def filled(message: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def _field(value: Any) -> Any:
-    """NumPy -> what rclpy's setters copy fastest: array.array where it has a type code."""
+    """Convert NumPy arrays to what rclpy's setters copy fastest: array.array if it has a type code."""
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype == bool:
         return value.tolist()
     if value.dtype == np.float64:
         return value  # the fixed-size fields are NumPy arrays in rclpy
-    filled = array.array(_TYPECODES[value.dtype.name])
-    filled.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))  # type: ignore[arg-type]
-    return filled
+    numbers = array.array(_TYPECODES[value.dtype.name])
+    numbers.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))  # type: ignore[arg-type]
+    return numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             rclpy.init(args=arguments)
         except RuntimeError as error:
-            raise ValueError(_without_places(error)) from error
+            raise ValueError(_without_location(error)) from error
         try:
             node = SuperPointDetector()
             rclpy.spin(node)

@@ -1,4 +1,4 @@
-"""What encoded images tell without being decoded: their size, and whether a JPEG is complete."""
+"""Inspect encoded images without decoding them: their size, and whether a JPEG is complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from typing import BinaryIO
 
 _HEAD = 65536
-"""What is read first; only JPEG and TIFF may state their size further on."""
+"""Number of bytes read first; only JPEG and TIFF may have their size further on."""
 
 _START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
@@ -60,7 +60,7 @@ def is_truncated_jpeg(data: memoryview) -> bool:
         if marker == 0xD9:
             return False
         if marker not in _WITHOUT_LENGTH:
-            # What a segment holds, a thumbnail say, may have an end of its own.
+            # Skip the segment, since a thumbnail in it has its own end-of-image marker.
             place += int.from_bytes(data[place : place + 2], "big")
     return True
 
@@ -81,7 +81,7 @@ def _jpeg(file: BinaryIO) -> tuple[int, int] | None:
     file.seek(2)
     while True:
         byte = file.read(1)
-        while byte and byte != b"\xff":  # decoders pass over what lies between segments
+        while byte and byte != b"\xff":  # decoders skip bytes between segments
             byte = file.read(1)
         while byte == b"\xff":
             byte = file.read(1)

@@ -1,1 +1,1 @@
-"""What every host shares: parameters and topics, message encodings, calibration, drawing, diagnostics."""
+"""Everything the hosts share: parameters and topics, message encodings, calibration, drawing, diagnostics."""

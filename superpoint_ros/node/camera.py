@@ -1,4 +1,4 @@
-"""A camera's calibration, as sensor_msgs/CameraInfo states it: pixels -> viewing rays."""
+"""Camera calibration from sensor_msgs/CameraInfo, and viewing rays of pixels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.node.lenses import undistorted, undistorted_fisheye
+from superpoint_ros.node.lenses import undistort, undistort_fisheye
 
 _BROWN, _FISHEYE, _NONE = (4, 5, 8, 12, 14), (4,), (0,)
 MODELS = {
@@ -25,19 +25,19 @@ MODELS = {
     "none": _NONE,
     "pinhole": _NONE,
 }
-"""Distortion models by the names that ROS, Kalibr, EuRoC and makers of cameras give them, and how many coefficients
-OpenCV takes."""
+"""Distortion models by their names in ROS, Kalibr, EuRoC and camera drivers, with the numbers of coefficients that
+OpenCV accepts."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Calibration of an image, raw or rectified (OpenCV's models, REP 104).
+    """The calibration of a raw or rectified image (OpenCV's models, REP 104).
 
     Attributes:
-        image_size: (height, width) that the calibration holds for.
+        image_size: (height, width) that the calibration is for.
         matrix: (3, 3) K in pixels.
         distortion: coefficients D.
-        fisheye: whether D is of the equidistant model.
+        fisheye: whether the distortion model is equidistant.
     """
 
     image_size: tuple[int, int]
@@ -47,25 +47,25 @@ class Camera:
 
     @staticmethod
     def from_message(message: Any, rectified: bool = False) -> Camera | None:
-        """The calibration in a sensor_msgs/CameraInfo, or None where the camera is not calibrated.
+        """Read the calibration from a sensor_msgs/CameraInfo; None if the camera is not calibrated.
 
         Args:
-            rectified: the image is rectified, so P holds, without distortion; otherwise K and D do.
+            rectified: the image is rectified, so P applies, without distortion; otherwise K and D do.
 
         Raises:
             ValueError: in one sentence, if the calibration cannot be used.
         """
-        matrix = np.array(message.k, np.float64).reshape(3, 3)  # a copy: the message's own may be read-only
+        matrix = np.array(message.k, np.float64).reshape(3, 3)  # a copy: the message's array may be read-only
         projection = np.array(message.p, np.float64).reshape(3, 4)[:, :3] if rectified else matrix
         if not matrix[0, 0] and not projection[0, 0]:
             return None
-        distortion, fisheye = checked_distortion(message.distortion_model, message.d)
+        distortion, fisheye = parse_distortion(message.distortion_model, message.d)
         if rectified:
-            # Simulators leave P empty where there is nothing to rectify.
+            # Simulators leave P empty if there is nothing to rectify.
             if projection[0, 0] or np.any(distortion):
                 matrix = projection
             distortion, fisheye = np.zeros(4), False
-        check_focal_lengths(matrix, "P, which holds for the rectified image" if rectified else "K")
+        check_focal_lengths(matrix, "P, which applies to the rectified image" if rectified else "K")
         # A sub-sampled or cropped image has its own principal point and focal length.
         binning = np.maximum([message.binning_x, message.binning_y], 1)
         height, width = message.roi.height or message.height, message.roi.width or message.width
@@ -77,33 +77,33 @@ class Camera:
         return Camera(size, matrix, distortion, fisheye)
 
     def rays(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, 2) pixels -> (N, 3) viewing rays at unit depth in the optical frame (z forward, x right, y down).
+        """Compute (N, 3) viewing rays of (N, 2) pixels at unit depth, in the optical frame (z forward, y down).
 
-        A pixel that the lens model has no ray for is a row of NaN: the polynomials are fitted to what was calibrated,
-        and beyond that many turn back.
+        Rows are NaN for pixels without a ray: the lens polynomials are fitted to the calibrated region, and many are
+        not monotonic beyond it.
         """
         points = np.ones((len(keypoints), 3), np.float32)
         if len(keypoints):
-            undo = undistorted_fisheye if self.fisheye else undistorted
+            undo = undistort_fisheye if self.fisheye else undistort
             points[:, :2] = undo(keypoints.reshape(-1, 2).astype(np.float64), self.matrix, self.distortion)
             points[np.isnan(points[:, 0]), 2] = np.nan
         return points
 
 
-def checked_distortion(model: str, coefficients: Any) -> tuple[NDArray[np.float64], bool]:
-    """Coefficients as OpenCV takes them, and whether they are of the equidistant (fisheye) model.
+def parse_distortion(model: str, coefficients: Any) -> tuple[NDArray[np.float64], bool]:
+    """Convert distortion coefficients to OpenCV's, and tell whether the model is equidistant (fisheye).
 
-    Zeros at the end that are too many are left out, and none at all are four zeros.
+    Excess trailing zeros are dropped, and no coefficients become four zeros.
 
     Raises:
-        ValueError: in one sentence, for an unknown model, numbers that are not finite or a count that OpenCV refuses.
+        ValueError: in one sentence, for an unknown model, numbers that are not finite or a count that OpenCV rejects.
     """
     lengths = MODELS.get(re.sub(r"[- ]", "_", model.lower()) or "plumb_bob")
     values = np.array(coefficients, np.float64).reshape(-1)
     if not np.isfinite(values).all():
-        raise ValueError(f"the distortion coefficients are {_listed(values)}, allowed are finite numbers")
+        raise ValueError(f"the distortion coefficients are {_join(values)}, allowed are finite numbers")
     if not np.any(values):
-        # Whatever its name, a model of zeros distorts nothing; the equidistant one is no pinhole for all that.
+        # With zero coefficients any model is a pinhole, except the equidistant one.
         return np.zeros(4), lengths is _FISHEYE
     if lengths is None:
         raise ValueError(f"distortion model '{model}' is unknown, allowed is one of {', '.join(MODELS)}")
@@ -117,29 +117,29 @@ def checked_distortion(model: str, coefficients: Any) -> tuple[NDArray[np.float6
 
 
 def check_focal_lengths(matrix: NDArray[np.float64], name: str) -> None:
-    """Refuse a camera matrix that no image can have.
+    """Check that a camera matrix is physically possible.
 
     Raises:
         ValueError: in one sentence, if a number is not finite or a focal length is not positive.
     """
     if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} is {_listed(matrix.reshape(-1))}, allowed are finite numbers")
+        raise ValueError(f"{name} is {_join(matrix.reshape(-1))}, allowed are finite numbers")
     if not (matrix[0, 0] > 0 and matrix[1, 1] > 0):
         lengths = f"{matrix[0, 0]:g} and {matrix[1, 1]:g} pixels"
         raise ValueError(f"the focal lengths in {name} are {lengths}, allowed is more than 0")
 
 
 def is_rectified(choice: str, topic: str) -> bool:
-    """Whether images of a topic are rectified: the parameter `rectified` says so or, by `auto`, image_proc's name."""
+    """Tell whether images are rectified: by the parameter `rectified` or, for `auto`, by image_proc's topic name."""
     if choice != "auto":
         return choice == "true"
     return topic.removesuffix("/compressed").rpartition("/")[2].startswith("image_rect")
 
 
-def _listed(values: NDArray[np.float64]) -> str:
+def _join(values: NDArray[np.float64]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
 def flat_cloud(keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(N, 2) pixels -> (N, 3) points (x, y, 0), for images without a calibration."""
+    """Turn (N, 2) pixels into (N, 3) points (x, y, 0), for images without calibration."""
     return np.column_stack((keypoints, np.zeros(len(keypoints), np.float32))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a parameter and a topic are: their types, what they allow, and the sentence about what they do not."""
+"""Declarations of parameters and topics, with the validation of values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Qos:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of the node. `name` is relative, or private with a leading "~/", as ROS 2 writes it."""
+    """A topic of the node. `name` is relative, private ("~/features") or absolute, as in ROS 2."""
 
     key: str
     name: str
@@ -35,7 +35,7 @@ class Topic:
     description: str
 
     def for_camera(self, camera: str) -> Topic:
-        """The topic of one of several cameras, "left/image" or "~/left/features"; one of the whole node stays."""
+        """Return the topic of one of several cameras, "left/image" or "~/left/features"; absolute topics are shared."""
         if not camera or self.name.startswith("/"):
             return self
         private = "~/" if self.name.startswith("~/") else ""
@@ -44,7 +44,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the node. The type is the default's; `minimum` and `maximum` are inclusive. Lists are tuples."""
+    """A parameter of the node. Its type is the default's; `minimum` and `maximum` are inclusive, lists are tuples."""
 
     name: str
     default: Value
@@ -60,49 +60,49 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """What the parameter accepts, in words."""
+        """Describe the values that the parameter accepts."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.type is bool:
             return "true or false"
         if self.minimum is not None:
             kind = "an integer" if self.type is int else "a number"
-            return f"{kind} from {_short(self.minimum)} to {_short(self.maximum)}"
+            return f"{kind} from {_format(self.minimum)} to {_format(self.maximum)}"
         if self.type is tuple:
             return "a list of different names of letters, digits, underscores and slashes, or one empty name"
         return "a string that is not empty"
 
     def check(self, value: Any) -> Value:
-        """Return `value` in the parameter's type.
+        """Convert `value` to the parameter's type.
 
         Raises:
             ParameterError: if the type is wrong or the value is out of range.
         """
-        good: bool
+        valid: bool
         if isinstance(value, bool) and {"true", "false"} <= set(self.choices):
-            value = str(value).lower()  # YAML makes it one
+            value = str(value).lower()  # unquoted in YAML
         if self.type is bool:
-            good = isinstance(value, bool)
+            valid = isinstance(value, bool)
         elif self.type is int:
-            good = isinstance(value, int) and not isinstance(value, bool)
+            valid = isinstance(value, int) and not isinstance(value, bool)
         elif self.type is float:
-            good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            valid = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         elif self.type is tuple:
-            good = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
-            good = good and 0 < len(value) == len(set(value)) and all(map(_NAME.fullmatch, value))
-            good = good and ("" not in value or len(value) == 1)
+            valid = isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+            valid = valid and 0 < len(value) == len(set(value)) and all(map(_NAME.fullmatch, value))
+            valid = valid and ("" not in value or len(value) == 1)
         else:
-            good = isinstance(value, str) and bool(value)
-        if good and self.minimum is not None:
-            good = self.minimum <= value <= self.maximum
-        if good and self.choices:
-            good = value in self.choices
-        if not good:
+            valid = isinstance(value, str) and bool(value)
+        if valid and self.minimum is not None:
+            valid = self.minimum <= value <= self.maximum
+        if valid and self.choices:
+            valid = value in self.choices
+        if not valid:
             raise ParameterError(f"parameter '{self.name}' is {value!r}, allowed is {self.allowed}")
         return self.type(value)
 
 
-def _short(number: float | None) -> str:
+def _format(number: float | None) -> str:
     if number is None:
         return ""
     return str(int(number)) if number == int(number) else f"{number:g}"

@@ -1,4 +1,4 @@
-"""How a camera fares, for /diagnostics."""
+"""The health of a camera, for /diagnostics."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from superpoint_ros.frontend.frames import Counters
 
 OK, WARNING, ERROR = 0, 1, 2
-FRAMES = "frames left out"
-"""Those that could not be used, and those whose stamp repeats."""
+SKIPPED_FRAMES = "frames skipped"
+"""Frames that cannot be used or repeat a stamp."""
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """State of a camera: whose, level 0 (OK), 1 (warning) or 2 (error), one line, and named values."""
+    """State of a camera: name, level 0 (OK), 1 (warning) or 2 (error), summary in one line, and named values."""
 
     name: str
     level: int
@@ -28,7 +28,7 @@ class Diagnostics:
 
 
 class CameraHealth:
-    """What happened to a camera since it was asked last, and what holds until it is put right; from any thread."""
+    """Collects the problems of a camera: events since the last summary, and conditions until cleared. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -38,71 +38,71 @@ class CameraHealth:
         self._started = clock()
         self._events: dict[str, list[str]] = {}
         self._totals: Counter[str] = Counter()
-        self._standing: dict[str, str] = {}
-        self._notes: dict[str, str] = {}
+        self._persistent: dict[str, str] = {}
+        self._values: dict[str, str] = {}
         self._ages: deque[float] = deque(maxlen=101)
 
-    def happened(self, what: str, reason: str) -> None:
-        """Count something that went wrong once, such as a frame left out."""
+    def count_problem(self, what: str, reason: str) -> None:
+        """Count an event, such as a skipped frame."""
         with self._lock:
             self._events.setdefault(what, []).append(reason)
             self._totals[what] += 1
 
-    def counts(self, what: str, count: int) -> None:
-        """Have a sum shown that makes no warning."""
+    def add_to_total(self, what: str, count: int) -> None:
+        """Add to a total that is shown without a warning."""
         with self._lock:
             self._totals[what] += count
 
-    def holds(self, what: str, reason: str | None) -> None:
-        """Note what is wrong until it is noted as None."""
+    def set_problem(self, what: str, reason: str | None) -> None:
+        """Set a persistent problem; a reason of None clears it."""
         with self._lock:
             if reason is None:
-                self._standing.pop(what, None)
+                self._persistent.pop(what, None)
             else:
-                self._standing[what] = reason
+                self._persistent[what] = reason
 
-    def notes(self, what: str, text: str) -> None:
-        """Have a value shown that makes no warning."""
+    def set_value(self, what: str, text: str) -> None:
+        """Set a value that is shown without a warning."""
         with self._lock:
-            self._notes[what] = text
+            self._values[what] = text
 
-    def answered(self, age: float) -> None:
-        """Note the age of a result, in seconds."""
+    def record_age(self, age: float) -> None:
+        """Record the age of a result, in seconds."""
         self._ages.append(age)
 
-    def state(self, counters: Counters, topic: str, timeout: float) -> tuple[int, str, dict[str, str]]:
-        """Level, one line and values since the last call.
+    def summarise(self, counters: Counters, topic: str, timeout: float) -> tuple[int, str, dict[str, str]]:
+        """Return level, one-line summary and values since the last call.
 
         Args:
-            topic: where the images come from.
-            timeout: seconds without an image after which that is an error; 0 for never.
+            topic: the image topic.
+            timeout: seconds without an image that count as an error; 0 for never.
         """
         now = self._clock()
         with self._lock:
             (then, before), self._before = self._before, (now, counters)
             events, self._events = self._events, {}
-            standing, totals, notes = dict(self._standing), dict(self._totals), dict(self._notes)
+            persistent, totals, shown = dict(self._persistent), dict(self._totals), dict(self._values)
         processed = counters.processed - before.processed
         failed = counters.failed - before.failed
         rate = processed / max(now - then, 1e-9)
         problems: list[tuple[int, str]] = []
-        incompatible = standing.pop("image publisher", None)
+        incompatible = persistent.pop("image publisher", None)
         if counters.received > before.received:
             self._last_image = now
         else:
             problems.append(self._silence(now, topic, timeout, incompatible))
         for what, reasons in events.items():
-            # A stamp that repeats now and then costs nothing; where all do, nothing is left.
-            if what != FRAMES or failed or not processed:
+            # An occasional repeated stamp is harmless; repeating all of them leaves no frames.
+            if what != SKIPPED_FRAMES or failed or not processed:
                 problems.append((WARNING, f"{len(reasons)} {what}: {reasons[-1]}"))
-        problems += [(WARNING, f"{what}: {reason}") for what, reason in standing.items()]
+        problems += [(WARNING, f"{what}: {reason}") for what, reason in persistent.items()]
         values = {
             "rate (Hz)": f"{rate:.2f}",
-            **{f"{what}, in all": str(count) for what, count in totals.items() if count},
+            **{f"{what}, total": str(count) for what, count in totals.items() if count},
         }
         if incompatible:
             values["image publisher"] = incompatible
-        values |= standing | notes
+        values |= persistent | shown
         if self._ages:
             values["age of results, median (ms)"] = f"{statistics.median(list(self._ages)) * 1e3:.1f}"
         if not problems:

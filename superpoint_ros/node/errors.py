@@ -1,4 +1,4 @@
-"""What can go wrong in the standalone host, as one sentence for the user."""
+"""Errors of the hosts without ROS 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Message encodings -> grey arrays, for sensor_msgs/Image and CompressedImage of any ROS library."""
+"""Convert sensor_msgs/Image and CompressedImage messages, of any ROS library, to grey arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.extraction.checks import ImageError, check_size
-from superpoint_ros.extraction.pyramid import LEAST_SIDE
+from superpoint_ros.extraction.pyramid import MIN_SIDE
 from superpoint_ros.io.headers import encoded_size
 from superpoint_ros.io.images import MAX_PIXELS, decode_image, size_fault
 
@@ -23,12 +23,12 @@ Pixels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Encoding:
-    """How an encoding lays out a pixel, and how it becomes grey.
+    """The pixel layout of an encoding, and its conversion to grey.
 
     Attributes:
         dtype: of one channel.
         channels: per pixel.
-        code: OpenCV's colour conversion to grey, None where the image is grey.
+        code: OpenCV's colour conversion to grey, None if the image is grey.
         in_cv_bridge: whether cv_bridge converts it to mono8.
     """
 
@@ -44,7 +44,7 @@ def _table() -> dict[str, Encoding]:
         "rgb": (3, cv2.COLOR_RGB2GRAY),
         "bgra": (4, cv2.COLOR_BGRA2GRAY),
         "rgba": (4, cv2.COLOR_RGBA2GRAY),
-        # ROS names the first row's pattern, OpenCV the second row's second and third pixel.
+        # ROS names the pattern by its first row, OpenCV by the second and third pixel of the second row.
         "bayer_rggb": (1, cv2.COLOR_BayerBG2GRAY),
         "bayer_bggr": (1, cv2.COLOR_BayerRG2GRAY),
         "bayer_gbrg": (1, cv2.COLOR_BayerGR2GRAY),
@@ -71,30 +71,30 @@ def _table() -> dict[str, Encoding]:
 _FROM_BGR = {3: cv2.COLOR_BGR2GRAY, 4: cv2.COLOR_BGRA2GRAY}
 _FROM_RGB = {3: cv2.COLOR_RGB2GRAY, 4: cv2.COLOR_RGBA2GRAY}
 
-_HEADER = 4096
-"""Bytes at the beginning of an encoded image that nearly always tell its size."""
+_HEADER_BYTES = 4096
+"""Number of leading bytes that nearly always contain the size of an encoded image."""
 
 ENCODINGS = _table()
-"""Every encoding of sensor_msgs/Image that is understood."""
+"""The supported encodings of sensor_msgs/Image."""
 
 
 def grey_from_image(
     message: Any, cv_bridge_to_mono8: Callable[[Any], Grey] | None = None, max_pixels: int = MAX_PIXELS
 ) -> Grey:
-    """(H, W) uint8 from a sensor_msgs/Image.
+    """Convert a sensor_msgs/Image to (H, W) uint8.
 
-    16-bit images are scaled by 255 / 65535. 32FC1 is taken as intensities from 0 to 1.
+    16-bit images are scaled by 255 / 65535; 32FC1 contains intensities from 0 to 1.
 
     Args:
         message: of rclpy, rosbags or anything with the same fields.
-        cv_bridge_to_mono8: converts a message of native byte order whose encoding cv_bridge knows, in cv_bridge's
-            stead the same conversions of OpenCV are called here.
-        max_pixels: most pixels of an image.
+        cv_bridge_to_mono8: converts messages of native byte order whose encoding cv_bridge supports; without it the
+            same OpenCV conversions are called here.
+        max_pixels: maximum number of pixels.
 
     Raises:
         ImageError: in one sentence, if the message's fields do not describe an image.
     """
-    encoding, dtype = _checked(message)
+    encoding, dtype = _validate(message)
     check_size((message.height, message.width), max_pixels)
     native = dtype.itemsize == 1 or bool(message.is_bigendian) == (sys.byteorder == "big")
     if cv_bridge_to_mono8 is not None and encoding.in_cv_bridge and native:
@@ -104,42 +104,42 @@ def grey_from_image(
 
 
 def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> Grey:
-    """(H, W) uint8 from a sensor_msgs/CompressedImage holding JPEG, PNG or what else OpenCV decodes.
+    """Convert a sensor_msgs/CompressedImage in JPEG, PNG or another format of OpenCV to (H, W) uint8.
 
-    The format is read as image_transport writes it: `bayer_rggb8; png compressed` holds the mosaic, and colours that
-    are not said to be `compressed bgr` have red and blue changed places. The orientation that a camera notes down for
-    people (Exif) turns nothing: calibration and geometry hold for the sensor's pixels.
+    The format string follows image_transport: `bayer_rggb8; png compressed` is a Bayer mosaic, and colour images not
+    marked `compressed bgr` have red and blue swapped. The Exif orientation is ignored: calibration and geometry refer
+    to the sensor's pixels.
 
     Raises:
         ImageError: if the data cannot be decoded, is cut short, or is an image of more than `max_pixels`.
     """
     data = np.frombuffer(message.data, np.uint8)
-    size = encoded_size(io.BytesIO(data[:_HEADER].tobytes())) or encoded_size(io.BytesIO(data.tobytes()))
-    what = f"the compressed image ({message.format or 'without a format'}, {data.size} bytes)"
+    size = encoded_size(io.BytesIO(data[:_HEADER_BYTES].tobytes())) or encoded_size(io.BytesIO(data.tobytes()))
+    description = f"the compressed image ({message.format or 'without a format'}, {data.size} bytes)"
     if size is not None and (fault := size_fault(size, max_pixels)):
-        raise ImageError(f"{what} {fault}")
+        raise ImageError(f"{description} {fault}")
     source, _, coding = message.format.partition(";")
     encoding = ENCODINGS.get(source.strip())
     mosaic = encoding is not None and encoding.channels == 1 and encoding.code is not None
     swapped = encoding is not None and encoding.channels > 1 and bool(coding) and "compressed bgr" not in coding
-    # Of an ordinary JPEG only the brightness need be decoded.
+    # Only the luma of an ordinary JPEG need be decoded.
     ordinary = data[:2].tobytes() == b"\xff\xd8" and not mosaic and not swapped
     flags = cv2.IMREAD_GRAYSCALE if ordinary else cv2.IMREAD_UNCHANGED
     try:
         image = decode_image(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except MemoryError as error:
-        raise ImageError(f"{what} takes more memory than there is") from error
+        raise ImageError(f"{description} does not fit in memory") from error
     if image is None:
-        raise ImageError(f"{what} cannot be decoded")
+        raise ImageError(f"{description} cannot be decoded")
     if image.dtype.kind + str(image.dtype.itemsize) not in ("u1", "u2", "f4"):
-        raise ImageError(f"{what} holds {image.dtype}, allowed is uint8, uint16 or float32")
+        raise ImageError(f"{description} contains {image.dtype}, allowed is uint8, uint16 or float32")
     if image.ndim == 2:
         return _to_grey(image, encoding.code if mosaic and encoding else None)
     return _to_grey(image, (_FROM_RGB if swapped else _FROM_BGR)[image.shape[2]])
 
 
 def _to_grey(pixels: Pixels, code: int | None) -> Grey:
-    """Pixels of 8, 16 or 32 bits in native byte order -> (H, W) uint8."""
+    """Convert pixels of 8, 16 or 32 bits in native byte order to (H, W) uint8."""
     if code is not None:
         pixels = cv2.cvtColor(np.ascontiguousarray(pixels), code)
     if pixels.dtype == np.float32:
@@ -149,15 +149,15 @@ def _to_grey(pixels: Pixels, code: int | None) -> Grey:
     return np.ascontiguousarray(pixels)
 
 
-def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:
+def _validate(message: Any) -> tuple[Encoding, np.dtype[Any]]:
     height, width, step = message.height, message.width, message.step
     encoding = ENCODINGS.get(message.encoding)
     if encoding is None:
         raise ImageError(
             f"image encoding '{message.encoding}' is not supported, allowed is one of {', '.join(ENCODINGS)}"
         )
-    if min(height, width) < LEAST_SIDE:
-        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {LEAST_SIDE}x{LEAST_SIDE}")
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(f"the image is {width}x{height} pixels, allowed is at least {MIN_SIDE}x{MIN_SIDE}")
     dtype = np.dtype(encoding.dtype)
     pixel = dtype.itemsize * encoding.channels
     if step < width * pixel or step % dtype.itemsize:
@@ -168,7 +168,7 @@ def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:
         )
     if len(message.data) < (height - 1) * step + width * pixel:
         raise ImageError(
-            f"the image holds {len(message.data)} bytes of data, {height} rows of {step} bytes are {height * step}"
+            f"the image contains {len(message.data)} bytes of data, {height} rows of {step} bytes are {height * step}"
         )
     if encoding.channels == 2 and width % 2:
         raise ImageError(f"the image is {width} pixels wide, allowed for {message.encoding} is an even number")
@@ -176,7 +176,7 @@ def _checked(message: Any) -> tuple[Encoding, np.dtype[Any]]:
 
 
 def _pixels(message: Any, encoding: Encoding, dtype: np.dtype[Any]) -> Pixels:
-    """The message's data as (H, W) or (H, W, C), without copying it."""
+    """View the message's data as (H, W) or (H, W, C), without a copy."""
     shape: tuple[int, ...] = (message.height, message.width)
     strides: tuple[int, ...] = (message.step, dtype.itemsize * encoding.channels)
     if encoding.channels > 1:
@@ -187,7 +187,7 @@ def _pixels(message: Any, encoding: Encoding, dtype: np.dtype[Any]) -> Pixels:
 def _from_float(pixels: Pixels) -> Grey:
     low, high = float(pixels.min()), float(pixels.max())
     if not np.isfinite(low + high):
-        raise ImageError("the 32FC1 image holds values that are not finite, allowed is 0 to 1")
+        raise ImageError("the 32FC1 image contains values that are not finite, allowed is 0 to 1")
     if low < 0 or high > 1:
-        raise ImageError(f"the 32FC1 image holds values from {low:g} to {high:g}, allowed is 0 to 1")
+        raise ImageError(f"the 32FC1 image contains values from {low:g} to {high:g}, allowed is 0 to 1")
     return cv2.convertScaleAbs(pixels, alpha=255)

@@ -1,4 +1,4 @@
-"""The node's parameters and topics as one table, which hosts, configuration, launch files and documents follow."""
+"""The node's parameters and topics: one table, followed by hosts, configuration, launch files and documents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ INPUTS = (
         "camera_info",
         "sensor_msgs/msg/CameraInfo",
         SENSOR,
-        "calibration, optional: makes the keypoint cloud one of viewing rays",
+        "optional calibration: turns the keypoint cloud into viewing rays",
     ),
 )
 
@@ -43,14 +43,14 @@ OUTPUTS = (
         "~/matched_homography",
         "superpoint_ros/msg/MatchedHomography",
         RESULT,
-        "matches with the frame before and the homography that they agree on",
+        "matches with the previous frame and the homography that fits them",
     ),
     Topic(
         "image_annotated",
         "~/image_annotated",
         "sensor_msgs/msg/Image",
         RESULT,
-        "the image with keypoints and matches, drawn only while somebody listens",
+        "the image with keypoints and matches, drawn only while there is a subscriber",
     ),
     Topic(
         "keypoints_cloud",
@@ -82,40 +82,46 @@ PARAMETERS = (
     Parameter(
         "precision",
         "auto",
-        "arithmetic of the network; coordinates are float32 always",
+        "arithmetic of the network; coordinates are always float32",
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
         read_only=True,
     ),
     Parameter(
-        "max_keypoints", 1000, "most keypoints detected per image; those of tracks that coast come on top", 1, 20000
+        "max_keypoints", 1000, "maximum number of keypoints detected per image; coasting tracks add to it", 1, 20000
     ),
-    Parameter("nms_radius", 4, "no two keypoints lie this close, in pixels (Chebyshev distance)", 0, 64),
-    Parameter("detection_threshold", 0.005, "least detection probability of a keypoint", 0.0, 1.0),
+    Parameter("nms_radius", 4, "radius of non-maximum suppression, in pixels (Chebyshev distance)", 0, 64),
+    Parameter("detection_threshold", 0.005, "minimum detection probability of a keypoint", 0.0, 1.0),
     Parameter("border", 4, "width of the image border without keypoints, in pixels", 0, 256),
     Parameter("subpixel", True, "refine keypoints to fractions of a pixel, on the heat map and then on the image"),
-    Parameter("resize", 0, "longer side of the image given to the network, in pixels; 0 leaves it as it is", 0, 8192),
+    Parameter("resize", 0, "longer side of the network's input, in pixels; 0 keeps the original size", 0, 8192),
     Parameter(
         "levels",
         1,
-        "sizes at which keypoints are found, each 1/sqrt(2) of the one before; more relate views whose scales differ",
+        "scales at which keypoints are detected, each 1/sqrt(2) of the previous; more match views of different scales",
         1,
         8,
     ),
     Parameter(
         "spread",
         False,
-        "keypoints cover the whole image, not only its most textured part: they"
-        " are chosen from twice as many, cell by cell",
+        "distribute keypoints over the whole image, not only its most textured part, by selecting from twice as many "
+        "in a grid",
     ),
     Parameter(
         "tile_pixels",
         2_100_000,
-        "most pixels that the network is given at once (half as many in float32); larger images go through it in "
+        "maximum number of pixels processed at once (half as many in float32); larger images are processed in "
         "overlapping tiles, with the same features in less memory",
         250_000,
         16_000_000,
     ),
-    Parameter("max_pixels", 150_000_000, "most pixels of an image; a larger one is left out", 250_000, 1_000_000_000),
+    Parameter(
+        "max_pixels",
+        150_000_000,
+        "maximum number of pixels of an image; larger ones are skipped",
+        250_000,
+        1_000_000_000,
+    ),
     Parameter(
         "image_transport",
         "raw",
@@ -126,34 +132,32 @@ PARAMETERS = (
     Parameter(
         "cameras",
         ("",),
-        "names of several cameras, each of which has topics of its own: `left/image`, `~/left/features`",
+        "names of several cameras, each with its own topics: `left/image`, `~/left/features`",
         read_only=True,
     ),
     Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),
     Parameter("tracking", True, "give keypoints track ids that persist through matches"),
-    Parameter("match.min_similarity", 0.5, "least cosine similarity of a match", -1.0, 1.0),
+    Parameter("match.min_similarity", 0.5, "minimum cosine similarity of a match", -1.0, 1.0),
     Parameter(
         "match.ratio",
         1.0,
-        "most ratio of the descriptor distances of a match and of its runner-up; 1 turns the test off",
+        "maximum ratio of the descriptor distances of a match and its runner-up; 1 disables the test",
         0.1,
         1.0,
     ),
     Parameter(
         "match.window",
         0,
-        "search matches only within so many pixels, in x and in y, of where the motion so far lets expect them, and "
-        "everywhere when that fails; 0 always searches everywhere",
+        "search for matches only within this distance in x and y, in pixels, of their predicted position, and in the "
+        "whole image if that fails; 0 always searches the whole image",
         0,
         8192,
     ),
-    Parameter(
-        "match.refine", True, "find matched points in the image around their detections, to a few hundredths of a pixel"
-    ),
+    Parameter("match.refine", True, "refine matched points on the images, to a few hundredths of a pixel"),
     Parameter(
         "track.coast",
         3,
-        "for how many frames a track goes on while the detector misses its keypoint and the image still shows it",
+        "frames for which a track continues while the detector misses its keypoint but the image still shows it",
         0,
         100,
     ),
@@ -163,48 +167,48 @@ PARAMETERS = (
         "robust estimator",
         choices=("magsac", "accurate", "fast", "ransac", "lmeds"),
     ),
-    Parameter("homography.threshold", 3.0, "greatest reprojection error of an inlier, in pixels", 0.1, 100.0),
-    Parameter("homography.min_inliers", 12, "fewest inliers of a valid homography", 4, 10000),
-    Parameter("homography.align", True, "refine the homography to where the two images agree best around the inliers"),
+    Parameter("homography.threshold", 3.0, "maximum reprojection error of an inlier, in pixels", 0.1, 100.0),
+    Parameter("homography.min_inliers", 12, "minimum number of inliers of a valid homography", 4, 10000),
+    Parameter("homography.align", True, "refine the homography by aligning the two images around the inliers"),
     Parameter(
         "epipolar.estimate",
         True,
-        "estimate the fundamental matrix where the homography does not explain the matches, and say which model does",
+        "estimate the fundamental matrix if the homography does not explain the matches, and report which model does",
     ),
     Parameter(
         "epipolar.threshold",
         1.0,
-        "greatest Sampson error of an inlier of the fundamental matrix, in pixels",
+        "maximum Sampson error of an inlier of the fundamental matrix, in pixels",
         0.1,
         100.0,
     ),
     Parameter(
         "rectified",
         "auto",
-        "images are rectified: P of camera_info holds, not K and D; auto: where the topic is called image_rect*",
+        "images are rectified: use P of camera_info, not K and D; auto: if the topic is named image_rect*",
         choices=("auto", "true", "false"),
         read_only=True,
     ),
     Parameter(
         "image_timeout",
         5.0,
-        "longest time without an image that is no error in /diagnostics, in seconds; 0 for any",
+        "time without an image after which /diagnostics reports an error, in seconds; 0 for never",
         0.0,
         86400.0,
     ),
-    Parameter("max_gap", 1.0, "longest time between two frames that are matched, in seconds", 0.001, 3600.0),
+    Parameter("max_gap", 1.0, "maximum time between two matched frames, in seconds", 0.001, 3600.0),
 )
 
 _BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 
 
 def defaults() -> dict[str, Value]:
-    """Every parameter's default by name."""
+    """Return the default of every parameter by name."""
     return {parameter.name: parameter.default for parameter in PARAMETERS}
 
 
 def checked(values: Mapping[str, Any]) -> dict[str, Value]:
-    """Return `values` in their parameters' types.
+    """Convert `values` to their parameters' types.
 
     Raises:
         ParameterError: for an unknown name, a wrong type or a value out of range.
@@ -213,7 +217,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def parameter(name: str) -> Parameter:
-    """The parameter with this name.
+    """Look up a parameter by name.
 
     Raises:
         ParameterError: if there is none.
@@ -229,17 +233,19 @@ def is_known(name: str) -> bool:
 
 
 def with_transport(topic: Topic, image: str) -> str:
-    """Name of an image input whose base topic `image` resolves to this: the transport is a suffix of the remapped
-    name, as image_transport has it."""
+    """Return the name of an image input from the resolved name of `image`.
+
+    The transport is a suffix of the remapped name, as in image_transport.
+    """
     return image + topic.name.removeprefix("image")
 
 
 def topic(key: str) -> Topic:
-    """The topic with this key, as in `topic("features")`."""
+    """Look up a topic by key, as in `topic("features")`."""
     return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)
 
 
 def outputs(cameras: Iterable[str]) -> dict[tuple[str, str], Topic]:
-    """The output topics of these cameras by key and camera; those of the whole node have an empty camera."""
+    """List the output topics by key and camera; those shared by all cameras have an empty camera name."""
     named = [(entry, camera, entry.for_camera(camera)) for entry in OUTPUTS for camera in cameras]
     return {(entry.key, "" if own is entry else camera): own for entry, camera, own in named}

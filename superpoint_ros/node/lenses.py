@@ -1,4 +1,4 @@
-"""Inverting the distortion of OpenCV's lens models: pixels -> viewing rays, and NaN where a model has none."""
+"""Invert the distortion of OpenCV's lens models: pixels to viewing rays, or NaN where a model has none."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_WIDEST = np.tan(np.radians(89.9))
-"""Radius at unit depth beyond which no ray of the models other than the fisheye is looked for."""
-_STEPS = 10
-"""Of Newton's method; four are enough but for pixels beside the limit of what can be inverted."""
+_MAX_RADIUS = np.tan(np.radians(89.9))
+"""Maximum radius of rays at unit depth, for models other than the fisheye."""
+_MAX_ITERATIONS = 10
+"""Iterations of Newton's method; four suffice except for pixels close to the invertible limit."""
 _TABLE = 1000
-"""Places at which a radial function is tabulated for a first guess."""
-_EXACT = 1e-6
-"""Distance at unit depth, distorted, by which a ray may miss the pixel that it belongs to."""
+"""Number of samples of a radial function, for the initial guess."""
+_TOLERANCE = 1e-6
+"""Maximum error of a ray's distorted position, at unit depth."""
 
 
-def undistorted(pixels: Array, matrix: Array, distortion: Array) -> Array:
-    """Undo the distortion of a lens in OpenCV's model for `calib3d`, of up to 14 coefficients.
+def undistort(pixels: Array, matrix: Array, distortion: Array) -> Array:
+    """Undistort pixels of OpenCV's `calib3d` model, with up to 14 coefficients.
 
-    Past some radius most of the fitted polynomials turn back, and pixels there belong to two rays or to none. The ray
-    of a pixel is the one before the turn.
+    Beyond some radius most of the fitted polynomials decrease, so pixels there have two rays or none; the ray inside
+    that radius is returned.
 
     Args:
         pixels: (N, 2).
@@ -37,33 +37,34 @@ def undistorted(pixels: Array, matrix: Array, distortion: Array) -> Array:
     distorted = _normalised(pixels, matrix)
     if not np.any(distortion):
         return distorted
-    lens = _Lens.of(distortion)
+    lens = _Lens.from_coefficients(distortion)
     if np.any(lens.tilt):
-        untilted = np.column_stack((distorted, np.ones(len(distorted)))) @ np.linalg.inv(_tilting(*lens.tilt)).T
+        untilted = np.column_stack((distorted, np.ones(len(distorted)))) @ np.linalg.inv(_tilt_homography(*lens.tilt)).T
         distorted = untilted[:, :2] / untilted[:, 2:]
-    # The radius by the radial part alone is close; what a decentred lens adds is left to Newton's method.
+    # The radial part gives an initial guess; Newton's method solves for the tangential part.
     limit = lens.limit()
-    places = np.tan(np.linspace(0, 0.999 * np.arctan(limit), _TABLE))
+    samples = np.tan(np.linspace(0, 0.999 * np.arctan(limit), _TABLE))
     radius = np.linalg.norm(distorted, axis=1)
-    start = np.interp(radius, places * lens.radial(places * places)[0], places)
+    start = np.interp(radius, samples * lens.radial(samples * samples)[0], samples)
     rays = (distorted * (start / np.maximum(radius, 1e-12))[:, None]).T
     with np.errstate(all="ignore"):
-        for _ in range(_STEPS):
-            found, (a, b, c, d) = lens.distorted(*rays)
+        for _ in range(_MAX_ITERATIONS):
+            found, (a, b, c, d) = lens.distort(*rays)
             x, y = error = distorted.T - found
             determinant = a * d - b * c
             if not (np.abs(error) > 1e-10).any():
                 break
             rays = rays + np.stack((d * x - b * y, a * y - c * x)) / determinant
-        held = (np.abs(error) < _EXACT).all(axis=0) & (determinant > 0) & (np.hypot(*rays) < limit)
-    return np.where(held, rays, np.nan).T
+        converged = (np.abs(error) < _TOLERANCE).all(axis=0) & (determinant > 0) & (np.hypot(*rays) < limit)
+    return np.where(converged, rays, np.nan).T
 
 
-def undistorted_fisheye(pixels: Array, matrix: Array, distortion: Array) -> Array:
-    """Undo the distortion of a lens in OpenCV's model for `fisheye`; see `undistorted`.
+def undistort_fisheye(pixels: Array, matrix: Array, distortion: Array) -> Array:
+    """Undistort pixels of OpenCV's `fisheye` model; see `undistort`.
 
-    Rays sideways and behind have no place at unit depth and count as none. OpenCV's own function cuts the image off at
-    a distorted radius of pi / 2, which lenses with positive coefficients pass well before they look sideways.
+    Rays at 90 degrees or more from the optical axis have no position at unit depth and count as none. OpenCV's own
+    function clips at a distorted radius of pi / 2, which lenses with positive coefficients exceed well below 90
+    degrees.
     """
     distorted = _normalised(pixels, matrix)
     powers = np.zeros(10)
@@ -72,10 +73,10 @@ def undistorted_fisheye(pixels: Array, matrix: Array, distortion: Array) -> Arra
     limit = min(_first_root(slope), np.pi / 2)
     radius = np.linalg.norm(distorted, axis=1)
     radius[radius >= polynomial.polyval(limit, powers)] = np.nan
-    places = np.linspace(0, limit, _TABLE)
-    angle = np.interp(radius, polynomial.polyval(places, powers), places)
+    samples = np.linspace(0, limit, _TABLE)
+    angle = np.interp(radius, polynomial.polyval(samples, powers), samples)
     with np.errstate(all="ignore"):
-        for _ in range(_STEPS):
+        for _ in range(_MAX_ITERATIONS):
             error = polynomial.polyval(angle, powers) - radius
             if not (np.abs(error) > 1e-12).any():
                 break
@@ -90,7 +91,7 @@ def _normalised(pixels: Array, matrix: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Lens:
-    """The coefficients of OpenCV's model by what they are for.
+    """The coefficients of OpenCV's model by their purpose.
 
     Attributes:
         upper, lower: (4,) numerator and denominator of the radial factor, as polynomials of the squared radius.
@@ -106,21 +107,21 @@ class _Lens:
     tilt: Array
 
     @staticmethod
-    def of(coefficients: Array) -> _Lens:
+    def from_coefficients(coefficients: Array) -> _Lens:
         k1, k2, p1, p2, k3, k4, k5, k6, *others = np.append(coefficients, np.zeros(14))[:14]
         arrays = (1, k1, k2, k3), (1, k4, k5, k6), (p1, p2), others[:4], others[4:]
         return _Lens(*(np.array(values, np.float64) for values in arrays))
 
     def radial(self, square: Array) -> tuple[Array, Array]:
-        """The radial factor at squared radii, and its derivative by them."""
+        """Compute the radial factor at squared radii, and its derivative with respect to them."""
         (upper, bent_up), (lower, bent_down) = (
             (polynomial.polyval(square, part), polynomial.polyval(square, part[1:] * (1, 2, 3)))
             for part in (self.upper, self.lower)
         )
         return upper / lower, (bent_up * lower - upper * bent_down) / lower**2
 
-    def distorted(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Distort rays at unit depth, but for the tilt: (2, N) places u, v, and (4, N) u_x, u_y, v_x, v_y."""
+    def distort(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Distort rays, without the tilt: (2, N) positions u, v, and derivatives (4, N) u_x, u_y, v_x, v_y."""
         square = x * x + y * y
         factor, bend = self.radial(square)
         (p1, p2), (s1, s2, s3, s4) = self.decentring, self.prism
@@ -137,25 +138,25 @@ class _Lens:
         return np.stack((u, v)), np.stack(derivatives)
 
     def limit(self) -> float:
-        """The radius up to which the radial part grows."""
+        """Compute the radius up to which the radial part increases."""
         # The numerator of d/dr (r upper / lower).
         bent = polynomial.polysub(
             polynomial.polymul(polynomial.polyder(self.upper), self.lower),
             polynomial.polymul(self.upper, polynomial.polyder(self.lower)),
         )
         slope = polynomial.polyadd(polynomial.polymul(self.upper, self.lower), polynomial.polymul((0, 2), bent))
-        return min(float(np.sqrt(min(_first_root(slope), _first_root(self.lower)))), float(_WIDEST))
+        return min(float(np.sqrt(min(_first_root(slope), _first_root(self.lower)))), float(_MAX_RADIUS))
 
 
-def _tilting(about_x: float, about_y: float) -> Array:
-    """The (3, 3) homography from the plane across the optical axis to a tilted sensor's (Scheimpflug)."""
+def _tilt_homography(about_x: float, about_y: float) -> Array:
+    """Compute the (3, 3) homography from the plane normal to the optical axis to a tilted sensor's (Scheimpflug)."""
     (cx, cy), (sx, sy) = np.cos((about_x, about_y)), np.sin((about_x, about_y))
     turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]]) @ np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
     return np.array([[turn[2, 2], 0, -turn[0, 2]], [0, turn[2, 2], -turn[1, 2]], [0, 0, 1]]) @ turn
 
 
 def _first_root(coefficients: NDArray[np.floating]) -> float:
-    """The smallest positive real root of a polynomial, or infinity."""
+    """Find the smallest positive real root of a polynomial, or infinity."""
     roots = polynomial.polyroots(np.trim_zeros(np.asarray(coefficients, np.float64), "b"))
     real = roots.real[(np.abs(roots.imag) < 1e-9 * np.abs(roots)) & (roots.real > 0)]
     return float(real.min(initial=np.inf))

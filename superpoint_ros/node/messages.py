@@ -1,6 +1,6 @@
-"""Features and matched homographies <-> the fields of the package's messages, for any ROS library.
+"""Convert features and matched homographies to and from the fields of the package's messages, for any ROS library.
 
-Numbers travel as NumPy arrays here; a host turns them into what its library fills fastest.
+Numbers are NumPy arrays here; each host converts them to what its library accepts fastest.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from superpoint_ros.frontend.frames import FrameResult
 
 FLOAT32, FLOAT16 = 0, 1
 DESCRIPTOR_TYPES = {"float32": FLOAT32, "float16": FLOAT16}
-_ALONE = 32768
-"""So many numbers PyTorch converts without waking other threads, which would then idle in the network's way."""
+_SINGLE_THREADED = 32768
+"""Numbers that PyTorch converts on one thread; more would wake threads that then spin on cores the network needs."""
 _DTYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2")}
 
 
 def features_fields(result: FrameResult, weights: str, descriptor_type: str = "float32") -> dict[str, Any]:
-    """Fields of superpoint_ros/msg/Features, but for the header.
+    """Build the fields of superpoint_ros/msg/Features, except the header.
 
     Args:
-        weights: as `Weights.label` gives it.
+        weights: the `label` of the weights.
         descriptor_type: float32 or float16.
     """
     features = result.features
     code = DESCRIPTOR_TYPES[descriptor_type]
-    descriptors = features.descriptors if code == FLOAT32 else _halved(features.descriptors)
+    descriptors = features.descriptors if code == FLOAT32 else _to_float16(features.descriptors)
     descriptors = np.ascontiguousarray(descriptors, _DTYPES[code])
     return {
         "image_height": features.image_size[0],
@@ -40,37 +40,37 @@ def features_fields(result: FrameResult, weights: str, descriptor_type: str = "f
         "track_ids": result.track_ids,
         "track_ages": result.track_ages.astype(np.uint32),
         "coasted": result.coasted,
-        "covariance": _flat_or_empty(features.covariance),
-        "sizes": _or_empty(features.sizes, np.float32),
-        "levels": _or_empty(features.levels, np.uint8),
+        "covariance": _flatten(features.covariance),
+        "sizes": _array_or_empty(features.sizes, np.float32),
+        "levels": _array_or_empty(features.levels, np.uint8),
         "descriptor_size": features.descriptors.shape[1],
         "descriptor_type": code,
         "descriptors": descriptors.view(np.uint8).reshape(-1),
     }
 
 
-def _flat_or_empty(rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
+def _flatten(rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
     return np.zeros(0, np.float32) if rows is None else np.ascontiguousarray(rows, np.float32).reshape(-1)
 
 
-def _or_empty(values: NDArray[Any] | None, dtype: type[np.generic]) -> NDArray[Any]:
+def _array_or_empty(values: NDArray[Any] | None, dtype: type[np.generic]) -> NDArray[Any]:
     return np.zeros(0, dtype) if values is None else np.ascontiguousarray(values, dtype)
 
 
-def _halved(rows: NDArray[np.float32]) -> NDArray[np.float16]:
-    """(N, D) in float16, by PyTorch, which is some ten times as fast at it as NumPy."""
-    import torch  # not above: who only reads messages does without it
+def _to_float16(rows: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Convert (N, D) to float16 with PyTorch, about ten times as fast as with NumPy."""
+    import torch  # here, so that reading messages does not need it
 
     halved = np.empty(rows.shape, np.float16)
     source, target = torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(halved)
-    step = max(1, _ALONE // max(1, rows.shape[1]))
+    step = max(1, _SINGLE_THREADED // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         target[start : start + step].copy_(source[start : start + step])
     return halved
 
 
 def homography_fields(result: FrameResult) -> dict[str, Any]:
-    """Fields of superpoint_ros/msg/MatchedHomography, but for the header and the reference stamp."""
+    """Build the fields of superpoint_ros/msg/MatchedHomography, except the header and the reference stamp."""
     matches, homography, reference = result.matches, result.homography, result.reference
     first, second = matches.indices[:, 0], matches.indices[:, 1]
     reference_points = reference.keypoints[first] if reference is not None else np.zeros((0, 2), np.float32)
@@ -82,7 +82,7 @@ def homography_fields(result: FrameResult) -> dict[str, Any]:
         "current_points": result.features.keypoints[second].reshape(-1),
         "similarity": matches.similarity,
         "refined": matches.refined if matches.refined is not None else np.zeros(len(matches), bool),
-        "match_covariance": _flat_or_empty(matches.covariance),
+        "match_covariance": _flatten(matches.covariance),
         "inliers": homography.inliers,
         "inlier_count": homography.inlier_count,
         "homography": homography.matrix.reshape(-1),
@@ -96,12 +96,12 @@ def homography_fields(result: FrameResult) -> dict[str, Any]:
 
 
 def features_from_message(message: Any) -> Features:
-    """Features of a superpoint_ros/msg/Features message of rclpy, rosbags or anything with the same fields.
+    """Convert a superpoint_ros/msg/Features message, of rclpy, rosbags or anything with the same fields, to Features.
 
-    Arrays lie over the message's memory where that is possible.
+    Arrays share the message's memory if possible.
 
     Raises:
-        ValueError: if the lengths of the fields contradict each other.
+        ValueError: if the lengths of the fields are inconsistent.
     """
     keypoints = _floats(message.keypoints)
     scores = _floats(message.scores)
@@ -112,19 +112,19 @@ def features_from_message(message: Any) -> Features:
     descriptors = np.frombuffer(message.descriptors, np.uint8)
     if keypoints.size != 2 * count or descriptors.size != count * size * dtype.itemsize:
         raise ValueError(
-            f"the message holds {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of "
-            f"descriptors, which contradict each other"
+            f"the message contains {count} scores, {keypoints.size} coordinates and {descriptors.size} bytes of "
+            f"descriptors, which are inconsistent"
         )
     covariance = _floats(message.covariance)
     if covariance.size not in (0, 3 * count):
         raise ValueError(
-            f"the message holds {covariance.size} numbers of covariances, allowed is none or three for each of "
+            f"the message contains {covariance.size} numbers of covariances, allowed is none or three for each of "
             f"{count} keypoints"
         )
     sizes, levels = _floats(message.sizes), np.array(message.levels, np.uint8)
     for name, values in (("sizes", sizes), ("levels", levels)):
         if len(values) not in (0, count):
-            raise ValueError(f"the message holds {len(values)} {name}, allowed is none or {count}, one a keypoint")
+            raise ValueError(f"the message contains {len(values)} {name}, allowed is none or {count}, one per keypoint")
     table = descriptors.view(dtype).reshape(count, size)
     image_size = (int(message.image_height), int(message.image_width))
     return Features(

@@ -1,4 +1,4 @@
-"""Names of nodes and topics, and remapping, by the rules of ROS 2."""
+"""Names of nodes and topics, and their remapping, by the rules of ROS 2."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from superpoint_ros.node.errors import StandaloneError
 
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_LONGEST = 255 - len("rt")
+_MAX_LENGTH = 255 - len("rt")
 _NODE_KEYS = ("__node", "__name")
 _NAMESPACE_KEY = "__ns"
 _SCHEME = "rostopic://"
@@ -20,7 +20,7 @@ def check_node_name(name: str) -> str:
     Raises:
         StandaloneError: if it is not.
     """
-    if not _TOKEN.fullmatch(name) or len(name) > _LONGEST:
+    if not _TOKEN.fullmatch(name) or len(name) > _MAX_LENGTH:
         raise StandaloneError(
             f"node name {name!r} is invalid, allowed are letters, digits and underscores, not starting with a digit"
         )
@@ -43,9 +43,9 @@ def check_namespace(namespace: str) -> str:
 
 
 def expand(topic: str, name: str, namespace: str) -> str:
-    """The absolute name of `topic` for the node `name` in `namespace`.
+    """Expand `topic` to an absolute name, for the node `name` in `namespace`.
 
-    "image" becomes "/ns/image", "~/features" becomes "/ns/name/features", "/image" stays; "{node}", "{ns}" and
+    "image" becomes "/ns/image", "~/features" becomes "/ns/name/features", "/image" is unchanged; "{node}", "{ns}" and
     "{namespace}" are substituted.
 
     Raises:
@@ -68,9 +68,9 @@ def expand(topic: str, name: str, namespace: str) -> str:
 
 
 def parse_remappings(rules: Iterable[str]) -> dict[str, str]:
-    """Turn rules "from:=to", as after `-r` on a ROS 2 command line, into a mapping in the same order.
+    """Parse rules "from:=to", as after `-r` on a ROS 2 command line, into a mapping in the same order.
 
-    Of several rules for the same name the first one counts, as in ROS 2.
+    The first of several rules for the same name wins, as in ROS 2.
 
     Raises:
         StandaloneError: if a rule is not of that form.
@@ -85,7 +85,7 @@ def parse_remappings(rules: Iterable[str]) -> dict[str, str]:
 
 
 class NameRules:
-    """How one node names things: its own name, its namespace and the remappings that concern it.
+    """The naming rules of one node: its name, its namespace and the remappings that apply to it.
 
     Raises:
         StandaloneError: for an invalid name, namespace or remapping.
@@ -111,11 +111,11 @@ class NameRules:
 
     @property
     def full_name(self) -> str:
-        """Namespace and name, as in "/robot/superpoint_detector"."""
+        """Return namespace and name, as in "/robot/superpoint_detector"."""
         return f"{self.namespace.rstrip('/')}/{self.name}"
 
     def resolve(self, topic: str) -> str:
-        """The absolute, remapped name of `topic`.
+        """Return the absolute, remapped name of `topic`.
 
         Raises:
             StandaloneError: if `topic` is not a valid topic name.
@@ -131,7 +131,7 @@ class NameRules:
 
 
 def _rules_for(name: str, remappings: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """The rules that concern node `name`: those without a "node:" before the name, and those with its own."""
+    """Yield the rules that apply to node `name`: those without a "node:" prefix, and those with its own."""
     for source, target in remappings.items():
         if not source or not target:
             raise StandaloneError(f"remapping {source}:={target} is invalid, allowed is a name on either side of ':='")
@@ -144,4 +144,4 @@ def _rules_for(name: str, remappings: Mapping[str, str]) -> Iterable[tuple[str, 
 
 def _valid_path(path: str) -> bool:
     parts = path.split("/")
-    return parts[0] == "" and all(_TOKEN.fullmatch(part) for part in parts[1:]) and len(path) <= _LONGEST
+    return parts[0] == "" and all(_TOKEN.fullmatch(part) for part in parts[1:]) and len(path) <= _MAX_LENGTH

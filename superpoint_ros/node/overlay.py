@@ -1,4 +1,4 @@
-"""Drawing keypoints, tracks and matches over an image."""
+"""Draw keypoints, tracks and matches on an image."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _INLIER, _OUTLIER, _TEXT, _DARK = (80, 220, 80), (60, 60, 230), (255, 255, 255),
 _SHIFT = 4
 
 
-_FIRST, _LAST = 40, 170  # of OpenCV's colour map: blue and yellow
-_OLD = 20
-"""Tracks of so many frames and more have the colour of the oldest."""
+_NEW, _OLD = 40, 170  # entries of OpenCV's colour map: blue and yellow
+_MAX_AGE = 20
+"""Age in frames from which tracks have the colour of the oldest."""
 
 
 def annotate(result: FrameResult) -> NDArray[np.uint8]:
-    """The result's image as (H, W, 3) BGR uint8, with what was found in it.
+    """Draw the result on its image, as (H, W, 3) BGR uint8.
 
-    Keypoints are circles, from blue where a track begins to yellow where it is old, or by score where tracking is off;
-    those that the detector missed are thin. A matched keypoint trails a line to where it was in the frame before, green
-    for inliers of the model that explains the matches, the homography or the fundamental matrix, and red for others.
+    Keypoints are circles, from blue for new tracks to yellow for old ones, or by score if tracking is off; coasting
+    ones are thin. A line connects a matched keypoint to its position in the previous frame, green for inliers of the
+    model that explains the matches, the homography or the fundamental matrix, and red for outliers.
     """
     canvas = _in_colour(result.image)
     if result.reference is not None:
@@ -31,19 +31,23 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
         pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
         inliers = _inliers(result)
         for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
-            lines = _fixed(pairs[inliers == inlier])
+            lines = _to_fixed_point(pairs[inliers == inlier])
             cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
     ages = result.track_ages
-    shades = _FIRST + (_LAST - _FIRST) * np.minimum(ages, _OLD) / _OLD if len(ages) else _by_rank(len(result.features))
+    shades = (
+        _NEW + (_OLD - _NEW) * np.minimum(ages, _MAX_AGE) / _MAX_AGE
+        if len(ages)
+        else _shades_by_rank(len(result.features))
+    )
     _draw_keypoints(canvas, result.features, shades, result.coasted)
     _write(canvas, _caption(result))
     return canvas
 
 
 def draw_features(image: NDArray[np.uint8], features: Features) -> NDArray[np.uint8]:
-    """A copy of a (H, W) grey or (H, W, 3) BGR image, in colour, with a circle around each keypoint, by its score."""
+    """Draw a circle around each keypoint, coloured by score, on a copy of an (H, W) grey or (H, W, 3) BGR image."""
     canvas = _in_colour(image)
-    _draw_keypoints(canvas, features, _by_rank(len(features)), np.zeros(len(features), bool))
+    _draw_keypoints(canvas, features, _shades_by_rank(len(features)), np.zeros(len(features), bool))
     return canvas
 
 
@@ -51,9 +55,9 @@ def _in_colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy(), np.uint8)
 
 
-def _by_rank(count: int) -> NDArray[np.float64]:
-    # Scores fall off steeply, so colours follow their rank.
-    return np.linspace(_LAST, _FIRST, max(count, 1))[:count]
+def _shades_by_rank(count: int) -> NDArray[np.float64]:
+    # Scores fall off steeply, so colours follow ranks.
+    return np.linspace(_OLD, _NEW, max(count, 1))[:count]
 
 
 def _thickness(canvas: NDArray[np.uint8]) -> int:
@@ -63,13 +67,13 @@ def _thickness(canvas: NDArray[np.uint8]) -> int:
 def _draw_keypoints(
     canvas: NDArray[np.uint8], features: Features, shades: NDArray[np.floating], thin: NDArray[np.bool_]
 ) -> None:
-    """Draw circles that are as easy to see in large images as in small ones, each within a dark one for contrast."""
+    """Draw circles sized relative to the image, each inside a dark one for contrast."""
     if not len(features):
         return
     thickness = _thickness(canvas)
     radius = round(max(3.0, canvas.shape[1] / 200) * (1 << _SHIFT))
     colours = cv2.applyColorMap(shades.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0].tolist()
-    places = _fixed(features.keypoints).tolist()
+    places = _to_fixed_point(features.keypoints).tolist()
     for centre, faint in zip(places, thin.tolist(), strict=True):
         if not faint:
             cv2.circle(canvas, centre, radius + (thickness << _SHIFT), _DARK, thickness, cv2.LINE_AA, _SHIFT)
@@ -92,7 +96,7 @@ def _caption(result: FrameResult) -> str:
 
 
 def _write(canvas: NDArray[np.uint8], text: str) -> None:
-    """A line of text on a dark bar in the top left corner."""
+    """Write a line of text on a dark bar in the top left corner."""
     scale = max(canvas.shape[1] / 1000, 0.4)
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     bar = canvas[: height + below + 8, : width + 12]
@@ -100,5 +104,5 @@ def _write(canvas: NDArray[np.uint8], text: str) -> None:
     cv2.putText(canvas, text, (6, height + 4), cv2.FONT_HERSHEY_SIMPLEX, scale, _TEXT, 1, cv2.LINE_AA)
 
 
-def _fixed(points: NDArray[np.floating]) -> NDArray[np.int32]:
+def _to_fixed_point(points: NDArray[np.floating]) -> NDArray[np.int32]:
     return np.round(np.asarray(points) * (1 << _SHIFT)).astype(np.int32)

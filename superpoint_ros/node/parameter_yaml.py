@@ -1,4 +1,4 @@
-"""YAML with the types that ROS 2's own parser gives parameters, which are not those of PyYAML."""
+"""Read YAML with the types of ROS 2's own parser, which differ from PyYAML's."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _SPECIAL = {f"{sign}.{word}" for sign in ("", "+", "-") for word in ("inf", "Inf
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML without guesses at types: a scalar has a tag only where the text has one."""
+    """PyYAML without implicit types: a scalar has a tag only if the text has one."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         return "" if kind is yaml.ScalarNode else super().resolve(kind, value, implicit)
 
 
 def load(text: str) -> Any:
-    """Read YAML into dictionaries with keys that are strings, lists, bool, int, float and str.
+    """Read YAML into dictionaries with string keys, lists, bool, int, float and str.
 
     Raises:
         ValueError: in one line, if the text is not YAML, or a value is missing.
@@ -38,11 +38,11 @@ def load(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
-        raise ValueError("it holds itself") from error
+        raise ValueError("it contains itself") from error
 
 
 def scalar(text: str) -> bool | int | float | str:
-    """Give an unquoted scalar the type that ROS 2 gives it: `1e-3` is a number, `on` is true, `0x10` is 16."""
+    """Convert an unquoted scalar as ROS 2 does: `1e-3` is a number, `on` is true, `0x10` is 16."""
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if found := _INTEGER.fullmatch(text):
@@ -59,7 +59,7 @@ def scalar(text: str) -> bool | int | float | str:
         value = float.fromhex(text) if "x" in text.lower() else float(text)
     except OverflowError:
         return text
-    # What leaves the range of normal numbers stays a text.
+    # Numbers outside the normal range of a double stay text.
     named = text.lstrip("+-")[0] in "iInN"
     zero = value == 0 and not re.search("[1-9a-fA-F]", re.split("[eEpP]", text.lower().replace("0x", ""))[0])
     return value if named or zero or sys.float_info.min <= abs(value) <= sys.float_info.max else text
@@ -69,13 +69,13 @@ def _value(node: yaml.Node) -> Any:
     if isinstance(node, yaml.MappingNode):
         return {key.value: _value(value) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
-        values = [_value(each) for each in node.value]
+        values = [_value(item) for item in node.value]
         if len({type(value) for value in values}) > 1:
-            raise ValueError(f"the list in line {node.start_mark.line + 1} holds values of different types")
+            raise ValueError(f"the list in line {node.start_mark.line + 1} contains values of different types")
         return values
     assert isinstance(node, yaml.ScalarNode)
     if node.style in ("'", '"') or node.tag == "tag:yaml.org,2002:str":
         return node.value
     if node.value == "":
-        raise ValueError(f"line {node.start_mark.line + 1} holds no value")
+        raise ValueError(f"line {node.start_mark.line + 1} contains no value")
     return scalar(node.value)

@@ -1,4 +1,4 @@
-"""Parameters as ROS 2 passes them: a parameters file, and `-p name:=value` on the command line."""
+"""Read parameters as ROS 2 does: from parameters files, and from `-p name:=value` on the command line."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _QOS = "qos_overrides."
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a user gave a node.
+class NodeParameters:
+    """The parameters that a user sets for a node.
 
     Attributes:
-        values: of the node's own parameters, checked.
-        qos_overrides: by their full names.
-        warning: one sentence on unknown names under wildcards, or empty.
+        values: validated values of the node's own parameters, by name.
+        qos_overrides: values of QoS overrides by their full names.
+        warning: one sentence about unknown names under wildcards, or empty.
     """
 
     values: dict[str, Any]
@@ -31,8 +31,8 @@ class Given:
     warning: str
 
 
-def given(params_files: Iterable[str | Path], assignments: Iterable[str], full_name: str) -> Given:
-    """Read parameters of a node; later files win, and assignments win over files.
+def read_parameters(params_files: Iterable[str | Path], assignments: Iterable[str], full_name: str) -> NodeParameters:
+    """Read the parameters of a node; later files override earlier ones, and assignments override files.
 
     Args:
         params_files: ROS 2 parameters files.
@@ -41,32 +41,32 @@ def given(params_files: Iterable[str | Path], assignments: Iterable[str], full_n
             matched with the wildcards of ROS 2: `*` for one part of the name, `/**` for any number.
 
     Raises:
-        ParameterError: if a file cannot be read or is no parameters file, an assignment has another form, a value is
-            bad, or a name is unknown that is set for this node and not under a wildcard.
+        ParameterError: if a file cannot be read or is not a parameters file, an assignment is malformed, a value is
+            invalid, or a name set for this node, not under a wildcard, is unknown.
     """
     values: dict[str, Any] = {}
-    named: set[str] = set()
+    explicit: set[str] = set()
     for path in params_files:
         for pattern, found in load_file(path, full_name):
             values.update(found)
-            named |= set() if "*" in pattern else set(found)
+            explicit |= set() if "*" in pattern else set(found)
     for pattern, name, value in parse_assignments(assignments, full_name):
         values[name] = value
-        named |= set() if "*" in pattern else {name}
-    own = {name: value for name, value in values.items() if not of_every_node(name)}
-    strange = [name for name in own if not interface.is_known(name) and name not in named]
-    known = interface.checked({name: value for name, value in own.items() if name not in strange})
+        explicit |= set() if "*" in pattern else {name}
+    own = {name: value for name, value in values.items() if not is_standard_parameter(name)}
+    unknown = [name for name in own if not interface.is_known(name) and name not in explicit]
+    known = interface.checked({name: value for name, value in own.items() if name not in unknown})
     qos_overrides = {name: value for name, value in values.items() if name.startswith(_QOS)}
-    return Given(known, qos_overrides, unknown_names(strange))
+    return NodeParameters(known, qos_overrides, describe_unknown(unknown))
 
 
-def of_every_node(name: str) -> bool:
-    """Tell whether a parameter is one that every ROS 2 node declares by itself, and `ros2 param dump` writes."""
+def is_standard_parameter(name: str) -> bool:
+    """Tell whether a parameter is declared by every ROS 2 node, and so written by `ros2 param dump`."""
     return name.startswith(_QOS) or name in ("use_sim_time", "start_type_description_service")
 
 
-def unknown_names(names: Sequence[str]) -> str:
-    """Say in one sentence that parameters are unknown and ignored; empty if there are none."""
+def describe_unknown(names: Sequence[str]) -> str:
+    """Describe unknown parameters in one sentence; empty if there are none."""
     if not names:
         return ""
     known = [parameter.name for parameter in interface.PARAMETERS]
@@ -75,10 +75,10 @@ def unknown_names(names: Sequence[str]) -> str:
     return f"parameters that the node does not have are ignored: {', '.join(listed)}"
 
 
-def names_set_for(arguments: Sequence[str], full_name: str) -> set[str]:
-    """List the parameters that command-line arguments of ROS 2 set for this node by its name, not under a wildcard.
+def names_set_explicitly(arguments: Sequence[str], full_name: str) -> set[str]:
+    """List the parameters that ROS 2 command-line arguments set for this node by name, not under a wildcard.
 
-    Without a node's name an assignment is for every node, which is how launch files set parameters of all of them.
+    An assignment without a node name is for every node; launch files use it to set parameters of all of them.
     """
     names: set[str] = set()
     for option, value in pairwise(arguments):
@@ -89,7 +89,7 @@ def names_set_for(arguments: Sequence[str], full_name: str) -> set[str]:
                 sections = [(pattern, {name: 0}) for pattern, name, _ in parse_assignments([value], full_name)]
             else:
                 continue
-        except ParameterError:  # of another form than ROS 2 takes: an argument of somebody else
+        except ParameterError:  # not in ROS 2's form, so not a ROS argument
             continue
         names |= {name for pattern, found in sections if "*" not in pattern for name in found}
     return names
@@ -99,7 +99,7 @@ def load_file(path: str | Path, full_name: str) -> list[tuple[str, dict[str, Any
     """Read the sections of a ROS 2 parameters file that match a node: pattern, and values by dotted name.
 
     Raises:
-        ParameterError: if the file cannot be read or is no parameters file.
+        ParameterError: if the file cannot be read or is not a parameters file.
     """
     try:
         tree = parameter_yaml.load(Path(path).read_text(encoding="utf-8-sig"))
@@ -108,16 +108,16 @@ def load_file(path: str | Path, full_name: str) -> list[tuple[str, dict[str, Any
     except ValueError as error:
         raise ParameterError(f"parameters file '{path}' is not YAML: {error}") from error
     if not isinstance(tree, dict):
-        raise ParameterError(f"parameters file '{path}' holds no node section such as '/**:'")
+        raise ParameterError(f"parameters file '{path}' contains no node section such as '/**:'")
     found = _sections(tree, "", path)
-    return [(pattern, _flat(parameters, "")) for pattern, parameters in found if _matches(pattern, full_name)]
+    return [(pattern, _flatten(parameters, "")) for pattern, parameters in found if _matches(pattern, full_name)]
 
 
 def parse_assignments(assignments: Iterable[str], full_name: str) -> list[tuple[str, str, Any]]:
-    """Read those assignments that are for a node: pattern of its name (its own where there is none), name and value.
+    """Parse the assignments for a node: name pattern (its own name if there is none), parameter name and value.
 
     Raises:
-        ParameterError: if a text is of another form.
+        ParameterError: if an assignment is malformed.
     """
     found = []
     for text in assignments:
@@ -132,16 +132,16 @@ def parse_assignments(assignments: Iterable[str], full_name: str) -> list[tuple[
         except ValueError as error:
             raise ParameterError(f"value '{value}' of parameter '{rest}' is not YAML") from error
         if parsed is None:
-            raise ParameterError(f"parameter assignment '{text}' holds no value")
+            raise ParameterError(f"parameter assignment '{text}' contains no value")
         found.append((node or full_name, rest, parsed))
     return found
 
 
-def overridden(qos: Qos, overrides: Mapping[str, Any], topic: str, kind: str) -> Qos:
-    """A topic's quality of service after overrides such as "qos_overrides./image.subscription.reliability".
+def apply_qos_overrides(qos: Qos, overrides: Mapping[str, Any], topic: str, kind: str) -> Qos:
+    """Apply overrides such as "qos_overrides./image.subscription.reliability" to a topic's quality of service.
 
     Args:
-        topic: its full name.
+        topic: full name of the topic.
         kind: publisher or subscription.
 
     Raises:
@@ -166,18 +166,18 @@ def _sections(tree: Mapping[str, Any], prefix: str, path: str | Path) -> Iterato
     for key, node in tree.items():
         name = f"{prefix}/{str(key).strip('/')}"
         if not isinstance(node, dict):
-            raise ParameterError(f"parameters file '{path}': section '{key}' holds no 'ros__parameters'")
+            raise ParameterError(f"parameters file '{path}': section '{key}' contains no 'ros__parameters'")
         if "ros__parameters" in node:
             if not isinstance(node["ros__parameters"], dict):
                 raise ParameterError(
-                    f"parameters file '{path}': 'ros__parameters' of '{key}' holds no names with values"
+                    f"parameters file '{path}': 'ros__parameters' of '{key}' contains no names with values"
                 )
             yield name, node["ros__parameters"]
         yield from _sections({k: v for k, v in node.items() if k != "ros__parameters"}, name, path)
 
 
 def _matches(pattern: str, full_name: str) -> bool:
-    """ROS 2's wildcards on parts of names."""
+    """Match a name against a pattern with ROS 2's wildcards for its parts."""
 
     def match(wanted: list[str], parts: list[str]) -> bool:
         if not wanted:
@@ -190,11 +190,11 @@ def _matches(pattern: str, full_name: str) -> bool:
     return match(wanted, full_name.strip("/").split("/")) or wanted == ["**"]
 
 
-def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
-            values.update(_flat(value, f"{prefix}{key}."))
+            values.update(_flatten(value, f"{prefix}{key}."))
         else:
             values[f"{prefix}{key}"] = value
     return values

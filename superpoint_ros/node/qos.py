@@ -1,38 +1,38 @@
-"""Why two ends of a topic do not talk to each other: policies of which one asks for more than the other offers."""
+"""Explain why two endpoints of a topic do not match: one requests a policy that the other does not offer."""
 
 from __future__ import annotations
 
 _SETTING = "qos_overrides.{topic}.{end}.reliability"
 
 
-def incompatible(topic: str, end: str, policy: str) -> str:
-    """What to tell the user, in one sentence without the topic's name in front.
+def explain_mismatch(topic: str, end: str, policy: str) -> str:
+    """Explain a mismatch to the user, in one sentence without the topic's name.
 
     Args:
-        topic: the full name.
-        end: which end of the topic is ours, `publisher` or `subscription`.
-        policy: the name of the policy, as in `reliability`; `type` where the types of messages differ.
+        topic: full name of the topic.
+        end: this node's endpoint, `publisher` or `subscription`.
+        policy: name of the policy, as in `reliability`; `type` if the message types differ.
     """
     setting = _SETTING.format(topic=topic, end=end)
     if end == "subscription":
         if policy == "reliability":
             return (
-                "a publisher offers best effort and this node requests reliable, so nothing of it arrives; have it "
+                "a publisher offers best effort and this node requests reliable, so no message arrives; make it "
                 f"publish reliably, or set {setting} to best_effort"
             )
         if policy == "type":
-            return "a publisher has messages of another type, so nothing of it arrives; have the topic renamed"
-        return f"a publisher offers less than this node requests in its policy '{policy}', so nothing of it arrives"
+            return "a publisher uses another message type, so no message arrives; rename one of the topics"
+        return f"a publisher offers less than this node requests in its policy '{policy}', so no message arrives"
     if policy == "reliability":
         return (
-            "a subscriber requests reliable and this node offers best effort, so it gets nothing; have it request best "
-            f"effort, or set {setting} to reliable"
+            "a subscriber requests reliable and this node offers best effort, so it receives nothing; make it request "
+            f"best effort, or set {setting} to reliable"
         )
     if policy == "durability":
         return (
-            "a subscriber requests earlier messages (transient local) and this node keeps none (volatile), so it gets "
-            "nothing; have it request volatile"
+            "a subscriber requests earlier messages (transient local) and this node keeps none (volatile), so it "
+            "receives nothing; make it request volatile"
         )
     if policy == "type":
-        return "a subscriber wants messages of another type, so it gets nothing; have the topic renamed"
-    return f"a subscriber requests more than this node offers in its policy '{policy}', so it gets nothing"
+        return "a subscriber expects another message type, so it receives nothing; rename one of the topics"
+    return f"a subscriber requests more than this node offers in its policy '{policy}', so it receives nothing"

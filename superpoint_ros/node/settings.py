@@ -1,4 +1,4 @@
-"""From the node's parameters to the front end's settings."""
+"""Convert the node's parameters to the front end's settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from superpoint_ros.node import interface
 
 
 def settings_from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
-    """Turn checked parameter values into settings; missing ones take their defaults from the table."""
+    """Convert validated parameter values to settings; missing ones take their defaults."""
     p = {**interface.defaults(), **values}
     return FrontEndSettings(
         extraction={field.name: p[field.name] for field in fields(Extraction)},

@@ -1,4 +1,4 @@
-"""Warnings that do not fill the log: one of each kind in five seconds, with the number of those in between."""
+"""Throttled warnings: at most one of each kind in five seconds, with the number suppressed in between."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from collections.abc import Callable
 
 INTERVAL = 5.0
-"""Seconds between two warnings of one kind."""
+"""Minimum seconds between two warnings of one kind."""
 
 _log = logging.getLogger(__name__)
 
 
-class Warnings:
-    """Hands on at most one warning of each kind in `INTERVAL` seconds; from any thread.
+class ThrottledWarnings:
+    """Passes on at most one warning of each kind in `INTERVAL` seconds, from any thread.
 
     Args:
-        warn: where they go.
-        clock: seconds that only grow; None: time does not count, as where a recording is worked through, and a warning
-            is handed on where its reason differs from the one before of its kind.
+        warn: receives the warnings.
+        clock: monotonic clock in seconds. With None, as when processing a recording, a warning is passed on if its
+            reason differs from the previous one of its kind.
     """
 
     def __init__(self, warn: Callable[[str], None], clock: Callable[[], float] | None = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Warnings:
         self._reasons: dict[str, str] = {}
 
     def __call__(self, what: str, reason: str, error: BaseException | None = None) -> None:
-        """Warn of `what` (the kind) because of `reason`; the traceback of `error` is for those who log at debug."""
+        """Warn about `what` (the kind) with a reason; the traceback of `error` is logged at debug level."""
         if error is not None:
             _log.debug("%s", what, exc_info=error)
         if self._clock is None:
@@ -46,7 +46,7 @@ class Warnings:
         self._warn(f"{what}: {reason}{more}")
 
 
-def sentence(error: BaseException) -> str:
-    """An exception in one line: what a ValueError says, the kind and the text of any other."""
+def format_error(error: BaseException) -> str:
+    """Format an exception in one line: the text of a ValueError, the type and text of any other."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,1 +1,1 @@
-"""Cameras in worlds of which everything is known: what a front end sees, with its truth."""
+"""Simulated cameras in scenes with ground truth."""

@@ -11,7 +11,7 @@ Matrix = NDArray[np.float64]
 
 
 def photograph() -> Image:
-    """The photograph under the flight: the astronaut Eileen Collins, public domain (NASA), as scikit-image ships it."""
+    """Load the photograph under the flight: the astronaut Eileen Collins, public domain (NASA), from scikit-image."""
     from skimage import data
 
     return np.ascontiguousarray(data.astronaut()[..., ::-1])
@@ -43,7 +43,7 @@ class Flight:
         self._rng = np.random.default_rng(seed)
 
     def homography(self, seconds: float) -> Matrix:
-        """Return the homography from pixels of the photograph to pixels of the frame at a time."""
+        """Compute the homography from pixels of the photograph to pixels of the frame at a time."""
         height, width = self.size
         rows, columns = self._photograph.shape[:2]
         t = 2 * np.pi * seconds / self._period

@@ -33,7 +33,7 @@ def image_folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -
     if source.is_dir() and not bags.is_bag(source):
         return source
     if bags.is_bag(source):
-        frames = bags.images(source, topic)
+        frames = bags.read_images(source, topic)
     elif source.is_file() and source.suffix.lower() in _VIDEOS:
         frames = _read_video(source)
     else:

@@ -97,7 +97,7 @@ def label_image(
     tensor = torch.from_numpy(np.ascontiguousarray(small)).to(device).float() / 255
     heat = adapted_heatmap(heatmap, tensor, config, seed)[None]
     settings = decoding.Decoding(config.max_points, config.nms_radius, config.threshold, border=2)
-    positions, scores = decoding.pick(heat, settings)
+    positions, scores = decoding.select_peaks(heat, settings)
     found = scores[0] > 0
     points = decoding.refine(heat, positions)[0][found].cpu().numpy()
     ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], np.float32)

@@ -55,7 +55,7 @@ def draw_views(objective: Objective, batch: dict[str, Any]) -> NDArray[np.uint8]
     module.train(training)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     heat = decoding.heatmap(logits)
-    positions, scores = decoding.pick(heat, decoding.Decoding(200, detection_threshold=0.015))
+    positions, scores = decoding.select_peaks(heat, decoding.Decoding(200, detection_threshold=0.015))
     keypoints = decoding.refine(heat, positions)
     tiles = []
     for i, image in enumerate(images):

@@ -21,7 +21,7 @@ BEST_EFFORT = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 
 
 def texture(seed: int = 0) -> np.ndarray:
-    """A (512, 512, 3) image with corners everywhere: random rectangles."""
+    """Create a (512, 512, 3) image of random rectangles, with corners everywhere."""
     import cv2
 
     rng = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def texture(seed: int = 0) -> np.ndarray:
 
 
 class Listener:
-    """A node that publishes images to the detector and keeps whatever it answers."""
+    """A node that publishes images to the detector and collects its results."""
 
     def __init__(self, context: Any, image: str, detector: str) -> None:
         self.node = Node("listener", context=context)
@@ -60,7 +60,7 @@ class Listener:
         self.node.create_subscription(kind, topic, self.received[name].append, qos)
 
     def spin_until(self, done: Callable[[], Any], timeout: float = 30.0) -> Any:
-        """Handle messages until `done()` is true; its last value."""
+        """Spin until `done()` is true; return its last value."""
         deadline = time.monotonic() + timeout
         while not (value := done()) and time.monotonic() < deadline:
             self.executor.spin_once(timeout_sec=0.05)
@@ -82,10 +82,10 @@ class Listener:
         return message
 
     def exchange(self, timeout: float = 30.0, **fields: Any) -> tuple[Any, Any]:
-        """Send an image and wait for its features and homography.
+        """Publish an image and wait for its features and homography.
 
-        The detector's subscription is best effort, so an image without an answer in a few seconds is sent anew; the
-        answer may still be to the one before.
+        The detector's subscription is best effort, so an image without results in a few seconds is sent again; the
+        results may be those of the previous one.
         """
         deadline = time.monotonic() + timeout
         stamps: list[Any] = []
@@ -96,9 +96,9 @@ class Listener:
         raise AssertionError("no answer to an image")
 
     def exchange_until(self, done: Callable[[], Any], timeout: float = 40.0) -> tuple[Any, Any]:
-        """Go on sending images until `done()`; the last answer.
+        """Publish images until `done()`; return the last results.
 
-        Discovery takes its time, between two makes of DDS above all, and what is sent before is lost to the late.
+        Discovery takes time, especially between two DDS implementations, and earlier messages are lost.
         """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -108,7 +108,7 @@ class Listener:
         raise AssertionError(f"not everything arrived: { ({k: len(v) for k, v in self.received.items()}) }")
 
     def features_of(self, stamp: Any) -> Any:
-        """The features that arrived for the image of this stamp; waits for them."""
+        """Wait for the features of the image with this stamp."""
         when = (stamp.sec, stamp.nanosec)
 
         def find() -> Any:
@@ -125,7 +125,7 @@ class Listener:
         return (found[0], found[1]) if None not in found else None
 
     def connect(self, timeout: float = 60.0) -> None:
-        """Wait until the detector listens and all its outputs are found."""
+        """Wait until the detector subscribes and all its outputs are discovered."""
         names = ("features", "matched_homography", "image_annotated", "keypoints_cloud")
         topics = [self.node.resolve_topic_name(s.topic_name) for s in self.node.subscriptions]
         outputs = [topic for topic in topics if topic.rpartition("/")[2] in names]

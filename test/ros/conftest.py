@@ -1,4 +1,4 @@
-"""Fixtures of the tests on a real ROS 2: a context of rclpy, and processes that end with the test."""
+"""Fixtures for a real ROS 2: an rclpy context, and processes that end with the test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture
 def context():
-    import rclpy  # not above: without ROS 2 these tests are skipped, not broken
+    import rclpy  # not at the top: without ROS 2 these tests are skipped
 
     context = rclpy.Context()
     rclpy.init(context=context)
@@ -21,7 +21,7 @@ def context():
 
 
 def _own_session() -> None:
-    """`ros2 run` starts the node as its child: in a session of its own both can be signalled, and none is left over."""
+    """Start a process in a new session: `ros2 run` starts the node as a child, and both must be signalled."""
     os.setsid()
     # A shell's background jobs ignore Ctrl-C, and their children inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The launch file as people start it, for tests with launch_testing."""
+"""The launch file as users start it, for tests with launch_testing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import launch
 def detector(namespace: str, **arguments: str) -> launch.LaunchDescription:
     """`ros2 launch superpoint_ros detector.launch.py namespace:=... argument:=...`"""
     file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
-    # On a loaded machine images lie farther apart than a camera's: that is not what is tested here.
+    # On a loaded machine the gaps between images are longer than a camera's, which is not tested here.
     parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
     parameters.write_text(f"/{namespace}/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
     given = {"namespace": namespace, "params_file": str(parameters), **arguments}
@@ -28,7 +28,7 @@ def detector(namespace: str, **arguments: str) -> launch.LaunchDescription:
 
 
 class WithContext(unittest.TestCase):
-    """Tests with a context of rclpy's own."""
+    """Tests with their own rclpy context."""
 
     @classmethod
     def setUpClass(cls):

@@ -1,4 +1,4 @@
-"""Several cameras in one node, as people start it: the launch file, topics of each camera, common diagnostics."""
+"""Several cameras in one node: the launch file, topics of each camera, common diagnostics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestCameras(launching.WithContext):
         for listener in self.listeners.values():
             listener.close()
 
-    def test_each_camera_is_matched_with_its_own_frame_before_and_has_its_own_diagnostics(self):
+    def test_each_camera_is_matched_with_its_own_previous_frame_and_has_its_own_diagnostics(self):
         stamps = {}
         for turn in range(3):
             for camera, listener in self.listeners.items():
@@ -60,7 +60,7 @@ class TestCameras(launching.WithContext):
         self.assertTrue(listener.spin_until(counts, 20))
         self.assertEqual(set(states()), names)
 
-    def test_the_calibration_of_one_camera_is_not_the_others(self):
+    def test_the_calibration_of_one_camera_does_not_affect_the_other(self):
         info = CameraInfo(height=240, width=320, distortion_model="plumb_bob", d=[0.0] * 5)
         info.k = [200.0, 0.0, 159.5, 0.0, 200.0, 119.5, 0.0, 0.0, 1.0]
         left, right = self.listeners.values()
@@ -81,5 +81,5 @@ class TestCameras(launching.WithContext):
 
 @launch_testing.post_shutdown_test()
 class TestAfterwards(unittest.TestCase):
-    def test_the_node_ends_cleanly_on_ctrl_c(self, proc_info):
+    def test_the_node_exits_cleanly_on_ctrl_c(self, proc_info):
         launch_testing.asserts.assertExitCodes(proc_info)

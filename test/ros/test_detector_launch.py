@@ -1,4 +1,4 @@
-"""Host 1 as people start it: the launch file, real topics, live parameters, a clean end."""
+"""Host 1 as users start it: the launch file, real topics, parameters at runtime, a clean exit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestDetector(launching.WithContext):
         ]
         return self.call(SetParameters, "set_parameters", SetParameters.Request(parameters=parameters)).results
 
-    def test_every_picture_gives_features_and_a_homography_of_the_same_stamp(self):
+    def test_every_image_yields_features_and_a_homography_with_its_stamp(self):
         for _ in range(5):
             features, homography = self.listener.exchange()
             self.assertEqual(features.header, homography.header)
@@ -68,26 +68,26 @@ class TestDetector(launching.WithContext):
         current = decoded.keypoints[np.array(homography.current_indices)]
         np.testing.assert_array_equal(current.reshape(-1), np.array(homography.current_points, np.float32))
 
-    def test_an_empty_picture_gives_empty_messages(self):
+    def test_a_blank_image_yields_empty_messages(self):
         features, homography = self.listener.exchange(image=np.zeros((240, 320), np.uint8))
         self.assertLess(len(features.scores), 5)
         self.assertIn(homography.status, (MatchedHomography.FIRST_FRAME, MatchedHomography.TOO_FEW_MATCHES))
         self.assertEqual(list(homography.homography), [0.0] * 9)
 
     def failures(self):
-        """How many images could not be processed, by the newest diagnostics."""
+        """Read the number of failed images from the newest diagnostics."""
         status = [status for message in self.listener.received["diagnostics"] for status in message.status]
         counts = [int(value.value) for one in status for value in one.values if value.key == "failed"]
         return counts[-1] if counts else 0
 
-    def test_bad_pictures_are_left_out_and_the_next_one_is_processed(self):
+    def test_bad_images_are_skipped_and_the_next_one_is_processed(self):
         good = np.full((240, 320), 90, np.uint8)
         bad = ({"image": good, "encoding": "unheard_of"}, {"image": good, "step": 3}, {"image": good, "height": 480},
                {"image": np.zeros((8, 8), np.uint8)})  # fmt: skip
         self.assertTrue(self.listener.spin_until(lambda: self.listener.received["diagnostics"]))
         for fields in bad:
             before, deadline = self.failures(), time.monotonic() + 30
-            # One at a time, as a newer image takes the place of one that waits; again, as best effort may lose it.
+            # One at a time, as a newer image replaces a waiting one; repeated, as best effort may lose it.
             while self.failures() == before and time.monotonic() < deadline:
                 self.listener.send(**fields)
                 self.listener.spin_until(lambda before=before: self.failures() > before, 3)
@@ -95,7 +95,7 @@ class TestDetector(launching.WithContext):
         features, _ = self.listener.exchange()
         self.assertGreater(len(features.scores), 50)
 
-    def test_parameters_change_live_and_bad_values_are_refused_whole(self):
+    def test_parameters_change_at_runtime_and_invalid_values_change_nothing(self):
         self.assertTrue(all(result.successful for result in self.set_parameters(max_keypoints=20)))
         features, _ = self.listener.exchange()
         self.assertLessEqual(len(features.scores) - sum(features.coasted), 20)
@@ -117,7 +117,7 @@ class TestDetector(launching.WithContext):
             ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
             self.assertEqual(len(ranges), int(parameter.minimum is not None))
 
-    def test_the_annotated_image_and_the_cloud_are_there_for_rviz(self):
+    def test_the_annotated_image_and_the_cloud_are_published_for_rviz(self):
         images, clouds = self.listener.received["image_annotated"], self.listener.received["keypoints_cloud"]
         self.listener.exchange_until(lambda: images and clouds)
         cloud = clouds[-1]
@@ -127,7 +127,7 @@ class TestDetector(launching.WithContext):
         self.assertEqual(len(points), len(features.scores))
         self.assertTrue((points[:, 2] == 0).all())
 
-    def test_with_camera_info_the_cloud_holds_viewing_rays(self):
+    def test_with_camera_info_the_cloud_contains_viewing_rays(self):
         info = CameraInfo(height=240, width=320, distortion_model="plumb_bob", d=[0.0] * 5)
         info.k = [200.0, 0.0, 159.5, 0.0, 200.0, 119.5, 0.0, 0.0, 1.0]
         self.assertTrue(self.listener.spin_until(self.listener.info.get_subscription_count, 20))
@@ -150,5 +150,5 @@ class TestDetector(launching.WithContext):
 
 @launch_testing.post_shutdown_test()
 class TestAfterwards(unittest.TestCase):
-    def test_the_node_ends_cleanly_on_ctrl_c(self, proc_info):
+    def test_the_node_exits_cleanly_on_ctrl_c(self, proc_info):
         launch_testing.asserts.assertExitCodes(proc_info)

@@ -1,4 +1,4 @@
-"""What goes wrong around a camera, on the real node: frames go on, one warning says why, and diagnostics carry it."""
+"""Faults around a camera on the real node: frames continue, with one warning, and diagnostics report the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def detector(start):
 
 
 def log_of(node):
-    """Everything that the node has logged; ends it."""
+    """Stop the node and return its log."""
     os.killpg(node.pid, signal.SIGINT)
     _, errors = node.communicate(timeout=30)
     assert "Traceback" not in errors
@@ -50,12 +50,12 @@ def log_of(node):
 
 
 def diagnostics(listener):
-    """The newest line of diagnostics, and its values."""
+    """Return the newest diagnostics: the message and its values."""
     statuses = [status for message in listener.received["diagnostics"] for status in message.status]
     return (statuses[-1].message, {v.key: v.value for v in statuses[-1].values}) if statuses else ("", {})
 
 
-def test_a_calibration_that_cannot_be_used_costs_no_frame_and_a_good_one_is_taken_after_it(listener, detector):
+def test_an_unusable_calibration_costs_no_frame_and_a_later_good_one_is_used(listener, detector):
     node = detector(rectified="true")
     listener.connect()
     assert listener.spin_until(listener.info.get_subscription_count, 20)
@@ -66,7 +66,7 @@ def test_a_calibration_that_cannot_be_used_costs_no_frame_and_a_good_one_is_take
     good.p = [200.0, 0.0, 159.5, 0.0, 0.0, 200.0, 119.5, 0.0, 0.0, 0.0, 1.0, 0.0]
 
     def cloud(info):
-        """Points of a cloud made after this calibration has come, with the features of the same image."""
+        """Return the points of a cloud after this calibration arrived, with the features of the same image."""
         listener.info.publish(info)
         listener.received["keypoints_cloud"].clear()
         listener.exchange_until(lambda: listener.received["keypoints_cloud"])
@@ -74,7 +74,7 @@ def test_a_calibration_that_cannot_be_used_costs_no_frame_and_a_good_one_is_take
         points = point_cloud2.read_points_numpy(newest, ("x", "y", "z", "score"))
         return points, np.array(listener.features_of(newest.header.stamp).keypoints).reshape(-1, 2)
 
-    assert listener.spin_until(lambda: cloud(broken) and "calibration left out" in diagnostics(listener)[0], 60)
+    assert listener.spin_until(lambda: cloud(broken) and "calibration ignored" in diagnostics(listener)[0], 60)
     message, values = diagnostics(listener)
     assert "distortion model 'unheard_of' is unknown" in message
     points, keypoints = cloud(broken)
@@ -86,10 +86,10 @@ def test_a_calibration_that_cannot_be_used_costs_no_frame_and_a_good_one_is_take
     points, keypoints = cloud(good)
     np.testing.assert_allclose(points[:, :2] * 200 + [159.5, 119.5], keypoints, atol=1e-2)
     assert listener.spin_until(lambda: "calibration" not in diagnostics(listener)[0], 10)
-    assert f"{IMAGE}: calibration left out: distortion model 'unheard_of' is unknown" in log_of(node)
+    assert f"{IMAGE}: calibration ignored: distortion model 'unheard_of' is unknown" in log_of(node)
 
 
-def test_an_image_publisher_that_offers_too_little_is_one_warning_and_in_the_diagnostics(listener, detector):
+def test_an_image_publisher_with_incompatible_qos_is_warned_about_once_and_in_the_diagnostics(listener, detector):
     reliably = f"qos_overrides.{IMAGE}.subscription.reliability"
     listener.node.destroy_publisher(listener.images)
     node = detector(**{reliably: "reliable"})
@@ -97,11 +97,11 @@ def test_an_image_publisher_that_offers_too_little_is_one_warning_and_in_the_dia
     listener.images = listener.node.create_publisher(Image, IMAGE, BEST_EFFORT)
     reason = "a publisher offers best effort and this node requests reliable"
 
-    def told():
+    def warned():
         listener.send()
         return reason in diagnostics(listener)[0]
 
-    assert listener.spin_until(told, 30)
+    assert listener.spin_until(warned, 30)
     message, values = diagnostics(listener)
     assert message.startswith(f"no image on {IMAGE} yet")
     assert values["image publisher"].startswith(reason) and reliably in values["image publisher"]
@@ -109,7 +109,7 @@ def test_an_image_publisher_that_offers_too_little_is_one_warning_and_in_the_dia
     assert log_of(node).count(reason) == 1
 
 
-def test_a_subscriber_that_asks_for_too_much_is_one_warning_and_costs_the_others_nothing(listener, detector):
+def test_a_subscriber_with_incompatible_qos_is_warned_about_once_and_does_not_affect_others(listener, detector):
     node = detector()
     listener.connect()
     latched = QoSProfile(
@@ -121,14 +121,14 @@ def test_a_subscriber_that_asks_for_too_much_is_one_warning_and_costs_the_others
     assert listener.spin_until(lambda: note in diagnostics(listener)[1], 30)
     features, _ = listener.exchange()
     assert len(features.scores) > 50 and not received
-    # A stranger's wish is no fault of the camera.
+    # An incompatible subscriber is not a fault of the camera.
     assert listener.spin_until(lambda: "frames per second" in diagnostics(listener)[0], 10)
     reason = "a subscriber requests earlier messages (transient local)"
     assert diagnostics(listener)[1][note].startswith(reason)
     assert log_of(node).count(reason) == 1
 
 
-def test_a_frame_id_that_is_no_text_costs_no_frame(listener, detector):
+def test_a_frame_id_that_is_not_text_costs_no_frame(listener, detector):
     node = detector()
     listener.connect()
     listener.exchange()
@@ -146,16 +146,16 @@ def test_a_frame_id_that_is_no_text_costs_no_frame(listener, detector):
     log_of(node)
 
 
-def test_an_image_of_more_pixels_than_allowed_is_left_out_by_its_size(listener, detector):
+def test_an_image_with_too_many_pixels_is_skipped_because_of_its_size(listener, detector):
     node = detector(max_pixels=250_000)
     listener.connect()
     large = np.zeros((512, 512), np.uint8)
 
-    def told():
+    def warned():
         listener.send(large)
         return listener.spin_until(lambda: "512x512" in diagnostics(listener)[0], 2)
 
-    assert listener.spin_until(told, 30)
+    assert listener.spin_until(warned, 30)
     features, _ = listener.exchange()
     assert len(features.scores) > 50
-    assert f"{IMAGE}: frame left out" in log_of(node)
+    assert f"{IMAGE}: frame skipped" in log_of(node)

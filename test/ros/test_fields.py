@@ -1,4 +1,4 @@
-"""The fields of the real node's messages: tracks, places refined on the images, and how sure they are."""
+"""The fields of the real node's messages: tracks, refined positions, and covariances."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = "/camera/image"
 
 @pytest.fixture
 def answers(context, start):
-    """Features and homographies of the first frames of a flight, from a node with these parameters."""
+    """Run a node with these parameters on the first frames of a flight; return features and homographies."""
 
     def answers(frames, **parameters):
         words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]

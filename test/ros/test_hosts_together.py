@@ -22,7 +22,7 @@ IMAGE = "/camera/image"
 
 
 def ros2(*words: str, attempts: int = 5, wanted: str = "") -> str:
-    """Output of a ros2 command, asked again until `wanted` is in it: discovery takes its time."""
+    """Repeat a ros2 command until `wanted` is in its output, as discovery takes time."""
     for _ in range(attempts):
         done = subprocess.run(["ros2", *words], capture_output=True, text=True, timeout=60)
         if wanted in done.stdout:
@@ -83,7 +83,7 @@ def test_the_ros_node_serves_standalone_subscribers(context, start):
         listener.close()
 
 
-def test_an_unknown_key_in_the_parameters_file_ends_the_node_with_one_sentence(start, tmp_path):
+def test_an_unknown_key_in_the_parameters_file_stops_the_node_with_one_sentence(start, tmp_path):
     file = tmp_path / "parameters.yaml"
     file.write_text("/superpoint_detector:\n  ros__parameters:\n    max_keypoint: 500\n")
     node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", "--params-file", str(file))
@@ -119,7 +119,7 @@ def test_parameters_of_other_nodes_under_a_wildcard_are_one_warning(context, sta
         (("-p", "qos_overrides./image.subscription.reliability:=maybe"), "override for policy `reliability`: `maybe`"),
     ],
 )
-def test_what_cannot_be_ends_the_node_with_one_sentence(start, words, sentence):
+def test_invalid_arguments_stop_the_node_with_one_sentence(start, words, sentence):
     node = start("ros2", "run", "superpoint_ros", "detector", "--ros-args", *words)
     _, errors = node.communicate(timeout=60)
     assert node.returncode == 1
@@ -128,7 +128,7 @@ def test_what_cannot_be_ends_the_node_with_one_sentence(start, words, sentence):
     assert "Traceback" not in errors
 
 
-def test_the_node_ends_cleanly_on_ctrl_c_in_the_middle_of_its_work(context, start):
+def test_the_node_exits_cleanly_on_ctrl_c_while_it_is_busy(context, start):
     words = ("ros2", "run", "superpoint_ros", "detector", "--ros-args", "-r", f"image:={IMAGE}", "-p", "resize:=640")
     node = start(*words)
     listener = Listener(context, IMAGE, "/superpoint_detector")

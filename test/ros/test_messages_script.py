@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture
 def figures(project):
-    """Run the script with more in its environment: its first line, and the table's rows by descriptor type."""
+    """Run the script with additional environment variables; return its first line, and rows by descriptor type."""
 
     def run(**environ):
         command = [sys.executable, project / "benchmarks" / "ros_messages.py", "--messages", "20"]

@@ -1,4 +1,4 @@
-"""What releases of ROS 2 call by different names."""
+"""Names that differ between releases of ROS 2."""
 
 from __future__ import annotations
 

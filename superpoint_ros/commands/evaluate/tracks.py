@@ -23,8 +23,8 @@ METHODS = ("superpoint", "klt", "orb")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
-        help="flight or room (simulated, with truth), a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or "
-        "one of images of a plane with homographies (HPatches)",
+        help="flight or room (simulated), a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or one with "
+        "images of a plane and homographies (HPatches)",
     )
     parser.add_argument(
         "-m",
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="METHOD",
         default=METHODS,
-        help="superpoint[:WEIGHTS,NAME=VALUE] (the front end, with other parameters), klt, or matches in a chain of "
-        f"orb, sift, akaze or package.module:Class of your own (default: {' '.join(METHODS)})",
+        help="superpoint[:WEIGHTS,NAME=VALUE] (the front end, with other parameters), klt, or chained matches of orb, "
+        f"sift, akaze or your own package.module:Class (default: {' '.join(METHODS)})",
     )
-    parser.add_argument("--weights", help="of superpoint: known name or path (default: those of the node)")
+    parser.add_argument("--weights", help="weights of superpoint: known name or path (default: those of the node)")
     parser.add_argument(
         "-p",
         "--param",
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     frames = parser.add_argument_group("frames")
     frames.add_argument("--start", type=int_at_least(0), default=0, help="first frame (default: %(default)s)")
-    frames.add_argument("--frames", type=int_at_least(2), help="most frames (default: all, 100 of a simulation)")
+    frames.add_argument(
+        "--frames", type=int_at_least(2), help="maximum number of frames (default: all, 100 of a simulation)"
+    )
     frames.add_argument(
         "--rate", type=positive_float, default=10.0, help="frames per second of a simulation (default: %(default)s)"
     )
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.evaluation.track_sources import open_source
     from superpoint_ros.node import interface, parameters
 
-    values = parameters.given([], options.param, f"/{interface.NODE_NAME}").values
+    values = parameters.read_parameters([], options.param, f"/{interface.NODE_NAME}").values
     if options.weights:
         values["weights"] = options.weights
     source = open_source(options.source, options.frames, options.rate, options.start)

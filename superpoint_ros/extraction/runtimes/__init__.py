@@ -1,4 +1,4 @@
-"""How the network is executed. A runtime turns uint8 images into heat maps and descriptor maps."""
+"""Runtimes execute the network: they turn uint8 images into heat maps and descriptor maps."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from superpoint_ros.features import Link
 _log = logging.getLogger(__name__)
 
 RUNTIMES = ("openvino", "onnxruntime", "pytorch", "cuda_graph", "cuda_graph_compiled")
-"""Known runtimes. `auto` takes openvino on the processor where it is installed, and else pytorch."""
+"""Known runtimes. On a CPU `auto` selects openvino if it is installed, otherwise pytorch."""
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """Features of a batch at a fixed number K of places; places with score 0 are unused.
+class ExtractedBatch:
+    """Features of a batch, K entries per image; entries with score 0 are unused.
 
     Attributes:
         keypoints, scores, descriptors: (B, K, 2), (B, K), (B, K, D), all float32.
-        on_device: the descriptors on the device, where they are still there.
-        links: for each image the matches with the batch before, where the runtime has them.
+        on_device: the descriptors on the device, if they are still there.
+        links: matches of each image with the previous batch, if the runtime computes them.
     """
 
     keypoints: NDArray[np.float32]
@@ -45,11 +45,11 @@ class Extracted:
 
 
 class Runtime(Protocol):
-    """Executes one network on one device. Where decoding is part of it, there is also `extract`, as in `WholeRuntime`.
+    """Executes one network on one device. If it includes decoding, it is also an `EndToEndRuntime`.
 
     Attributes:
         name: as the parameter `runtime` spells it.
-        device: where inputs are taken to and outputs are left.
+        device: where inputs are copied to and outputs remain.
         precision: arithmetic of the convolutions, one of `PRECISIONS`.
     """
 
@@ -58,20 +58,23 @@ class Runtime(Protocol):
     precision: str
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, H, W) uint8 on the device or the processor, sides multiples of 8 -> heat map (B, H, W) float32 and the
-        network's descriptors (B, D, H/8, W/8). Both may be overwritten by the next call."""
+        """Compute heat maps (B, H, W) float32 and descriptors (B, D, H/8, W/8) of (B, 1, H, W) uint8 images.
+
+        Images are on the device or in host memory, with sides that are multiples of 8. The next call may overwrite the
+        results.
+        """
 
 
 @runtime_checkable
-class WholeRuntime(Protocol):
-    """A runtime that goes all the way to features."""
+class EndToEndRuntime(Protocol):
+    """A runtime that includes decoding."""
 
-    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> Extracted:
-        """(B, 1, H, W) uint8 on the processor -> features of the first `size` (height, width) of it."""
+    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> ExtractedBatch:
+        """Extract the features of (B, 1, H, W) uint8 images in host memory, padded beyond `size`."""
 
 
 class RuntimeChoiceError(ValueError):
-    """A device, runtime or precision is unknown or not to be had here; one sentence for the user."""
+    """A device, runtime or precision is unknown or unavailable; the message is one sentence for the user."""
 
 
 def create(
@@ -81,9 +84,9 @@ def create(
     precision: str = "auto",
     ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> Runtime:
-    """The runtime for these choices; `auto` takes the fastest that this machine has.
+    """Create a runtime; `auto` selects the fastest on this machine.
 
-    `ranges` are those of `weights.Weights`, which the precision int8 needs.
+    `ranges` are those of `weights.Weights`, required by the precision int8.
 
     Raises:
         RuntimeChoiceError: if a choice is unknown or not available on this machine.
@@ -113,19 +116,19 @@ def create(
 
 def _require(runtime: str, *packages: str) -> None:
     for package in packages:
-        if not _installed(package):
+        if not _is_installed(package):
             raise RuntimeChoiceError(
                 f"runtime '{runtime}' needs the Python package {package}, "
                 f"install it with: pip install 'superpoint_ros[{runtime}]'"
             )
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called auto, cpu, cuda or cuda:N.
+    """Return the device named auto, cpu, cuda or cuda:N.
 
     Raises:
         RuntimeChoiceError: if it is none of these, or not in this machine.
@@ -145,7 +148,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_runtime(name: str, device: torch.device) -> str:
-    """The runtime called auto or one of `RUNTIMES`; `auto` takes the fastest that is installed for the device.
+    """Resolve a runtime, auto or one of `RUNTIMES`; `auto` selects the fastest installed one for the device.
 
     Raises:
         RuntimeChoiceError: if it is none of these.
@@ -153,9 +156,9 @@ def choose_runtime(name: str, device: torch.device) -> str:
     if name == "auto":
         if device.type != "cpu":
             return "pytorch"
-        if _installed("openvino"):
+        if _is_installed("openvino"):
             return "openvino"
-        advise_openvino()
+        warn_without_openvino()
         return "pytorch"
     if name not in RUNTIMES:
         raise RuntimeChoiceError(f"runtime '{name}' is unknown, allowed is one of auto, {', '.join(RUNTIMES)}")
@@ -163,8 +166,8 @@ def choose_runtime(name: str, device: torch.device) -> str:
 
 
 @functools.cache
-def advise_openvino() -> None:
-    """Log what the missing OpenVINO costs (see docs/performance.md), once in a process."""
+def warn_without_openvino() -> None:
+    """Log, once per process, how much slower the network is without OpenVINO (see docs/performance.md)."""
     _log.warning(
         "OpenVINO is not installed: on this processor the network takes about twice as long without it, "
         "install it with: pip install openvino"
@@ -172,7 +175,7 @@ def advise_openvino() -> None:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision called auto, float32, bfloat16 or float16; `auto` takes what the device computes natively."""
+    """Resolve a precision: auto, float32, bfloat16 or float16; `auto` selects the fastest native one of the device."""
     if name == "auto":
         if device.type == "cuda":
             return "float16"
@@ -187,8 +190,8 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def _native_bfloat16() -> bool:
-    # Without native instructions bfloat16 is emulated, which is slower than float32. PyTorch asks the processor alone,
-    # but oneDNN, which computes here and in OpenVINO, may have been told to do without some of its instructions.
+    # Emulated bfloat16 is slower than float32. PyTorch only queries the CPU, but oneDNN, which both PyTorch and
+    # OpenVINO use, may be restricted to fewer instruction sets.
     allowed = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
     if allowed not in ("ALL", "DEFAULT") and not any(name in allowed for name in ("BF16", "FP16", "AMX", "AVX10")):
         return False

@@ -1,4 +1,4 @@
-"""Compiled models on disk, so that the next start need not compile."""
+"""Cache compiled models on disk, so that the next start need not compile."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _log = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Where compiled models are kept: `$XDG_CACHE_HOME/superpoint_ros`, or `~/.cache/superpoint_ros`."""
+    """Return the cache folder: `$XDG_CACHE_HOME/superpoint_ros` or `~/.cache/superpoint_ros`."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "superpoint_ros"
 
 
 def key(parts: Iterable[bytes | str]) -> str:
-    """A file name that changes with any of the parts."""
+    """Compute a file name that depends on all parts."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -28,17 +28,17 @@ def key(parts: Iterable[bytes | str]) -> str:
 
 
 def read(name: str) -> bytes | None:
-    """What was kept under this name, or None."""
+    """Read the data cached under this name, or None."""
     try:
         data = (folder() / name).read_bytes()
     except (OSError, RuntimeError):
         return None
-    # A file cut short, by a full disk say, must not reach a library that trusts it.
+    # The checksum keeps truncated files, from a full disk for example, from the library.
     return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
 
 
 def write(name: str, data: bytes) -> None:
-    """Keep data under this name; where that is impossible, do without."""
+    """Cache data under this name, or do nothing if the folder is not writable."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
         number, partial = tempfile.mkstemp(dir=folder(), suffix=".partial")
@@ -50,4 +50,4 @@ def write(name: str, data: bytes) -> None:
             os.unlink(partial)
             raise
     except (OSError, RuntimeError) as error:
-        _log.debug("the compiled model is not kept: %s", error)
+        _log.debug("the compiled model is not cached: %s", error)

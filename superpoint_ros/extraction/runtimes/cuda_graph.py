@@ -1,7 +1,7 @@
-"""Everything from pixels to features, and the matches with the frame before, as one CUDA graph per shape.
+"""Extract features, and match them with the previous frame, in one CUDA graph per shape.
 
-The graph leaves the processor nothing to launch but the graph itself. Transfers go through pinned memory on a stream of
-their own, and each call waits for the GPU once, at its end.
+The graph is the only launch per call. Transfers use pinned memory on a separate stream, and each call synchronises
+once, at its end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from superpoint_ros.extraction.decoding import Decoding
 from superpoint_ros.extraction.fixed import FixedExtractor
 from superpoint_ros.extraction.network import SuperPointNet
-from superpoint_ros.extraction.runtimes import PRECISIONS, Extracted
+from superpoint_ros.extraction.runtimes import PRECISIONS, ExtractedBatch
 from superpoint_ros.extraction.runtimes.pytorch import PyTorchRuntime
 from superpoint_ros.features import Link
 from superpoint_ros.two_view.matching import mutual_nearest_fixed
@@ -28,16 +28,16 @@ _log = logging.getLogger(__name__)
 
 _Run = Callable[[], tuple[Tensor, ...]]
 
-_SHAPES = 200
-_KEPT = 8  # each graph holds the memory of its activations
+_MAX_RECOMPILATIONS = 200
+_MAX_GRAPHS = 8  # each graph keeps the memory of its activations
 _WARM_UP = 3
 
 
 class Step:
-    """What a graph records: one batch from `images` to the results, with buffers that stay where they are.
+    """The recorded computation: one batch from `images` to the results, in static buffers.
 
-    Calling it gives keypoints, scores, descriptors, count (see `FixedExtractor`), and forward, best and second (see
-    `matching.mutual_nearest_fixed`) of the matches from the batch before to this one.
+    Calling it returns keypoints, scores, descriptors, count (see `FixedExtractor`), and forward, best and second (see
+    `matching.mutual_nearest_fixed`) of the matches from the previous batch to this one.
     """
 
     def __init__(self, module: FixedExtractor, shape: Sequence[int], device: torch.device) -> None:
@@ -55,18 +55,18 @@ class Step:
         self._count.copy_(count)
         return keypoints, scores, descriptors, count, *matches
 
-    def forget(self) -> None:
-        """Let the next batch have no batch before."""
+    def reset(self) -> None:
+        """Forget the previous batch."""
         self._count.zero_()
 
 
 class CudaGraphRuntime:
-    """See `Runtime`; `extract` is the fast way, calling it gives the maps alone.
+    """A `Runtime` whose `extract` replays a CUDA graph; calling it computes only the maps.
 
-    `compiled` has PyTorch's compiler fuse what lies between the convolutions into few kernels (Triton). That takes up
-    to a minute for every new shape, and needs a C compiler; where it fails, the steps are recorded as they are.
+    `compiled` has PyTorch's compiler fuse the operations between convolutions into few kernels (Triton). That takes up
+    to a minute for every new shape and needs a C compiler; if it fails, the graph is recorded without fusion.
 
-    On the processor, where there are no graphs, the same steps run one by one; that is for tests.
+    On a CPU, which has no graphs, the same operations run one by one; that is for tests.
     """
 
     def __init__(
@@ -79,42 +79,42 @@ class CudaGraphRuntime:
         self.precision = self._maps.precision
         self._dtype = PRECISIONS[self.precision]
         self._network = network
-        self._frames: OrderedDict[object, _Frame] = OrderedDict()
+        self._recorded_steps: OrderedDict[object, _RecordedStep] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self._maps(images)
 
     @torch.inference_mode()
-    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> Extracted:
-        """(B, 1, H, W) uint8 on the processor -> features of the first `size` (height, width) of it."""
+    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> ExtractedBatch:
+        """Extract the features of (B, 1, H, W) uint8 images in host memory, padded beyond `size`."""
         decoding = Decoding(*astuple(settings)[: len(Decoding.__dataclass_fields__)])
         key = (*images.shape, *size, decoding)
         with self._lock:
-            frame = self._frames.get(key)
+            frame = self._recorded_steps.get(key)
             if frame is None:
                 module = FixedExtractor(self._network, decoding, size, self._dtype).to(self.device)
                 step = Step(module, images.shape, self.device)
-                frame = self._frames[key] = _Frame(step, self.device, self._compiled)
-                if len(self._frames) > _KEPT:
-                    self._frames.popitem(last=False)
-            self._frames.move_to_end(key)
+                frame = self._recorded_steps[key] = _RecordedStep(step, self.device, self._compiled)
+                if len(self._recorded_steps) > _MAX_GRAPHS:
+                    self._recorded_steps.popitem(last=False)
+            self._recorded_steps.move_to_end(key)
             return frame.run(images)
 
 
-class _Frame:
+class _RecordedStep:
     """A recorded step with its transfers."""
 
     def __init__(self, step: Step, device: torch.device, compiled: bool) -> None:
         self._step = step
         self._own: list[object] | None = None
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._replay, self._outputs = _recorded(step, self._stream, compiled)
+        self._replay, self._outputs = _record(step, self._stream, compiled)
         pinned = self._stream is not None
         self._input = torch.zeros(step.images.shape, dtype=torch.uint8, pin_memory=pinned)
         self._host = [torch.zeros(out.shape, dtype=out.dtype, pin_memory=pinned) for out in self._outputs]
 
-    def run(self, images: Tensor) -> Extracted:
+    def run(self, images: Tensor) -> ExtractedBatch:
         self._input.copy_(images)
         if self._stream is None:
             self._step.images.copy_(self._input)
@@ -128,36 +128,36 @@ class _Frame:
                 outputs = self._replay()
                 for host, out in zip(self._host, outputs, strict=True):
                     host.copy_(out, non_blocking=True)
-                kept = outputs[2].clone()  # the next frame overwrites the graph's own
-                # The one wait of a frame.
+                kept = outputs[2].clone()  # the next frame overwrites the graph's output
+                # The only synchronisation per frame.
                 self._stream.synchronize()
         return self._results(kept)
 
-    def _results(self, on_device: Tensor | None) -> Extracted:
+    def _results(self, on_device: Tensor | None) -> ExtractedBatch:
         keypoints, scores, descriptors, _, *matches = (host.numpy().copy() for host in self._host)
         own: list[object] = [object() for _ in range(len(keypoints))]
         before = self._own or [None] * len(own)
         links = [Link(own[i], before[i], *(found[i] for found in matches)) for i in range(len(own))]
         self._own = own
-        return Extracted(keypoints, scores, descriptors, on_device, links)
+        return ExtractedBatch(keypoints, scores, descriptors, on_device, links)
 
 
-def _recorded(step: Step, stream: torch.cuda.Stream | None, compiled: bool) -> tuple[_Run, tuple[Tensor, ...]]:
-    """A function that runs the step again, and outputs of the shapes that it gives."""
+def _record(step: Step, stream: torch.cuda.Stream | None, compiled: bool) -> tuple[_Run, tuple[Tensor, ...]]:
+    """Record a step; return a function that replays it, and outputs of its shapes."""
     if stream is None:
-        run = _fused(step) if compiled else step
+        run = _fuse(step) if compiled else step
         outputs = run()
-        step.forget()
+        step.reset()
         return run, outputs
-    with torch.cuda.stream(stream), _fastest_convolutions():
-        run = _fused(step) if compiled else step
+    with torch.cuda.stream(stream), _cudnn_benchmark():
+        run = _fuse(step) if compiled else step
         for _ in range(_WARM_UP):
-            run()  # libraries choose their kernels and take their memory outside of the recording
+            run()  # libraries select kernels and allocate memory before the recording
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
             outputs = run()
-        step.forget()
+        step.reset()
         stream.synchronize()
 
     def replay() -> tuple[Tensor, ...]:
@@ -167,16 +167,16 @@ def _recorded(step: Step, stream: torch.cuda.Stream | None, compiled: bool) -> t
     return replay, outputs
 
 
-def _fused(step: Step) -> _Run:
-    """The step in fewer kernels, or as it is where the compiler lacks something."""
+def _fuse(step: Step) -> _Run:
+    """Fuse the step into fewer kernels, or return it unchanged if the compiler fails."""
     try:
         import torch._dynamo.config as compiler
 
         fused: _Run = torch.compile(step, fullgraph=True, dynamic=False)
-        # All steps are one function to the compiler, which by itself gives up after eight of them.
-        with compiler.patch(recompile_limit=_SHAPES):
+        # All steps are the same function to the compiler, which by default stops after eight recompilations.
+        with compiler.patch(recompile_limit=_MAX_RECOMPILATIONS):
             fused()
-    except Exception as error:  # whatever a compiler's many parts let out
+    except Exception as error:  # the compiler's many parts raise anything
         reason = " ".join(str(error).split())[:200]
         _log.warning("kernels are not fused, %s: %s", type(error).__name__, reason)
         return step
@@ -184,8 +184,8 @@ def _fused(step: Step) -> _Run:
 
 
 @contextmanager
-def _fastest_convolutions() -> Iterator[None]:
-    """cuDNN tries its algorithms and remembers the quickest, which pays where shapes never change."""
+def _cudnn_benchmark() -> Iterator[None]:
+    """Let cuDNN benchmark its algorithms, which pays off because shapes never change."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
     try:

@@ -1,4 +1,4 @@
-"""The network as a list of numbers, for runtimes that build their own graph of it."""
+"""The network's layers as NumPy arrays, for runtimes that build their own graph."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from torch import Tensor
 
 from superpoint_ros.extraction.network import ENCODER, Layer, SuperPointNet, fold_batch_norm
 
-Numbers = NDArray[np.float32]
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with all that follows it, in this order: bias, ReLU, scale and shift, 2 x 2 maximum.
+    """A convolution with the operations after it, in this order: bias, ReLU, scale and shift, 2 x 2 max pooling.
 
     Attributes:
         name: as in the paper's code, such as "1a".
         weight: (O, I, k, k), zero padding of k // 2.
         bias: (O,).
-        scale, shift: (O,), or None where there is no batch normalisation after the ReLU.
+        scale, shift: (O,), or None if there is no batch normalisation after the ReLU.
     """
 
     name: str
-    weight: Numbers
-    bias: Numbers
+    weight: Array
+    bias: Array
     relu: bool
-    scale: Numbers | None
-    shift: Numbers | None
+    scale: Array | None
+    shift: Array | None
     pool: bool
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Encoder, then the two heads side by side. The input is grey in 0..255: the first layer divides."""
+    """The encoder and the two heads. The input is grey in 0..255: the first layer includes the division by 255."""
 
     encoder: tuple[Convolution, ...]
     detector: tuple[Convolution, ...]
@@ -46,11 +46,11 @@ class Layers:
 
 @torch.no_grad()
 def layers(network: SuperPointNet) -> Layers:
-    """The numbers of a network."""
+    """Extract the layers of a network."""
     if network.architecture.norm == "before_relu":
         network = fold_batch_norm(network)
     encoder = [_convolution(network, name, pool=name in ("1b", "2b", "3b")) for name in ENCODER]
-    # Grey values are whole numbers, which bfloat16 holds exactly; their 255th parts it would round.
+    # bfloat16 represents the integers 0..255 exactly, but would round them after a division by 255.
     first = encoder[0]
     encoder[0] = Convolution(**{**vars(first), "weight": first.weight / np.float32(255)})
     heads = [
@@ -66,11 +66,11 @@ def _convolution(network: SuperPointNet, name: str, relu: bool = True, pool: boo
     if layer.norm is not None:
         mean, variance = cast(Tensor, layer.norm.running_mean), cast(Tensor, layer.norm.running_var)
         factor = layer.norm.weight.double() / torch.sqrt(variance.double() + layer.norm.eps)
-        scale, shift = _numbers(factor), _numbers(layer.norm.bias.double() - mean.double() * factor)
+        scale, shift = _to_array(factor), _to_array(layer.norm.bias.double() - mean.double() * factor)
     return Convolution(
-        name, _numbers(layer.conv.weight), _numbers(cast(Tensor, layer.conv.bias)), relu, scale, shift, pool
+        name, _to_array(layer.conv.weight), _to_array(cast(Tensor, layer.conv.bias)), relu, scale, shift, pool
     )
 
 
-def _numbers(tensor: Tensor) -> Numbers:
+def _to_array(tensor: Tensor) -> Array:
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

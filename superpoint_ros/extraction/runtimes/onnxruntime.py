@@ -1,4 +1,4 @@
-"""The network in ONNX Runtime, in float32 on the processor."""
+"""Run the network in ONNX Runtime, in float32 on a CPU."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from superpoint_ros.extraction.runtimes import PRECISIONS, RuntimeChoiceError
 from superpoint_ros.extraction.runtimes.layers import Convolution, Layers, layers
 
 _OPSET = 17
-_IR_VERSION = 8  # what ONNX Runtime reads since 1.14
+_IR_VERSION = 8  # supported since ONNX Runtime 1.14
 
 
 class ONNXRuntime:
-    """See `Runtime`. One session serves every shape and any number of threads."""
+    """A `Runtime` whose one session serves all shapes and any number of threads."""
 
     name = "onnxruntime"
 
@@ -28,14 +28,14 @@ class ONNXRuntime:
             raise RuntimeChoiceError(f"runtime 'onnxruntime' is for the device cpu here, not for '{device}'")
         if precision not in ("auto", "float32"):
             known = precision in PRECISIONS
-            fault = "is not to be had with runtime 'onnxruntime'" if known else "is unknown"
+            fault = "is not available with runtime 'onnxruntime'" if known else "is unknown"
             raise RuntimeChoiceError(f"precision '{precision}' {fault}, allowed is auto or float32")
         self.device = device
         self.precision = "float32"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        # Threads that spin until the next image would have a processor each.
+        # Threads that spin until the next image would occupy a core each.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         model = graph(layers(network)).SerializeToString()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -45,8 +45,8 @@ class ONNXRuntime:
         return torch.from_numpy(heat).squeeze(1), torch.from_numpy(descriptors)
 
 
-def graph(numbers: Layers) -> Any:
-    """The network as an ONNX model: (B, 1, H, W) uint8 -> heat map (B, 1, H, W) and descriptors (B, D, H/8, W/8)."""
+def graph(network_layers: Layers) -> Any:
+    """Build an ONNX model: (B, 1, H, W) uint8 -> heat map (B, 1, H, W) and descriptors (B, D, H/8, W/8)."""
     nodes: list[Any] = []
     constants: list[Any] = []
 
@@ -70,12 +70,12 @@ def graph(numbers: Layers) -> Any:
         return add("MaxPool", [x], f"{name}.pool", kernel_shape=[2, 2], strides=[2, 2]) if c.pool else x
 
     encoded = add("Cast", ["images"], "grey", to=TensorProto.FLOAT)
-    for convolution in numbers.encoder:
+    for convolution in network_layers.encoder:
         encoded = layer(encoded, convolution)
     logits, descriptors = encoded, encoded
-    for convolution in numbers.detector:
+    for convolution in network_layers.detector:
         logits = layer(logits, convolution)
-    for convolution in numbers.descriptor:
+    for convolution in network_layers.descriptor:
         descriptors = layer(descriptors, convolution)
     bounds = [constant(f"bins.{i}", np.array([value], np.int64)) for i, value in enumerate((0, CELL * CELL, 1))]
     probability = add("Slice", [add("Softmax", [logits], "probability", axis=1), *bounds], "bins")

@@ -1,4 +1,4 @@
-"""The network in PyTorch: channels-last, in the precision chosen."""
+"""Run the network in PyTorch, channels-last, in the chosen precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from superpoint_ros.extraction.runtimes import PRECISIONS, choose_precision
 
 
 class PyTorchRuntime:
-    """See `Runtime`."""
+    """A `Runtime` on any device of PyTorch."""
 
     name = "pytorch"
 

@@ -1,1 +1,1 @@
-"""Host 3: a recording in, a recording out."""
+"""Host 3: the detector from recording to recording."""

@@ -1,4 +1,4 @@
-"""MCAP files that hold more than messages of ROS 2, which is all that rosbags expects."""
+"""Support for MCAP files with more than ROS 2 messages, which rosbags does not expect."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 _MAGIC = b"\x89MCAP0\r\n"
 _ROS_SCHEMAS = ("ros2msg", "ros2idl", "omgidl", "")
-_patching = threading.Lock()
+_patch_lock = threading.Lock()
 
 
 def profile(path: Path) -> str | None:
-    """Read the profile in an MCAP file's header, which may be empty; None if the file is no MCAP."""
+    """Read the profile in an MCAP file's header, which may be empty; None if the file is not MCAP."""
     if not path.is_file():
         return None
     with open(path, "rb") as file:
         head = file.read(4096)
-    # The header's record: a code, the record's length, and the profile with its own length.
+    # The header record: an opcode, the record length, and the length-prefixed profile.
     if not head.startswith(_MAGIC + b"\x01") or len(head) < 21:
         return None
     (length,) = struct.unpack_from("<I", head, 17)
@@ -28,11 +28,11 @@ def profile(path: Path) -> str | None:
 
 
 @contextmanager
-def any_channels() -> Iterator[None]:
-    """Let rosbags open MCAP files in which some channels are JSON, Protobuf or anything else.
+def tolerate_other_encodings() -> Iterator[None]:
+    """Let rosbags open MCAP files in which some channels are JSON, Protobuf or another encoding.
 
-    Their schemas, which may be binary, become schemas without a definition. There is no other way in: rosbags reads
-    schemas by functions of its module.
+    Replaces their schemas, which may be binary, by empty definitions. Patching is the only way: rosbags reads schemas
+    with module-level functions.
     """
     from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
     from rosbags.rosbag2 import storage_mcap as module
@@ -47,7 +47,7 @@ def any_channels() -> Iterator[None]:
     def string(bio: Any) -> str:
         return module.read_bytes(bio).decode(errors="replace")
 
-    with _patching:
+    with _patch_lock:
         module.get_msgdef, module.read_string = definition, string
         try:
             yield

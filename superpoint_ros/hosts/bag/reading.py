@@ -1,4 +1,4 @@
-"""ROS recordings: ROS 1 bags, and ROS 2 ones in MCAP or SQLite, read without a ROS install."""
+"""Read ROS recordings without a ROS install: ROS 1 bags, and ROS 2 bags in MCAP or SQLite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from superpoint_ros.hosts.wire.text import read_leniently
 from superpoint_ros.node.images import grey_from_compressed, grey_from_image
 
 _log = logging.getLogger(__name__)
-_ENDINGS = {".bag", ".mcap", ".db3"}
+_SUFFIXES = {".bag", ".mcap", ".db3"}
 _IMAGES = {
     "sensor_msgs/msg/Image": grey_from_image,
     "sensor_msgs/msg/CompressedImage": grey_from_compressed,
@@ -27,17 +27,17 @@ _IMAGES = {
 
 
 def is_bag(path: str | Path) -> bool:
-    """Whether a path looks like a recording: a file of its endings, or a folder with metadata.yaml."""
+    """Tell whether a path looks like a recording: a file with its suffix, or a folder with metadata.yaml."""
     path = Path(path)
-    return (path.is_file() and path.suffix in _ENDINGS) or (path / "metadata.yaml").is_file()
+    return (path.is_file() and path.suffix in _SUFFIXES) or (path / "metadata.yaml").is_file()
 
 
 class Recording:
     """A recording open for reading.
 
     Attributes:
-        types: the type of every topic's messages, by the topic's name.
-        broken: how many messages of each topic could not be read so far.
+        types: message type by topic.
+        unreadable: number of unreadable messages so far, by topic.
     """
 
     def __init__(self, path: Path, reader: Any) -> None:
@@ -46,31 +46,32 @@ class Recording:
         others = {c.topic: _encoding(c) for c in reader.connections if c not in self._connections}
         if others:
             listed = ", ".join(f"{topic} ({encoding or 'unknown'})" for topic, encoding in sorted(others.items()))
-            _log.warning("bag '%s': topics without ROS messages are left out: %s", path, listed)
+            _log.warning("bag '%s': topics without ROS messages are skipped: %s", path, listed)
         self.types: dict[str, str] = {c.topic: c.msgtype for c in self._connections}
-        self.broken: Counter[str] = Counter()
+        self.unreadable: Counter[str] = Counter()
 
     def image_topic(self, name: str = "") -> str:
-        """The topic of this name, which may be empty where the recording holds one image topic only.
+        """Resolve an image topic; the name may be empty if the recording has only one.
 
         Raises:
-            ValueError: in one sentence, if it is not among the image topics.
+            ValueError: in one sentence, if there is no such image topic.
         """
         held = sorted(topic for topic, type_ in self.types.items() if type_ in _IMAGES)
         if not held:
-            raise ValueError(f"bag '{self._path}' holds no image topic")
+            raise ValueError(f"bag '{self._path}' contains no image topic")
         if name not in held and (name or len(held) > 1):
-            asked = f"topic '{name}' is not among the image topics" if name else "a topic must be named, it holds"
+            asked = f"topic '{name}' is not among the image topics" if name else "several image topics, name one of"
             raise ValueError(f"bag '{self._path}': {asked} {', '.join(held)}")
         return name or held[0]
 
     def count(self, topic: str) -> int:
-        """How many messages of a topic it holds."""
+        """Return the number of messages of a topic."""
         return sum(c.msgcount for c in self._connections if c.topic == topic)
 
     def messages(self, *topics: str) -> Iterator[tuple[str, int, Any]]:
-        """Topic, time of recording in nanoseconds and message, in the recording's order; messages that cannot be read
-        are named in the log, counted in `broken` and left out. Text that is not UTF-8 is no error.
+        """Yield topic, time of recording in nanoseconds and message, in the recording's order.
+
+        Unreadable messages are logged, counted in `unreadable` and skipped. Text that is not UTF-8 is no error.
 
         Raises:
             ValueError: in one sentence, if the recording is damaged.
@@ -78,9 +79,9 @@ class Recording:
         for connection, stamp, data in self._raw([c for c in self._connections if c.topic in topics]):
             try:
                 message = read_leniently(partial(self._reader.deserialize, typ=connection.msgtype), data)
-            except Exception as error:  # whatever a parser stumbles over
-                self.broken[connection.topic] += 1
-                _log.warning("message at %d ns of '%s' is left out: %s", stamp, connection.topic, error)
+            except Exception as error:  # parsers raise anything
+                self.unreadable[connection.topic] += 1
+                _log.warning("message at %d ns of '%s' is skipped: %s", stamp, connection.topic, error)
                 continue
             yield connection.topic, stamp, message
 
@@ -91,41 +92,41 @@ class Recording:
                 one = next(found)
             except StopIteration:
                 return
-            except Exception as error:  # rosbags lets the errors of its parsers out
+            except Exception as error:  # rosbags passes on any error of its parsers
                 raise ValueError(f"bag '{self._path}' cannot be read further: {error}") from error
             yield one
 
 
 def _encoding(connection: Any) -> str:
-    """How a connection's messages are serialised; those of ROS 1 bags, which do not say so, count as CDR."""
+    """Return the serialisation of a connection's messages; ROS 1 bags, which do not state it, count as CDR."""
     return str(getattr(connection.ext, "serialization_format", "cdr"))
 
 
-def images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """Frames of one image topic of a recording, in its order; broken ones are named in the log and left out.
+def read_images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Read the frames of one image topic of a recording, in order; unusable ones are logged and skipped.
 
     Args:
-        topic: may be empty where the recording holds one image topic only.
+        topic: may be empty if the recording has only one image topic.
 
     Yields:
-        Time of recording in nanoseconds, and the (H, W) uint8 picture.
+        Time of recording in nanoseconds, and the (H, W) uint8 image.
 
     Raises:
         ValueError: in one sentence, if the recording cannot be read or the topic is not in it.
     """
-    with opened(path) as recording:
+    with open_recording(path) as recording:
         topic = recording.image_topic(topic)
         decode: Any = _IMAGES[recording.types[topic]]
         for _, stamp, message in recording.messages(topic):
             try:
                 yield stamp, decode(message)
             except ImageError as error:
-                _log.warning("frame at %d ns of '%s' is left out: %s", stamp, topic, error)
+                _log.warning("frame at %d ns of '%s' is skipped: %s", stamp, topic, error)
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Recording]:
-    """A recording, to be read within the `with` block.
+def open_recording(path: str | Path) -> Iterator[Recording]:
+    """Open a recording for the duration of the `with` block.
 
     Raises:
         ValueError: in one sentence, if it cannot be read.
@@ -137,12 +138,12 @@ def opened(path: str | Path) -> Iterator[Recording]:
     if written_for not in (None, "ros2"):
         what = f"of profile '{written_for}'" if written_for else "without a profile"
         raise ValueError(f"bag '{path}' is an MCAP file {what}, allowed is profile 'ros2'")
-    # rosbags takes a ROS 2 recording as a folder or as its file, a ROS 1 bag as its file.
+    # rosbags accepts the folder or the file of a ROS 2 recording, and the file of a ROS 1 bag.
     try:
-        with mcap.any_channels():
+        with mcap.tolerate_other_encodings():
             reader = AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             reader.open()
-    except Exception as error:  # its parsers' own as well
+    except Exception as error:  # including those of its parsers
         raise ValueError(f"bag '{path}' cannot be read: {error}") from error
     try:
         yield Recording(Path(path), reader)

@@ -1,4 +1,4 @@
-"""The detector on a recording: every frame of a bag, and a bag of what the node would have published."""
+"""Run the detector on every frame of a recording, and write what the node would publish to another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, stamp_to_ns
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.names import NameRules, parse_remappings
-from superpoint_ros.node.parameters import given
+from superpoint_ros.node.parameters import read_parameters
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Writer
@@ -28,24 +28,24 @@ _log = logging.getLogger(__name__)
 STORAGES = ("mcap", "sqlite3")
 ALWAYS = ("features", "matched_homography")
 OPTIONAL = ("keypoints_cloud", "image_annotated")
-_UNWRITABLE = (OSError, sqlite3.Error)
+_WRITE_ERRORS = (OSError, sqlite3.Error)
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 
 
 class RecordingDetector:
-    """The node `superpoint_detector` on a recording. No frame is dropped for want of time.
+    """The node `superpoint_detector` on a recording, which drops no frames.
 
-    Results have the time of recording of the image that they belong to. The written bag can be read at any time after
-    `close`, however far the work has come.
+    Results are recorded at the time of their image. After `close` the written bag is readable, even if the work was
+    interrupted.
 
     Args:
         out: folder of the bag to write; must not exist.
-        keys: output topics to write beside the features and the homographies, of `OPTIONAL`.
+        keys: output topics of `OPTIONAL` to write in addition to features and homographies.
         storage: one of `STORAGES`.
-        params_files, assignments, remappings: as `detector.StandaloneDetector` takes them.
+        params_files, assignments, remappings: see `dds.detector.StandaloneDetector`.
 
     Raises:
-        ValueError: in one sentence, if any of these is bad, or if `out` exists.
+        ValueError: in one sentence, if any of these is invalid, or if `out` exists.
     """
 
     def __init__(
@@ -58,23 +58,23 @@ class RecordingDetector:
         remappings: Sequence[str] = (),
     ) -> None:
         self._names = NameRules(interface.NODE_NAME, remappings=parse_remappings(remappings))
-        parameters = given(params_files, assignments, self._names.full_name)
+        parameters = read_parameters(params_files, assignments, self._names.full_name)
         if parameters.warning:
             self.warn(parameters.warning)
         self._detector = Detector(parameters.values, self, live=False)
         if len(self._detector.cameras) > 1:
             names = ", ".join(self._detector.cameras)
-            raise StandaloneError(f"parameter 'cameras' names {names}, allowed is one where a recording is processed")
+            raise StandaloneError(f"parameter 'cameras' names {names}, allowed is one for a recording")
         self._camera = self._detector.cameras[0]
         topics = {
             key: self._names.resolve(interface.topic(key).for_camera(self._camera).name) for key in (*ALWAYS, *keys)
         }
         if len(set(topics.values())) < len(topics):
-            raise StandaloneError(f"two outputs have one name, they are {', '.join(topics.values())}")
+            raise StandaloneError(f"two outputs have the same name, they are {', '.join(topics.values())}")
         types = typestore()
         self._out, self._stamp, self._input = Path(out), 0, ""
         self._failure: Exception | None = None
-        self._writer = _writer(self._out, storage)
+        self._writer = _open_writer(self._out, storage)
         self._connections = {
             key: self._writer.add_connection(name, interface.topic(key).type, typestore=types)
             for key, name in topics.items()
@@ -82,19 +82,18 @@ class RecordingDetector:
 
     @property
     def counters(self) -> Counters:
-        """Frames so far."""
+        """Return the counts of frames so far."""
         return self._detector.front_end.counters
 
     def run(self, recording: Recording, topic: str) -> Iterator[None]:
-        """Process an image topic and, where there is one beside it, the camera's calibration; yields after each
-        image."""
+        """Process an image topic with the camera_info next to it, if any; yield after each image."""
         self._input = topic
         submit, camera = self._detector.submit_image, self._camera
         if recording.types[topic] == _COMPRESSED:
             submit = self._detector.submit_compressed
-        calibration = _calibration_of(topic, recording)
+        calibration = _camera_info_topic(topic, recording)
         if calibration:
-            # Before the first image, which may precede it in the recording.
+            # Use it from the first image on, which may precede it in the recording.
             for _, _, message in recording.messages(calibration):
                 self._detector.set_camera_info(_as_ros2(message), camera)
                 break
@@ -104,22 +103,22 @@ class RecordingDetector:
                 continue
             submit(_as_ros2(message), camera)
             if self._failure is not None:
-                raise self._unwritable(self._failure)
+                raise self._write_error(self._failure)
             yield
 
     def close(self) -> None:
-        """Write the bag's index."""
+        """Finish the bag with its index."""
         try:
             self._writer.close()
-        except _UNWRITABLE as error:
-            raise self._unwritable(error) from error
+        except _WRITE_ERRORS as error:
+            raise self._write_error(error) from error
 
-    def _unwritable(self, error: Exception) -> StandaloneError:
+    def _write_error(self, error: Exception) -> StandaloneError:
         return StandaloneError(f"bag '{self._out}' cannot be written: {error}")
 
-    # What the detector asks of its host
+    # The `Host` protocol
 
-    def listeners(self, key: str, camera: str) -> int:
+    def subscriber_count(self, key: str, camera: str) -> int:
         return int(key in self._connections)
 
     def publish(self, key: str, camera: str, header: Any, values: Mapping[str, Any]) -> None:
@@ -127,13 +126,13 @@ class RecordingDetector:
         if key == "keypoints_cloud":
             message = messages.cloud_message(header, values["points"])
         else:
-            message = messages.filled(type_name, header, values)
+            message = messages.create_message(type_name, header, values)
         try:
             self._writer.write(self._connections[key], self._stamp, serialize(message, type_name))
-        except _UNWRITABLE as error:
-            # The front end takes it for this frame's failure, but it ends the work.
+        except _WRITE_ERRORS as error:
+            # To the front end this is a failure of one frame, but it ends the run.
             self._failure = error
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error
 
     def now(self) -> int:
         return self._stamp
@@ -141,37 +140,39 @@ class RecordingDetector:
     def warn(self, text: str) -> None:
         _log.warning("%s", text)
 
-    def input_name(self, camera: str) -> str:
+    def image_topic(self, camera: str) -> str:
         return self._input
 
 
 def _as_ros2(message: Any) -> Any:
-    """A message of either ROS with the fields of ROS 2: in ROS 1 headers count, and a calibration's matrices have
-    capital letters."""
+    """Convert a message of either ROS version to ROS 2's fields.
+
+    In ROS 1 headers have a sequence number, and the matrices of a calibration have upper-case names.
+    """
     values = {one.name.lower(): getattr(message, one.name) for one in fields(message)}
     values["header"] = messages.header_message(stamp_to_ns(message.header.stamp), message.header.frame_id)
     return SimpleNamespace(**values)
 
 
-def _calibration_of(topic: str, recording: Recording) -> str:
-    """The topic beside an image topic that holds the camera's calibration, as image_transport names it; or nothing."""
+def _camera_info_topic(topic: str, recording: Recording) -> str:
+    """Find the camera_info topic next to an image topic, as image_transport names it; empty if there is none."""
     name = topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
     return name if recording.types.get(name) == interface.topic("camera_info").type and recording.count(name) else ""
 
 
-def _writer(out: Path, storage: str) -> Writer:
+def _open_writer(out: Path, storage: str) -> Writer:
     from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
     if storage not in STORAGES:
         raise StandaloneError(f"storage is '{storage}', allowed is one of {', '.join(STORAGES)}")
     if out.exists():
-        raise StandaloneError(f"'{out}' is there already, a bag is written into a new folder")
+        raise StandaloneError(f"'{out}' already exists, a bag is written to a new folder")
     if storage == "sqlite3" and set("?#%") & set(str(out)):
-        raise StandaloneError(f"'{out}' holds ?, # or %, which is not allowed in the path of a bag in sqlite3")
-    # The oldest layout that rosbags writes: what is younger reads it, too.
+        raise StandaloneError(f"'{out}' contains ?, # or %, which is not allowed in the path of a bag in sqlite3")
+    # The oldest version that rosbags writes, which all newer tools can read.
     writer = Writer(out, version=8, storage_plugin=StoragePlugin[storage.upper()])
     try:
         writer.open()
-    except (WriterError, *_UNWRITABLE) as error:
+    except (WriterError, *_WRITE_ERRORS) as error:
         raise StandaloneError(f"bag '{out}' cannot be written: {error}") from error
     return writer

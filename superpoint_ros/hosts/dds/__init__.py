@@ -1,4 +1,4 @@
-"""The detector as a plain Python program that speaks ROS 2's wire protocol, DDS; no ROS 2 install is needed.
+"""The detector as a plain Python program that speaks DDS, ROS 2's wire protocol, without a ROS 2 install.
 
-`node.Node` is a node with publishers and subscriptions; `typesystem.message_class` gives the messages' classes.
+`node.Node` is a node with publishers and subscriptions.
 """

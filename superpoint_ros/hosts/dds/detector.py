@@ -17,7 +17,7 @@ from superpoint_ros.hosts.wire import messages
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector
 from superpoint_ros.node.names import parse_remappings
-from superpoint_ros.node.parameters import given, overridden
+from superpoint_ros.node.parameters import apply_qos_overrides, read_parameters
 
 _log = logging.getLogger(__name__)
 
@@ -26,13 +26,13 @@ class StandaloneDetector:
     """The node `superpoint_detector`; topics and parameters are those of `interface`.
 
     Args:
-        params_files: ROS 2 parameters files; later ones win.
-        assignments: texts such as "max_keypoints:=500"; they win over files.
-        remappings: texts such as "image:=/camera/image_raw", `__ns:=/front` included.
-        environ: where the variables of ROS 2 are read.
+        params_files: ROS 2 parameters files; later ones override earlier ones.
+        assignments: such as "max_keypoints:=500"; they override files.
+        remappings: such as "image:=/camera/image_raw", `__ns:=/front` included.
+        environ: environment variables, in which those of ROS 2 are read.
 
     Raises:
-        ValueError: in one sentence, if any of these is bad or a package is missing.
+        ValueError: in one sentence, if any of these is invalid or a package is missing.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StandaloneDetector:
     ) -> None:
         self._node = Node(interface.NODE_NAME, environ=environ, remappings=parse_remappings(remappings))
         try:
-            parameters = given(params_files, assignments, self._node.full_name)
+            parameters = read_parameters(params_files, assignments, self._node.full_name)
             self._overrides = parameters.qos_overrides
             if parameters.warning:
                 self.warn(parameters.warning)
@@ -52,9 +52,9 @@ class StandaloneDetector:
             self._publishers: dict[tuple[str, str], Any] = {}
             self._subscriptions: dict[tuple[str, str], Any] = {}
             self._detector = Detector(parameters.values, self)
-            for place, topic in interface.outputs(self._detector.cameras).items():
+            for key, topic in interface.outputs(self._detector.cameras).items():
                 qos = self._qos(topic, topic.name, "publisher")
-                self._publishers[place] = self._node.create_publisher(topic.name, topic.type, qos)
+                self._publishers[key] = self._node.create_publisher(topic.name, topic.type, qos)
             for camera in self._detector.cameras:
                 self._subscribe(camera)
         except BaseException:
@@ -68,12 +68,12 @@ class StandaloneDetector:
             runtime.device,
             runtime.name,
             runtime.precision,
-            ", ".join(map(self.input_name, self._detector.cameras)),
+            ", ".join(map(self.image_topic, self._detector.cameras)),
         )
 
-    # What the detector asks of its host
+    # The `Host` protocol
 
-    def listeners(self, key: str, camera: str) -> int:
+    def subscriber_count(self, key: str, camera: str) -> int:
         return int(self._publishers[key, camera].subscription_count)
 
     def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ class StandaloneDetector:
         if key == "keypoints_cloud":
             message = messages.cloud_message(header, fields["points"])
         else:
-            message = messages.filled(topic.type, header, fields)
+            message = messages.create_message(topic.type, header, fields)
         self._publishers[key, camera].publish(message)
 
     def now(self) -> int:
@@ -90,25 +90,25 @@ class StandaloneDetector:
     def warn(self, text: str) -> None:
         _log.warning("%s: %s", self._node.full_name, text)
 
-    def input_name(self, camera: str) -> str:
+    def image_topic(self, camera: str) -> str:
         image = self._node.resolve(interface.topic("image").for_camera(camera).name)
         return self._node.resolve(interface.with_transport(self._detector.image_input[0], image))
 
-    # Life
+    # Lifecycle
 
     def spin(self) -> None:
         """Publish diagnostics once a second until `stop`."""
         while not self._stop.wait(1.0):
-            self._check_policies()
+            self._report_mismatches()
             message = messages.diagnostics_message(self._node.full_name, self._detector.diagnostics())
             self._publishers["diagnostics", ""].publish(message)
 
     def stop(self) -> None:
-        """End `spin`; may be called from any thread or from a signal handler."""
+        """Make `spin` return; may be called from any thread or signal handler."""
         self._stop.set()
 
     def close(self) -> None:
-        """Finish the frame in work and leave the ROS graph. Safe to call again."""
+        """Finish the current frame and leave the ROS graph. Idempotent."""
         if hasattr(self, "_detector"):
             self._detector.close()
         self._node.close()
@@ -121,21 +121,21 @@ class StandaloneDetector:
     ) -> None:
         self.close()
 
-    def _check_policies(self) -> None:
+    def _report_mismatches(self) -> None:
         for (key, camera), endpoint in {**self._publishers, **self._subscriptions}.items():
             policy = endpoint.incompatible_policy()
             if policy:
-                self._detector.incompatible_qos(key, endpoint.topic, policy, camera)
+                self._detector.report_incompatible_qos(key, endpoint.topic, policy, camera)
 
     def _subscribe(self, camera: str) -> None:
         (topic, submit), info = self._detector.image_input, interface.topic("camera_info").for_camera(camera)
-        names = {info: (info.name, self._detector.set_camera_info), topic: (self.input_name(camera), submit)}
-        for entry, (name, take) in names.items():
+        names = {info: (info.name, self._detector.set_camera_info), topic: (self.image_topic(camera), submit)}
+        for entry, (name, callback) in names.items():
             qos = self._qos(entry, name, "subscription")
-            unreadable = partial(self._detector.unreadable, self._node.resolve(name), camera=camera)
+            on_problem = partial(self._detector.report_unreadable, self._node.resolve(name), camera=camera)
             self._subscriptions[entry.key, camera] = self._node.create_subscription(
-                name, entry.type, qos, partial(take, camera=camera), unreadable
+                name, entry.type, qos, partial(callback, camera=camera), on_problem
             )
 
     def _qos(self, topic: interface.Topic, name: str, kind: str) -> interface.Qos:
-        return overridden(topic.qos, self._overrides, self._node.resolve(name), kind)
+        return apply_qos_overrides(topic.qos, self._overrides, self._node.resolve(name), kind)

@@ -1,4 +1,4 @@
-"""Which domain and which machines a node talks to: the ROS 2 environment variables as a Cyclone DDS configuration."""
+"""Translate ROS 2's environment variables for domain and discovery into a Cyclone DDS configuration."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ logger = logging.getLogger(__name__)
 
 # 7400 + 250 * domain + 11 must be a UDP port.
 _LARGEST_DOMAIN = 232
-_LARGEST_INDEX = 32  # of a participant, as of Jazzy's rmw_cyclonedds
+_LARGEST_INDEX = 32  # of a participant, as in Jazzy's rmw_cyclonedds
 _LOCAL_PEER = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?", re.IGNORECASE)
 _PEER = re.compile(r"[A-Za-z0-9_.:%\[\]-]+")
 
-# Bytes of a UDP payload and of the piece of a message in it. A message of 1 MB leaves in one burst, of which a reader
-# with the kernel's usual receive buffer of 208 KiB (Fast DDS by default) loses part and has to ask for it again. On the
-# loopback interface few large datagrams lose least; on a network each is split into packets that are lost together.
+# Bytes of a UDP payload and of the message fragment in it. A message of 1 MB is sent in one burst, of which a reader
+# with the kernel's default receive buffer of 208 KiB (as with Fast DDS) loses a part and has to request it again. On
+# the loopback interface few large datagrams lose least; on a network each is split into packets that are lost together.
 _LOCAL_SIZES = (65500, 65000)
 _NETWORK_SIZES = (14720, 14500)
 
-# How often a node announces itself, also to addresses where nobody has answered yet. Cyclone DDS 11 asks each address
-# once and gives it up 30 s later: with the datagram of that one time lost, two nodes would never find each other.
+# Interval at which a node announces itself, also to addresses that have not answered yet. Cyclone DDS 11 probes each
+# address once and gives up after 30 s: if that datagram is lost, two nodes never discover each other.
 _ANNOUNCEMENTS = "<SPDPInterval>2s</SPDPInterval>"
 
-# How lost pieces are asked for and sent again. With Cyclone DDS's own values (heartbeat every 100 ms, pieces of 1344
-# bytes) that takes longer than the next frame: of 150 images of 900 kB at 30 Hz a Fast DDS reader with history 5 got
-# 120, 80 ms late, and one with history 1 got 75. With these values they got 150 and 147, 3 ms late.
+# Retransmission of lost fragments. With Cyclone DDS's defaults (heartbeat every 100 ms, fragments of 1344 bytes) it
+# takes longer than a frame: of 150 images of 900 kB at 30 Hz a Fast DDS reader with history 5 received 120, 80 ms late,
+# and one with history 1 received 75. With these values they received 150 and 147, 3 ms late.
 _RECOVERY = (
     '<HeartbeatInterval min="1ms" minsched="2ms">4ms</HeartbeatInterval>'
     "<NackDelay>10ms</NackDelay>"
-    # What is sent again must fit into that receive buffer at once.
+    # A retransmission burst must fit into that receive buffer.
     "<BurstSize><MaxRexmit>192kB</MaxRexmit></BurstSize>"
     '<SocketReceiveBufferSize max="8MB"/>'
-    # "Keep last" bounds the history. The default watermark of 500 kB would have publish() wait for the slowest reader.
+    # "Keep last" bounds the history. With the default watermark of 500 kB publish() would wait for the slowest reader.
     "<Watermarks><WhcHigh>256MB</WhcHigh><WhcHighInit>256MB</WhcHighInit><WhcAdaptive>false</WhcAdaptive></Watermarks>"
 )
 
 
 class Range(Enum):
-    """How far nodes are discovered without naming their addresses: ROS_AUTOMATIC_DISCOVERY_RANGE."""
+    """The range of automatic discovery: ROS_AUTOMATIC_DISCOVERY_RANGE."""
 
     SUBNET = "SUBNET"
     LOCALHOST = "LOCALHOST"
@@ -58,7 +58,7 @@ class Range(Enum):
 
 @dataclass(frozen=True)
 class Discovery:
-    """Domain, range, static peers and additional Cyclone DDS configuration, as the environment sets them."""
+    """Domain, range, static peers and additional Cyclone DDS configuration from the environment."""
 
     domain_id: int = 0
     range: Range = Range.SUBNET
@@ -78,28 +78,30 @@ class Discovery:
             raise StandaloneError(f"CYCLONEDDS_URI is {uri!r}, allowed are ASCII characters")
         if _localhost_only(environ.get("ROS_LOCALHOST_ONLY", "")):
             return cls(domain_id, Range.LOCALHOST, (), uri)
-        reach = _range(environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", ""))
+        discovery_range = _range(environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE", ""))
         peers = _static_peers(environ.get("ROS_STATIC_PEERS", ""))
-        if peers and reach in (Range.OFF, Range.SYSTEM_DEFAULT):
-            logger.warning("ROS_STATIC_PEERS is ignored since ROS_AUTOMATIC_DISCOVERY_RANGE is %s", reach.value)
+        if peers and discovery_range in (Range.OFF, Range.SYSTEM_DEFAULT):
+            logger.warning(
+                "ROS_STATIC_PEERS is ignored since ROS_AUTOMATIC_DISCOVERY_RANGE is %s", discovery_range.value
+            )
             peers = ()
-        return cls(domain_id, reach, peers, uri)
+        return cls(domain_id, discovery_range, peers, uri)
 
     def configuration(self) -> str:
-        """The Cyclone DDS configuration: ours first, then CYCLONEDDS_URI, of which every setting prevails."""
+        """Build the Cyclone DDS configuration, in which CYCLONEDDS_URI overrides this package's settings."""
         domain = f"{self._general()}{self._discovery()}<Internal>{_RECOVERY}</Internal>"
         return f"<CycloneDDS><Domain>{domain}</Domain></CycloneDDS>,{self.cyclonedds_uri}"
 
-    def is_full(self) -> bool:
-        """Whether another participant on this machine has each of the ports that one could have in this domain."""
-        return all(_taken(_metatraffic_port(self.domain_id, index)) for index in range(_LARGEST_INDEX + 1))
+    def is_domain_full(self) -> bool:
+        """Tell whether all ports for participants of this domain are taken on this machine."""
+        return all(_is_port_taken(_metatraffic_port(self.domain_id, index)) for index in range(_LARGEST_INDEX + 1))
 
-    def full(self) -> str:
-        """What to tell the user then, in one sentence."""
+    def describe_full_domain(self) -> str:
+        """Explain to the user, in one sentence, that the domain is full."""
         return (
             f"all {_LARGEST_INDEX + 1} participants that Cyclone DDS allows on one machine in domain {self.domain_id} "
-            f"are running, so there is no port for another: end some of these nodes, set ROS_DOMAIN_ID to another "
-            f"domain, or raise Discovery/MaxAutoParticipantIndex by CYCLONEDDS_URI for all nodes"
+            f"are running, so no port is left: stop some of these nodes, set ROS_DOMAIN_ID to another domain, or raise "
+            f"Discovery/MaxAutoParticipantIndex in CYCLONEDDS_URI for all nodes"
         )
 
     def _general(self) -> str:
@@ -113,7 +115,7 @@ class Discovery:
         interfaces = ""
         only_local_peers = all(_LOCAL_PEER.fullmatch(peer) for peer in self.static_peers)
         if self.range is Range.LOCALHOST and only_local_peers and not _selects_interfaces(self.cyclonedds_uri):
-            # Without this the sockets would be on the first network card, if with local peers only.
+            # Otherwise the sockets would be on the first network card, though with local peers only.
             interfaces = '<Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces>'
         return f"<General>{interfaces}{multicast}{sizes}</General>"
 
@@ -121,14 +123,14 @@ class Discovery:
         if self.range is Range.SYSTEM_DEFAULT:
             return ""
         if self.range is Range.OFF:
-            # A tag that nobody else has keeps all others away.
+            # A unique tag excludes all other participants.
             return (
                 "<Discovery><ParticipantIndex>none</ParticipantIndex>"
                 f"<Tag>superpoint_ros_discovery_off_{os.getpid()}</Tag></Discovery>"
             )
         peers = [*(("localhost",) if self.range is Range.LOCALHOST else ()), *self.static_peers]
         elements = "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers)
-        # The highest index decides how many ports are probed on each peer, so it must be that of the other nodes.
+        # The maximum index sets how many ports are probed on each peer, so it must equal that of the other nodes.
         return (
             f"<Discovery>{_ANNOUNCEMENTS}<ParticipantIndex>auto</ParticipantIndex>"
             f"<MaxAutoParticipantIndex>{_LARGEST_INDEX}</MaxAutoParticipantIndex>"
@@ -137,11 +139,11 @@ class Discovery:
 
 
 def _metatraffic_port(domain_id: int, index: int) -> int:
-    """Where a participant is found (RTPS 2.5, 9.6.2.3)."""
+    """Compute the port at which a participant is discovered (RTPS 2.5, 9.6.2.3)."""
     return 7400 + 250 * domain_id + 10 + 2 * index
 
 
-def _taken(port: int) -> bool:
+def _is_port_taken(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind(("", port))
@@ -151,7 +153,7 @@ def _taken(port: int) -> bool:
 
 
 def _selects_interfaces(uri: str) -> bool:
-    """Whether the user's configuration, in the text itself or in a file it names, says which interfaces to use."""
+    """Tell whether the user's configuration, inline or in a file, selects network interfaces."""
     texts = [uri]
     for part in uri.split(","):
         path = Path(part.strip().removeprefix("file://"))

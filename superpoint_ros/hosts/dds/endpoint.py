@@ -1,4 +1,4 @@
-"""Publishers and subscriptions: DDS writers and readers that carry ROS messages."""
+"""Publishers and subscriptions: DDS writers and readers of ROS messages."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from cyclonedds.sub import DataReader
 from cyclonedds.topic import Sample, Topic
 
 from superpoint_ros.hosts.dds.participant import Participant, delete, gid
-from superpoint_ros.hosts.dds.untyped import by_name_only
+from superpoint_ros.hosts.dds.untyped import match_by_name
 from superpoint_ros.hosts.wire import typesystem
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.interface import Qos
-from superpoint_ros.node.warnings import Warnings, sentence
+from superpoint_ros.node.warnings import ThrottledWarnings, format_error
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_WAIT = 100_000_000  # nanoseconds for which a full history may hold up publish()
+_MAX_BLOCKING_TIME = 100_000_000  # nanoseconds for which a full history may block publish()
 
-# A reader that lost part of a message asks for it again, perhaps when newer ones are out. If it is gone by then, the
-# writer says so, which Fast DDS (seen with 2.14.4) does not survive for a message it has in part: take() never ends.
-_LEAST_RELIABLE_HISTORY = 16
+# A reader that lost part of a message requests it again, possibly after newer ones were sent. If it is gone by then,
+# the writer sends a gap, at which Fast DDS (observed with 2.14.4) hangs in take() if it has part of the message.
+_MIN_RELIABLE_HISTORY = 16
 _POLICIES = {2: "durability", 4: "deadline", 8: "liveliness", 11: "reliability", 24: "type", 25: "representation"}
-"""Names of policies by their numbers in dds_public_qosdefs.h."""
+"""Names of policies by their ids in dds_public_qosdefs.h."""
 _ANY_STATE = SampleState.Any | ViewState.Any | InstanceState.Any
 
 
-class _Encoded(IdlStruct):
-    """A message as bytes. What DDS needs to know of the type is its name; rosbags does the rest."""
+class _SerialisedMessage(IdlStruct):
+    """A serialised message. DDS only needs the name of its type; rosbags does the serialisation."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -48,50 +48,54 @@ class _Encoded(IdlStruct):
         return self.data
 
     @classmethod
-    def deserialize(cls, data: bytes, has_header: bool = True, use_version_2: bool | None = None) -> _Encoded:
+    def deserialize(cls, data: bytes, has_header: bool = True, use_version_2: bool | None = None) -> _SerialisedMessage:
         return cls(data)
 
     @classmethod
-    def deserialize_key(cls, data: bytes, has_header: bool = True, use_version_2: bool | None = None) -> _Encoded:
+    def deserialize_key(
+        cls, data: bytes, has_header: bool = True, use_version_2: bool | None = None
+    ) -> _SerialisedMessage:
         return cls(data)
 
 
 @functools.cache
-def _carrier(type_name: str) -> type[IdlStruct]:
-    """The DDS type of a ROS message type.
+def _dds_type(type_name: str) -> type[IdlStruct]:
+    """Create the DDS type of a ROS message type.
 
-    Cyclone DDS checks incoming bytes against the fields declared here, so there is one byte only; see `untyped`.
+    Cyclone DDS validates incoming bytes against the declared fields, so only one byte is declared; see `untyped`.
     """
     name = typesystem.dds_type_name(type_name)
-    return make_idl_struct(type_name.split("/")[-1], name, {"first_byte": uint8}, bases=(_Encoded,), dataclassify=False)
+    return make_idl_struct(
+        type_name.split("/")[-1], name, {"first_byte": uint8}, bases=(_SerialisedMessage,), dataclassify=False
+    )
 
 
 class Endpoint:
-    """What publishers and subscriptions share: the topic, the type and the identity."""
+    """Base of publishers and subscriptions: topic, type and identity."""
 
     def __init__(self, participant: Participant, dds_topic: str, type_name: str) -> None:
         typesystem.check_type(type_name)
         self.type_name = type_name
         self._dds_topic = dds_topic
-        self._topic = Topic(participant.entity, dds_topic, _carrier(type_name))
+        self._topic = Topic(participant.entity, dds_topic, _dds_type(type_name))
         self._entity: DataWriter[Any] | DataReader[Any]
         self._closed = False
         self._mismatches = 0
 
     @property
     def gid(self) -> bytes:
-        """The 16 bytes by which the ROS graph knows this endpoint."""
+        """Return the 16 bytes that identify this endpoint in the ROS graph."""
         return gid(self._entity)
 
     @property
     def topic(self) -> str:
-        """The topic's absolute name in ROS."""
+        """Return the absolute ROS name of the topic."""
         return self._dds_topic.removeprefix("rt")
 
     def incompatible_policy(self) -> str:
-        """The policy for which an end of the topic, found since the last call, does not match this one, or nothing.
+        """Return the policy in which an endpoint discovered since the last call does not match, or an empty string.
 
-        `type` stands for messages of another type.
+        `type` stands for another message type.
         """
         if self._closed:
             return ""
@@ -104,23 +108,25 @@ class Endpoint:
 
 
 def _policies(qos: Qos, type_name: str) -> list[BasePolicy]:
-    """What ROS 2 sets for readers and writers alike, with the type's hash as it announces it."""
+    """List the policies that ROS 2 sets for both readers and writers, including the type hash."""
     return [
-        Policy.Reliability.Reliable(max_blocking_time=_LONGEST_WAIT) if qos.reliable else Policy.Reliability.BestEffort,
+        Policy.Reliability.Reliable(max_blocking_time=_MAX_BLOCKING_TIME)
+        if qos.reliable
+        else Policy.Reliability.BestEffort,
         Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False),
         Policy.Userdata(f"typehash={typesystem.type_hash(type_name)};".encode()),
     ]
 
 
-def _check(qos: Qos) -> None:
+def _check_depth(qos: Qos) -> None:
     if qos.depth < 1:
         raise StandaloneError(f"history depth is {qos.depth}, allowed is an integer from 1")
 
 
 class Publisher(Endpoint):
-    """Publishes messages of one type. `publish` may be called from any thread.
+    """A publisher of messages of one type. `publish` may be called from any thread.
 
-    With `keep_for_late_joiners`, readers that come later get the last `qos.depth` messages ("transient local").
+    With `transient_local`, late-joining readers receive the last `qos.depth` messages.
     """
 
     def __init__(
@@ -130,32 +136,32 @@ class Publisher(Endpoint):
         type_name: str,
         qos: Qos,
         *,
-        keep_for_late_joiners: bool = False,
+        transient_local: bool = False,
         on_close: Callable[[Publisher], None] | None = None,
     ) -> None:
-        _check(qos)
+        _check_depth(qos)
         super().__init__(participant, dds_topic, type_name)
         policies = [*_policies(qos, type_name), Policy.WriterDataLifecycle(autodispose=False)]
-        if keep_for_late_joiners:
+        if transient_local:
             history = Policy.History.KeepLast(qos.depth)
             policies += [Policy.Durability.TransientLocal, Policy.DurabilityService(0, history, -1, -1, -1), history]
         else:
             policies.append(
-                Policy.History.KeepLast(max(qos.depth, _LEAST_RELIABLE_HISTORY) if qos.reliable else qos.depth)
+                Policy.History.KeepLast(max(qos.depth, _MIN_RELIABLE_HISTORY) if qos.reliable else qos.depth)
             )
-        with by_name_only(self._topic):
+        with match_by_name(self._topic):
             self._entity: DataWriter[Any] = DataWriter(participant.entity, self._topic, DdsQos(*policies))
-        # The package's own write() keeps the interpreter lock, so one that has to wait would stop all threads.
+        # cyclonedds's write() holds the GIL, so a blocked write would stop all threads.
         write = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p)
         self._write = write(("dds_write", DataWriter._dll_handle))
         self._on_close = on_close
         self.timeouts = 0
 
     def publish(self, message: Any) -> bool:
-        """Hand a message to DDS; blocks for 0.1 s at most.
+        """Publish a message; blocks for 0.1 s at most.
 
-        Returns False when it was not sent: readers that do not keep up fill the history (counted in `timeouts`), or the
-        publisher is closed.
+        Returns False if it was not sent: slow readers filled the history (counted in `timeouts`), or the publisher is
+        closed.
 
         Raises:
             StandaloneError: if the message is of another type or a field does not fit.
@@ -176,7 +182,7 @@ class Publisher(Endpoint):
 
     @property
     def subscription_count(self) -> int:
-        """How many readers are matched now."""
+        """Return the number of matched readers."""
         return 0 if self._closed else int(self._entity.get_publication_matched_status().current_count)
 
     def close(self) -> None:
@@ -190,10 +196,10 @@ class Publisher(Endpoint):
 
 
 class Subscription(Endpoint):
-    """Calls `callback(message)` for every message, on a thread of its own.
+    """A subscription that calls `callback(message)` for every message, on its own thread.
 
-    Arrays in the message are read-only. A message that cannot be read and an exception in the callback are handed to
-    `on_problem`, or else logged, at most one of a kind in five seconds; and the next message is waited for.
+    Arrays in the message are read-only. Unreadable messages and exceptions in the callback are passed to `on_problem`
+    or, by default, logged at most once in five seconds; they do not end the subscription.
     """
 
     def __init__(
@@ -207,15 +213,15 @@ class Subscription(Endpoint):
         on_problem: Callable[[Exception], None] | None = None,
         on_close: Callable[[Subscription], None] | None = None,
     ) -> None:
-        _check(qos)
+        _check_depth(qos)
         super().__init__(participant, dds_topic, type_name)
         self._callback = callback
-        warn = Warnings(logger.error)
+        warn = ThrottledWarnings(logger.error)
         self._on_problem = on_problem or (
-            lambda error: warn(f"{dds_topic}: message was not handled", sentence(error), error)
+            lambda error: warn(f"{dds_topic}: message was not processed", format_error(error), error)
         )
         policies = [*_policies(qos, type_name), Policy.History.KeepLast(qos.depth)]
-        with by_name_only(self._topic):
+        with match_by_name(self._topic):
             self._entity: DataReader[Any] = DataReader(participant.entity, self._topic, DdsQos(*policies))
         self._stop = GuardCondition(participant.entity)
         self._waitset = WaitSet(participant.entity)
@@ -227,11 +233,11 @@ class Subscription(Endpoint):
 
     @property
     def publisher_count(self) -> int:
-        """How many writers are matched now."""
+        """Return the number of matched writers."""
         return 0 if self._closed else int(self._entity.get_subscription_matched_status().current_count)
 
     def close(self) -> None:
-        """Leave the topic; no callback starts after the return. Idempotent."""
+        """Leave the topic; no callback starts after this returns. Idempotent."""
         if not self._closed:
             self._closed = True
             if self._on_close:

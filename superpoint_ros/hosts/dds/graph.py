@@ -1,4 +1,4 @@
-"""What makes the node visible in the ROS graph: the announcement of its name and endpoints."""
+"""Make the node visible in the ROS graph by announcing its name and endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TYPE = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 
 
 class GraphAnnouncement:
-    """Keeps `ros_discovery_info` up to date: which node of this participant has which publishers and subscriptions."""
+    """Publishes on `ros_discovery_info` which publishers and subscriptions the node has."""
 
     def __init__(self, participant: Participant, name: str, namespace: str) -> None:
         self._participant_gid = gid(participant.entity)
@@ -24,7 +24,7 @@ class GraphAnnouncement:
         self._namespace = namespace
         self._endpoints: list[Endpoint] = []
         self._lock = threading.Lock()
-        self._publisher = Publisher(participant, _TOPIC, _TYPE, Qos(reliable=True, depth=1), keep_for_late_joiners=True)
+        self._publisher = Publisher(participant, _TOPIC, _TYPE, Qos(reliable=True, depth=1), transient_local=True)
         self._publish([self._node()])
 
     def add(self, endpoint: Endpoint) -> None:
@@ -34,7 +34,7 @@ class GraphAnnouncement:
             self._publish([self._node()])
 
     def remove(self, endpoint: Endpoint) -> None:
-        """Announce that an endpoint of the node goes."""
+        """Announce that an endpoint of the node is removed."""
         with self._lock:
             if endpoint in self._endpoints:
                 self._endpoints.remove(endpoint)

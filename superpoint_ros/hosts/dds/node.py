@@ -1,4 +1,4 @@
-"""A ROS 2 node without a ROS 2 install: an ordinary node to everybody in the ROS graph."""
+"""A ROS 2 node without a ROS 2 install, which looks like any other node in the ROS graph."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The node's name, remapped."""
+        """Return the node's remapped name."""
         return self._rules.name
 
     @property
     def namespace(self) -> str:
-        """The node's namespace, remapped, with its leading slash."""
+        """Return the node's remapped namespace, with its leading slash."""
         return self._rules.namespace
 
     @property
     def full_name(self) -> str:
-        """Namespace and name, as `ros2 node list` shows it."""
+        """Return namespace and name, as `ros2 node list` shows it."""
         return self._rules.full_name
 
     def resolve(self, topic: str) -> str:
-        """The absolute, remapped name of a topic: "image" is "/ns/image", "~/features" is "/ns/name/features".
+        """Resolve a topic to its absolute, remapped name: "image" is "/ns/image", "~/features" is "/ns/name/features".
 
         Raises:
             StandaloneError: if `topic` is not a valid topic name.
@@ -76,10 +76,10 @@ class Node:
         return self._rules.resolve(topic)
 
     def create_publisher(self, topic: str, type_name: str, qos: Qos) -> Publisher:
-        """Publish messages of type `type_name` ("sensor_msgs/msg/Image") on `topic`.
+        """Create a publisher of messages of type `type_name` ("sensor_msgs/msg/Image") on `topic`.
 
         Raises:
-            StandaloneError: for an invalid topic, an unknown type, or a node that is closed.
+            StandaloneError: for an invalid topic, an unknown type, or a closed node.
         """
         from superpoint_ros.hosts.dds.endpoint import Publisher
 
@@ -96,13 +96,13 @@ class Node:
         callback: Callable[[Any], None],
         on_problem: Callable[[Exception], None] | None = None,
     ) -> Subscription:
-        """Call `callback(message)` for every message on `topic`, on a thread of the subscription.
+        """Create a subscription that calls `callback(message)` for every message on `topic`, on its own thread.
 
-        Exceptions of the callback, and of messages that cannot be read, are handed to `on_problem` or else logged.
+        Exceptions in the callback and from unreadable messages are passed to `on_problem` or, by default, logged.
         Arrays in the message are read-only views of the received bytes.
 
         Raises:
-            StandaloneError: for an invalid topic, an unknown type, or a node that is closed.
+            StandaloneError: for an invalid topic, an unknown type, or a closed node.
         """
         from superpoint_ros.hosts.dds.endpoint import Subscription
 
@@ -114,7 +114,7 @@ class Node:
         return subscription
 
     def close(self) -> None:
-        """Leave the ROS graph; no callback starts after the return. Idempotent."""
+        """Leave the ROS graph; no callback starts after this returns. Idempotent."""
         with self._lock:
             if self._closed:
                 return
@@ -138,7 +138,7 @@ class Node:
 
     def _open(self) -> Any:
         if self._closed:
-            raise StandaloneError(f"node {self.full_name} is closed, allowed are endpoints before close()")
+            raise StandaloneError(f"node {self.full_name} is closed, endpoints must be created before close()")
         return self._participant
 
     def _remember(self, endpoint: Publisher | Subscription) -> None:

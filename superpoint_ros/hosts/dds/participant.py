@@ -1,4 +1,4 @@
-"""This process in a DDS domain: the Cyclone DDS domain with its configuration, and a participant in it."""
+"""The process's Cyclone DDS domains with their configuration, and participants in them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from superpoint_ros.node.errors import StandaloneError
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max")
-_ADVISED_RECEIVE_BUFFER = 4_194_304  # bytes, a few messages of 1 MB
+_MAX_RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max")
+_RECOMMENDED_RECEIVE_BUFFER = 4_194_304  # bytes, a few messages of 1 MB
 
 
 @dataclass
@@ -27,17 +27,17 @@ class _OpenDomain:
     users: int = 1
 
 
-# Cyclone DDS holds one instance of each domain per process, so the count of its users is per process as well.
+# Cyclone DDS has one instance of each domain per process, so users are counted per process as well.
 _open_domains: dict[int, _OpenDomain] = {}
 _lock = threading.Lock()
 
 
 class Participant:
-    """A DDS participant that ROS 2 takes for a process with nodes.
+    """A DDS participant that ROS 2 recognises as a process with nodes.
 
     Raises:
-        StandaloneError: if Cyclone DDS refuses the configuration, or this process is in the same domain already with
-            other discovery settings.
+        StandaloneError: if Cyclone DDS rejects the configuration, or this process is already in the domain with other
+            discovery settings.
     """
 
     def __init__(self, discovery: Discovery) -> None:
@@ -47,8 +47,8 @@ class Participant:
             self.entity = DomainParticipant(self._domain_id, Qos(Policy.Userdata(b"enclave=/;")))
         except DDSException as error:
             _release(self._domain_id)
-            if discovery.is_full():
-                raise StandaloneError(discovery.full()) from error
+            if discovery.is_domain_full():
+                raise StandaloneError(discovery.describe_full_domain()) from error
             raise StandaloneError(
                 f"no DDS participant could be created in domain {self._domain_id}: {error}"
             ) from error
@@ -63,12 +63,12 @@ class Participant:
 
 
 def delete(entity: Entity) -> None:
-    """Delete a DDS entity and all that it contains now, not when Python collects the object."""
+    """Delete a DDS entity and its children now, not when Python collects the object."""
     entity.__del__()
 
 
 def gid(entity: Entity) -> bytes:
-    """The 16 bytes by which the ROS graph knows an endpoint or participant."""
+    """Return the 16 bytes that identify an endpoint or participant in the ROS graph."""
     return entity.get_guid().bytes
 
 
@@ -79,10 +79,10 @@ def _acquire(discovery: Discovery) -> None:
             try:
                 domain = Domain(discovery.domain_id, discovery.configuration())
             except DDSException as error:
-                if discovery.is_full():
-                    raise StandaloneError(discovery.full()) from error
+                if discovery.is_domain_full():
+                    raise StandaloneError(discovery.describe_full_domain()) from error
                 raise StandaloneError(
-                    f"Cyclone DDS refuses its configuration for domain {discovery.domain_id} (CYCLONEDDS_URI is "
+                    f"Cyclone DDS rejects its configuration for domain {discovery.domain_id} (CYCLONEDDS_URI is "
                     f"{discovery.cyclonedds_uri!r}, ROS_STATIC_PEERS {';'.join(discovery.static_peers)!r}): {error}"
                 ) from error
             _open_domains[discovery.domain_id] = _OpenDomain(domain, discovery)
@@ -91,7 +91,7 @@ def _acquire(discovery: Discovery) -> None:
             opened.users += 1
         else:
             raise StandaloneError(
-                f"this process is in domain {discovery.domain_id} already with {opened.discovery}, allowed is the same "
+                f"this process is already in domain {discovery.domain_id} with {opened.discovery}, allowed is the same "
                 f"for every node, not {discovery}"
             )
 
@@ -107,13 +107,13 @@ def _release(domain_id: int) -> None:
 
 def _check_receive_buffer() -> None:
     try:
-        size = int(_LARGEST_RECEIVE_BUFFER.read_text())
+        size = int(_MAX_RECEIVE_BUFFER.read_text())
     except (OSError, ValueError):
         return  # not Linux
-    if size < _ADVISED_RECEIVE_BUFFER:
+    if size < _RECOMMENDED_RECEIVE_BUFFER:
         logger.warning(
-            "the system's receive buffers end at %d bytes, so best-effort images may arrive incomplete and be dropped; "
-            "advised is: sudo sysctl -w net.core.rmem_max=%d",
+            "the system limits receive buffers to %d bytes, so best-effort images may arrive incomplete and be "
+            "dropped; recommended: sudo sysctl -w net.core.rmem_max=%d",
             size,
-            _ADVISED_RECEIVE_BUFFER,
+            _RECOMMENDED_RECEIVE_BUFFER,
         )

@@ -1,10 +1,11 @@
-"""Endpoints that announce the name of their type and not its structure, as those of ROS 2 do.
+"""Create endpoints that announce the name of their type but not its structure, as ROS 2's do.
 
-Where reader and writer both announce a structure, Cyclone DDS compares the structures and not the names. Ours is that
-of the carrier, one byte: it matches no program that announces the true one, and every other carrier, whatever message
-it is for. Cyclone DDS compares names where one of the two announces none (XTypes 1.3, 7.6.3.4.2), which it does not
-offer in Python: a topic is not created without a structure. Its interface for makers of types (ddsi_sertype.h) leaves
-the three functions optional that give the structure, so they are taken away while an endpoint is created.
+If both reader and writer announce a structure, Cyclone DDS compares the structures, not the names. Ours is a
+placeholder
+of one byte: it would match no program that announces the true structure, but every other placeholder, whatever its
+message type. If either announces none, Cyclone DDS compares names (XTypes 1.3, 7.6.3.4.2), but its Python API cannot
+create a topic without a structure. Its C interface for custom types (ddsi_sertype.h) makes the three functions that
+return the structure optional, so they are removed while an endpoint is created.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ class _SerType(ctypes.Structure):
 
 
 _lock = threading.Lock()
-_nameless: dict[int, _Operations] = {}  # by address of the original; kept, as Cyclone DDS has no copy of its own
+_without_type_info: dict[
+    int, _Operations
+] = {}  # by address of the original; kept alive, as Cyclone DDS does not copy them
 
 
 @contextmanager
-def by_name_only(topic: Entity) -> Iterator[None]:
-    """Endpoints of this topic that are created meanwhile match by the names of topic and type alone."""
+def match_by_name(topic: Entity) -> Iterator[None]:
+    """Make endpoints of this topic that are created in the block match by the names of topic and type alone."""
     with _lock:
         sertype = _sertype(topic)
         if sertype is None:
@@ -65,23 +68,23 @@ def _sertype(topic: Entity) -> Any:
     try:
         get, version = library.dds_get_entity_sertype, library.ddsi_sertype_v0
     except AttributeError:
-        logger.debug("this version of Cyclone DDS does not give its types out")
+        logger.debug("this version of Cyclone DDS does not expose its types")
         return None
     found = ctypes.POINTER(_SerType)()
     get.argtypes, get.restype = (ctypes.c_int32, ctypes.c_void_p), ctypes.c_int32
     if get(topic._ref, ctypes.byref(found)) < 0 or not found:
         return None
-    # The layout is promised for this mark only.
+    # The layout is only guaranteed for this version.
     if found.contents.operations.contents.version != ctypes.cast(version, ctypes.c_void_p).value:
-        logger.debug("this version of Cyclone DDS lays out its types otherwise")
+        logger.debug("this version of Cyclone DDS has another layout of types")
         return None
     return found.contents
 
 
 def _without_structure(original: Any) -> _Operations:
     address = ctypes.addressof(original.contents)
-    if address not in _nameless:
+    if address not in _without_type_info:
         copy = _Operations.from_buffer_copy(original.contents)
         copy.type_id = copy.type_map = copy.type_info = None
-        _nameless[address] = copy
-    return _nameless[address]
+        _without_type_info[address] = copy
+    return _without_type_info[address]

@@ -1,1 +1,1 @@
-"""ROS 2 messages without ROS 2: their types, their bytes and their fields, for the hosts that have no rclpy."""
+"""ROS 2 messages without ROS 2: types, serialisation and fields, for the hosts without rclpy."""

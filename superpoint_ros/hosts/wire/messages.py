@@ -1,4 +1,4 @@
-"""Fields -> messages of the standalone host."""
+"""Create the messages of the hosts without ROS 2."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _FLOAT32 = 7  # sensor_msgs/PointField
 
 
 def time_message(nanoseconds: int) -> Any:
-    """builtin_interfaces/Time."""
+    """Create a builtin_interfaces/Time."""
     sec, nanosec = ns_to_stamp(nanoseconds)
     return message_class("builtin_interfaces/msg/Time")(sec=sec, nanosec=nanosec)
 
 
 def header_message(stamp: int, frame_id: str) -> Any:
-    """std_msgs/Header; the stamp in nanoseconds."""
+    """Create a std_msgs/Header from a stamp in nanoseconds."""
     return message_class("std_msgs/msg/Header")(stamp=time_message(stamp), frame_id=frame_id)
 
 
-def filled(type_name: str, header: Any, fields: Mapping[str, Any]) -> Any:
-    """A message of this type from the detector's fields."""
+def create_message(type_name: str, header: Any, fields: Mapping[str, Any]) -> Any:
+    """Create a message of this type from the detector's fields."""
     values = dict(fields)
     if "reference_stamp" in values:
         values["reference_stamp"] = time_message(values["reference_stamp"])
@@ -34,7 +34,7 @@ def filled(type_name: str, header: Any, fields: Mapping[str, Any]) -> Any:
 
 
 def cloud_message(header: Any, points: np.ndarray) -> Any:
-    """sensor_msgs/PointCloud2 of (N, 4) float32 x, y, z, score."""
+    """Create a sensor_msgs/PointCloud2 from (N, 4) float32 x, y, z, score."""
     field = message_class("sensor_msgs/msg/PointField")
     names = ("x", "y", "z", "score")
     return message_class("sensor_msgs/msg/PointCloud2")(
@@ -51,7 +51,7 @@ def cloud_message(header: Any, points: np.ndarray) -> Any:
 
 
 def image_message(stamp: int, frame_id: str, image: np.ndarray) -> Any:
-    """sensor_msgs/Image of (H, W) grey or (H, W, 3) BGR uint8."""
+    """Create a sensor_msgs/Image from (H, W) grey or (H, W, 3) BGR uint8."""
     return message_class("sensor_msgs/msg/Image")(
         header=header_message(stamp, frame_id),
         height=image.shape[0],
@@ -64,7 +64,7 @@ def image_message(stamp: int, frame_id: str, image: np.ndarray) -> Any:
 
 
 def camera_info_message(header: Any, size: tuple[int, int], intrinsics: np.ndarray, baseline: float = 0.0) -> Any:
-    """sensor_msgs/CameraInfo of a camera without distortion.
+    """Create the sensor_msgs/CameraInfo of a camera without distortion.
 
     Args:
         size: (height, width) in pixels.
@@ -91,7 +91,7 @@ def camera_info_message(header: Any, size: tuple[int, int], intrinsics: np.ndarr
 
 
 def pose_message(stamp: int, frame_id: str, pose: np.ndarray) -> Any:
-    """geometry_msgs/PoseStamped of a (4, 4) matrix from a body's frame to `frame_id`."""
+    """Create a geometry_msgs/PoseStamped from a (4, 4) matrix from a body's frame to `frame_id`."""
     point, quaternion, pose_class = (message_class(f"geometry_msgs/msg/{n}") for n in ("Point", "Quaternion", "Pose"))
     x, y, z = (float(value) for value in pose[:3, 3])
     qx, qy, qz, qw = _quaternion(pose[:3, :3])
@@ -102,7 +102,7 @@ def pose_message(stamp: int, frame_id: str, pose: np.ndarray) -> Any:
 
 
 def _quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
-    """x, y, z, w of a (3, 3) rotation: the eigenvector of Bar-Itzhack's symmetric matrix (2000), for every angle."""
+    """Convert a (3, 3) rotation to x, y, z, w: the dominant eigenvector of Bar-Itzhack's matrix (2000)."""
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
     symmetric = np.array(
         [
@@ -117,7 +117,7 @@ def _quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def diagnostics_message(node_name: str, states: Iterable[Diagnostics]) -> Any:
-    """diagnostic_msgs/DiagnosticArray."""
+    """Create a diagnostic_msgs/DiagnosticArray."""
     key_value, status = (message_class(f"diagnostic_msgs/msg/{name}") for name in ("KeyValue", "DiagnosticStatus"))
     found = [
         status(

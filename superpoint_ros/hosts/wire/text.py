@@ -1,4 +1,4 @@
-"""Strings in messages that are not UTF-8, read as rclpy reads them: with U+FFFD for what cannot be decoded."""
+"""Read messages with strings that are not UTF-8, as rclpy does: with U+FFFD for undecodable bytes."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 _BAD, _REST = "\x1a", "\x19"
-"""What stands for bytes that cannot be decoded, one for each, so that lengths and alignment stay: the first, others."""
+"""Placeholders for the first and the other bytes of an undecodable sequence; one each, so that lengths stay equal."""
 
 
 def read_leniently(read: Callable[[memoryview], Any], data: bytes | memoryview) -> Any:
-    """The message that `read` makes of `data`, whatever the bytes of its strings are.
+    """Deserialise `data` with `read`, whatever the bytes of its strings.
 
     Raises:
-        Exception: whatever else `read` raises.
+        Exception: any other error of `read`.
     """
     try:
         return read(memoryview(data))
     except Exception as error:
-        patched, failure = bytearray(data), _undecodable(error)
+        patched, failure = bytearray(data), _find_decode_error(error)
     while True:
         _patch(patched, failure)
         try:
-            return _restored(read(memoryview(bytes(patched))))
+            return _restore(read(memoryview(bytes(patched))))
         except Exception as error:
-            failure = _undecodable(error)
+            failure = _find_decode_error(error)
 
 
-def _undecodable(error: Exception) -> UnicodeDecodeError:
-    """What lies behind an error of rosbags; raises the error itself where that is something else."""
+def _find_decode_error(error: Exception) -> UnicodeDecodeError:
+    """Find the decoding error behind an error of rosbags, or raise the error if there is none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UnicodeDecodeError):
@@ -40,18 +40,18 @@ def _undecodable(error: Exception) -> UnicodeDecodeError:
 
 
 def _patch(data: bytearray, error: UnicodeDecodeError) -> None:
-    """Put characters that can be decoded in the place of the string in `data` that cannot."""
+    """Replace the undecodable string in `data` by a decodable one of equal length."""
     text = error.object
-    # A string lies behind its length, which counts a closing zero in ROS 2 and does not in ROS 1.
+    # A string follows its length, which includes a terminating zero in ROS 2 but not in ROS 1.
     lengths = [size.to_bytes(4, order) for size in (len(text) + 1, len(text)) for order in ("little", "big")]
     places = [place for length in lengths if (place := data.find(length + text)) >= 0]
     if not places:
         raise error
     start = min(places) + 4
-    data[start : start + len(text)] = _decodable(text)
+    data[start : start + len(text)] = _replace_undecodable(text)
 
 
-def _decodable(text: bytes) -> bytes:
+def _replace_undecodable(text: bytes) -> bytes:
     parts, rest = [], text
     while rest:
         try:
@@ -65,13 +65,13 @@ def _decodable(text: bytes) -> bytes:
     return b"".join([*parts, rest])
 
 
-def _restored(value: Any) -> Any:
+def _restore(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace(_REST, "").replace(_BAD, "\ufffd")
     if isinstance(value, list):
-        return [_restored(each) for each in value]
+        return [_restore(each) for each in value]
     if is_dataclass(value) and not isinstance(value, type):
         for one in fields(value):
             if one.init and one.name != "__msgtype__":
-                setattr(value, one.name, _restored(getattr(value, one.name)))
+                setattr(value, one.name, _restore(getattr(value, one.name)))
     return value

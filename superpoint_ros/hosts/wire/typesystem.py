@@ -1,4 +1,4 @@
-"""Message types: their Python classes, their bytes on the wire (CDR) and their names in DDS."""
+"""Message types: Python classes, serialisation (CDR) and names in DDS."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*/msg/[A-Za-z][A-Za-z0-9]*")
 
 @functools.cache
 def typestore() -> Typestore:
-    """The message types of ROS 2 Jazzy and of this package.
+    """Load the message types of ROS 2 Jazzy and of this package.
 
     Raises:
-        StandaloneError: if rosbags is not installed, or this package without its messages.
+        StandaloneError: if rosbags is not installed, or this package was installed without its messages.
     """
     try:
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -44,9 +44,9 @@ def typestore() -> Typestore:
 
 
 def message_class(type_name: str) -> Any:
-    """The dataclass of a message type, as in `message_class("sensor_msgs/msg/Image")`.
+    """Return the dataclass of a message type, as in `message_class("sensor_msgs/msg/Image")`.
 
-    Numeric arrays and sequences are numpy arrays of the element's type, all other sequences are lists.
+    Numeric arrays and sequences are NumPy arrays of the element type, all other sequences are lists.
 
     Raises:
         StandaloneError: if the type is unknown or rosbags is not installed.
@@ -71,10 +71,10 @@ def check_type(type_name: str) -> str:
 
 
 def serialize(message: Any, type_name: str) -> bytes:
-    """The message as little-endian CDR (XCDR version 1) with its encapsulation header, padded to 4 bytes.
+    """Serialise a message as little-endian CDR (XCDR version 1) with encapsulation header, padded to 4 bytes.
 
     Raises:
-        StandaloneError: if the message is of another type or a field does not fit its type.
+        StandaloneError: if the message has another type or a field does not fit its type.
     """
     actual = getattr(message, "__msgtype__", type(message).__name__)
     if actual != type_name:
@@ -87,7 +87,7 @@ def serialize(message: Any, type_name: str) -> bytes:
 
 
 def deserialize(data: bytes, type_name: str) -> Any:
-    """The message in `data`; its arrays are read-only views of `data`. Text that is not UTF-8 is no error.
+    """Deserialise a message; its arrays are read-only views of `data`. Strings need not be UTF-8.
 
     Raises:
         StandaloneError: if `data` is not a message of this type.
@@ -99,16 +99,16 @@ def deserialize(data: bytes, type_name: str) -> Any:
 
 
 def type_hash(type_name: str) -> str:
-    """The type's hash (REP 2016), as in "RIHS01_...", by which ROS 2 compares definitions."""
+    """Compute the type hash (REP 2016), as in "RIHS01_...", by which ROS 2 compares definitions."""
     return typestore().hash_rihs01(check_type(type_name))
 
 
 def dds_type_name(type_name: str) -> str:
-    """The type's name in DDS: "sensor_msgs/msg/Image" is "sensor_msgs::msg::dds_::Image_"."""
+    """Return the type's name in DDS: "sensor_msgs/msg/Image" is "sensor_msgs::msg::dds_::Image_"."""
     package, kind, name = type_name.split("/")
     return f"{package}::{kind}::dds_::{name}_"
 
 
 def dds_topic_name(topic: str) -> str:
-    """The absolute topic's name in DDS: "/camera/image" is "rt/camera/image"."""
+    """Return the DDS name of an absolute topic: "/camera/image" is "rt/camera/image"."""
     return "rt" + topic

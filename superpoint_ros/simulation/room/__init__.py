@@ -1,4 +1,4 @@
-"""A world with truth: a furnished room, in which every pixel's depth and every frame's pose are known."""
+"""A furnished room with ground truth: the depth of every pixel and the pose of every frame."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Matrix = NDArray[np.float64]
 Points = NDArray[np.float64]
 
 _SAME_DEPTH = 1e-4
-"""Relative difference of depths up to which two rays meet at the same place."""
+"""Maximum relative difference of the depths of the same point."""
 _EDGE = 0.04
-"""Relative step of depth that makes an edge; less is what a crease between two walls may show."""
+"""Minimum relative depth step of an edge; creases between walls are below it."""
 
 
 @cache
 def _atlas() -> Atlas:
-    """What all rooms carry, made once."""
+    """Build the texture atlas of all rooms, once."""
     return Atlas([texture_of(surface) for surface in scene.furnished_room()])
 
 
 class Room:
     """Views of a furnished room along a smooth path, with perspective, parallax and occlusion.
 
-    Everything is a function of the time alone, and the same for the same arguments. Pixel (0, 0) is the centre of the
+    Everything is deterministic: it depends only on the time and the arguments. Pixel (0, 0) is the centre of the
     top-left pixel.
 
     Args:
         size: (height, width) of the frames.
         seconds_per_loop: period of the path.
         seed: of the noise.
-        noise: standard deviation of the sensor's noise, in grey levels.
-        exposure: greatest change of the exposure, as a natural logarithm; 0 keeps it.
-        blur: standard deviation of the lens' blur, in pixels.
-        shutter: seconds that a frame is exposed for, around its time; 0 freezes the motion.
+        noise: standard deviation of the sensor noise, in grey levels.
+        exposure: maximum change of the exposure, as a natural logarithm; 0 for a constant exposure.
+        blur: standard deviation of the lens blur, in pixels.
+        shutter: exposure time in seconds, centred on the time of the frame; 0 for no motion blur.
         baseline: metres from the left camera (0) to the right one (1).
         supersampling: samples along each side of a pixel; even.
     """
@@ -66,18 +66,18 @@ class Room:
 
     @property
     def intrinsics(self) -> Matrix:
-        """(3, 3) camera matrix in pixels; there is no distortion."""
+        """Return the (3, 3) camera matrix in pixels; there is no distortion."""
         height, width = self.size
         return np.array([[0.75 * width, 0, (width - 1) / 2], [0, 0.75 * width, (height - 1) / 2], [0, 0, 1]])
 
     def pose(self, seconds: float, camera: int = 0) -> Matrix:
-        """(4, 4) matrix from the camera's frame at a time to the world's, in metres."""
+        """Return the (4, 4) matrix from the camera's frame at a time to the world's, in metres."""
         pose = path.pose_at(seconds, self._period)
         pose[:3, 3] += camera * self.baseline * pose[:3, 0]
         return pose
 
     def frame(self, seconds: float, camera: int = 0) -> Image:
-        """The (H, W, 3) BGR image at a time."""
+        """Render the (H, W, 3) BGR image at a time."""
         if self._shutter > 0:
             times = seconds + self._shutter * (np.arange(7) - 3) / 7
             view = np.mean([self._view(time, camera) for time in times], axis=0)
@@ -92,7 +92,7 @@ class Room:
         return np.clip(np.rint(view), 0, 255).astype(np.uint8)
 
     def depth(self, seconds: float, camera: int = 0) -> NDArray[np.float32]:
-        """(H, W) depths along the camera's z axis in metres, at the centres of pixels."""
+        """Render (H, W) depths along the camera's z axis in metres, at pixel centres."""
         return depth_map(self.surfaces, self.intrinsics, self.pose(seconds, camera), self.size)
 
     def transfer(
@@ -104,23 +104,23 @@ class Room:
         cameras: tuple[int, int] = (0, 0),
         margin: float = 0.0,
     ) -> tuple[Points, NDArray[np.bool_]]:
-        """Where (N, 2) points of the frame at one time lie in the frame at another; see `transfer_between`."""
+        """Transfer (N, 2) points from the frame at one time to the frame at another; see `transfer_between`."""
         poses = self.pose(first, cameras[0]), self.pose(second, cameras[1])
         return self.transfer_between(points, *poses, margin=margin)
 
     def transfer_between(
         self, points: NDArray[np.floating], first: Matrix, second: Matrix, *, margin: float = 0.0
     ) -> tuple[Points, NDArray[np.bool_]]:
-        """Where (N, 2) points of the frame at one pose lie in the frame at another.
+        """Transfer (N, 2) points from the frame at one pose to the frame at another.
 
         Args:
-            points: pixels, not only whole ones.
+            points: subpixel positions.
             first, second: (4, 4) poses.
-            margin: pixels to an edge of the depth below which a point does not count as visible: nearer to it, a
-                feature may be made of both sides, and belongs to neither.
+            margin: minimum distance in pixels of visible points from depth edges: a feature closer to an edge may
+                contain both sides, and so belong to neither.
 
         Returns:
-            (N, 2) places, NaN behind the camera; (N,) bool, whether the point is seen in both frames.
+            (N, 2) positions, NaN behind the camera; (N,) bool, whether the point is visible in both frames.
         """
         points = np.asarray(points, np.float64).reshape(-1, 2)
         here = scene.plane_maps(self.surfaces, self.intrinsics, first)
@@ -150,7 +150,7 @@ class Room:
         return np.asarray(((points >= -0.5) & (points < np.array(self.size[::-1]) - 0.5)).all(axis=1))
 
     def _near_edge(self, maps: Matrix, points: Points, margin: float) -> NDArray[np.bool_]:
-        """Whether the depth has a step within `margin` pixels: on a plane, inverse depth is linear in the image."""
+        """Tell whether there is a depth step within `margin` pixels: inverse depth is linear on a plane's image."""
         middle, _ = scene.cast(maps, points)
         near = np.zeros(len(points), bool)
         for angle in np.arange(8) * np.pi / 8:

@@ -1,4 +1,4 @@
-"""The camera's way through the room."""
+"""The camera's path through the room."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Matrix = NDArray[np.float64]
 
 
 def pose_at(seconds: float, period: float) -> Matrix:
-    """(4, 4) matrix from the camera's frame (z forward, x right, y down) to the world's (z up).
+    """Compute the (4, 4) matrix from the camera's frame (z forward, x right, y down) to the world's (z up).
 
-    The camera sways around the free middle of the room while it looks around once per `period`; each motion has a rate
-    of its own. At 10 Hz images move by some 5 to 15 pixels from frame to frame.
+    The camera moves around the free centre of the room while it rotates once per `period`; each motion has its own
+    frequency. At 10 Hz images move by about 5 to 15 pixels from frame to frame.
     """
     t = 2 * np.pi * seconds / period
     position = [4.1 + 0.95 * np.sin(2 * t), 3.1 + 0.75 * np.sin(3 * t + 1), 1.45 + 0.3 * np.sin(4 * t + 2)]

@@ -1,9 +1,9 @@
-"""Images of textured surfaces, exact to about a hundredth of a pixel.
+"""Render textured surfaces, precise to about 0.01 pixels.
 
-Every surface is drawn through the homography between its plane and the image, on a grid several times as fine as the
-image, whose cells are then averaged. Where a surface is far away, its texture is read from levels that were averaged
-beforehand (a mip map), blended between the two nearest sizes. All means are taken over cells that are symmetrical
-around their centres, so that nothing moves; the tests hold images of a pattern against its projection.
+Every surface is rendered through the homography between its plane and the image, on a supersampled grid whose cells are
+then averaged. Distant surfaces are sampled from a mip map, blended between the two nearest levels. All averages are
+over cells that are symmetric around their centres, so that nothing shifts; tests compare images of a pattern with its
+projection.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Values = NDArray[np.float32]
 
 _LEVELS = 6
 _TABLE = 256
-"""Entries of a table of cv2.LUT: what is visible at once, times the levels."""
+"""Number of entries of a table of cv2.LUT, which limits the number of visible surfaces times levels."""
 
 
 class Atlas:
-    """Textures with their smaller levels, all in one image.
+    """Textures with their mip map levels in one image.
 
     Args:
         textures: (H, W, 3) uint8, sides multiples of 32.
@@ -36,7 +36,7 @@ class Atlas:
         width = max(2048, max(part.shape[1] for part in parts))
         corners: list[tuple[int, int]] = [(0, 0)] * len(parts)
         left = top = shelf = 0
-        # On shelves, the highest parts first.
+        # Shelf packing, the tallest parts first.
         for i in sorted(range(len(parts)), key=lambda i: -parts[i].shape[0]):
             height, wide = parts[i].shape[:2]
             if left + wide > width:
@@ -46,7 +46,8 @@ class Atlas:
         self.image = np.zeros((top + shelf, width, 3), np.uint8)
         for part, (left, top) in zip(parts, corners, strict=True):
             self.image[top : top + part.shape[0], left : left + part.shape[1]] = part
-        # Where a level's coordinate 0, the outer edge of its first texel, lies among the atlas' texel centres.
+        # Offset of a level's coordinate 0, the outer edge of its first texel, relative to the texel centres of the
+        # atlas.
         self.offsets = (np.array(corners, np.float32) + 0.5).reshape(len(textures), _LEVELS, 2)
         self.sizes = np.array([texture.shape[1::-1] for texture in textures], np.float64)
 
@@ -62,10 +63,10 @@ def _pyramid(texture: Image) -> list[Image]:
 
 
 class Renderer:
-    """Draw surfaces.
+    """Renders surfaces.
 
     Args:
-        surfaces: what is drawn.
+        surfaces: the surfaces.
         atlas: their textures, in the same order.
         supersampling: samples along each side of a pixel; even.
     """
@@ -74,7 +75,7 @@ class Renderer:
         self._surfaces, self._atlas, self._fine = surfaces, atlas, supersampling
 
     def image(self, intrinsics: Matrix, pose: Matrix, size: tuple[int, int]) -> Values:
-        """(H, W, 3) float32 BGR from 0 to 255; black where nothing is seen."""
+        """Render (H, W, 3) float32 BGR from 0 to 255; black if there is nothing."""
         fine = self._fine
         finer = np.diag([1.0 / fine, 1.0 / fine, 1.0])
         finer[:2, 2] = 0.5 / fine - 0.5  # the centre of the first sample
@@ -84,7 +85,7 @@ class Renderer:
     def _sampled(self, intrinsics: Matrix, pose: Matrix, size: tuple[int, int]) -> Values:
         atlas = self._atlas
         maps = plane_maps(self._surfaces, intrinsics, pose)
-        maps[:, :2] *= atlas.sizes[:, :, None]  # from here on, places are in texels
+        maps[:, :2] *= atlas.sizes[:, :, None]  # from here on, positions are in texels
         seen, nearness, u, v, slots = _visible(
             maps, atlas.sizes, list(windows(self._surfaces, intrinsics, pose, size)), size
         )
@@ -117,7 +118,7 @@ class Renderer:
 
 
 def depth_map(surfaces: list[Surface], intrinsics: Matrix, pose: Matrix, size: tuple[int, int]) -> Values:
-    """(H, W) float32 depths along z in metres at the centres of pixels; infinity where there is nothing."""
+    """Render (H, W) float32 depths along z in metres at pixel centres; infinity if there is nothing."""
     maps = plane_maps(surfaces, intrinsics, pose)
     found = list(windows(surfaces, intrinsics, pose, size))
     _, nearness, *_ = _visible(maps, np.ones((len(surfaces), 2)), found, size)
@@ -128,11 +129,11 @@ def depth_map(surfaces: list[Surface], intrinsics: Matrix, pose: Matrix, size: t
 def _visible(
     maps: Matrix, sizes: Matrix, found: list[tuple[int, slice, slice]], size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], Values, Values, Values, list[int]]:
-    """The nearest surface of every pixel.
+    """Find the nearest surface of every pixel.
 
     Returns:
-        (H, W) uint8 position in the list that comes last; (H, W) float32 inverse depth, and places multiplied by it;
-        list of the surfaces' indices.
+        (H, W) uint8 positions in the last list; (H, W) float32 inverse depth, and texture coordinates multiplied by it;
+        list of surface indices.
     """
     seen = np.zeros(size, np.uint8)
     nearness, u, v = (np.zeros(size, np.float32) for _ in range(3))
@@ -155,7 +156,7 @@ def _visible(
 
 
 def _footprint(maps: Matrix, seen: NDArray[np.uint8], nearness: Values, u: Values, v: Values) -> Values:
-    """(H, W) texels that a step of one pixel covers, in the direction in which it covers more."""
+    """Compute the (H, W) number of texels per pixel, in the direction with the larger number."""
     (ux, uy), (vx, vy), (dx, dy) = (
         (cv2.LUT(seen, _table(maps[:, row, 0])), cv2.LUT(seen, _table(maps[:, row, 1]))) for row in range(3)
     )

@@ -1,4 +1,4 @@
-"""The room's surfaces and what a camera sees of them: rays, depths and rectangles in the world and in images.
+"""The room's surfaces and their projections: rays, depths and rectangles in the world and in images.
 
 The world's frame has z up (REP 103), the camera's looks along z with x right and y down. A pose is the (4, 4) matrix
 from the camera's frame to the world's. Pixel (0, 0) is the centre of the top-left pixel.
@@ -16,19 +16,19 @@ Matrix = NDArray[np.float64]
 Points = NDArray[np.float64]
 
 NEAR = 0.05
-"""Metres in front of the camera where the world begins."""
+"""Near plane, in metres from the camera."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A rectangle that is seen from one side only.
+    """A rectangle that is visible from one side.
 
     Attributes:
-        origin: (3,) the corner where its texture has its top-left corner, in metres.
+        origin: (3,) the top-left corner of its texture, in metres.
         along: (3,) from there to the texture's top-right corner.
-        down: (3,) from there to the texture's bottom-left corner, at a right angle to `along`. The rectangle is seen
-            from where `along` points right if `down` points down.
-        texture: name of what it carries.
+        down: (3,) from there to the texture's bottom-left corner, perpendicular to `along`. The rectangle is visible
+            from the side where `along` points right if `down` points down.
+        texture: name of its texture.
     """
 
     origin: Points
@@ -38,22 +38,22 @@ class Surface:
 
     @property
     def size(self) -> tuple[float, float]:
-        """Height and width in metres."""
+        """Return height and width in metres."""
         return float(np.linalg.norm(self.down)), float(np.linalg.norm(self.along))
 
     def points(self, places: Points) -> Points:
-        """(N, 2) places in units of `along` and `down` -> (N, 3) points of the world."""
+        """Convert (N, 2) positions in units of `along` and `down` to (N, 3) points of the world."""
         return np.asarray(self.origin + places[:, :1] * self.along + places[:, 1:] * self.down)
 
 
 def surface(origin: object, along: object, down: object, texture: str) -> Surface:
-    """A surface from three sequences of three numbers."""
+    """Create a surface from three sequences of three numbers."""
     first, second, third = (np.asarray(value, np.float64) for value in (origin, along, down))
     return Surface(first, second, third, texture)
 
 
 def box(low: tuple[float, ...], high: tuple[float, ...], sides: str, top: str = "", bottom: str = "") -> list[Surface]:
-    """The outside of an upright cuboid between two corners; without a texture, top and bottom are left out."""
+    """Create the outside of an upright cuboid between two corners; top and bottom only if they have a texture."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     dx, dy, dz = x1 - x0, y1 - y0, z1 - z0
     found = [
@@ -70,7 +70,7 @@ def box(low: tuple[float, ...], high: tuple[float, ...], sides: str, top: str = 
 
 
 def furnished_room() -> list[Surface]:
-    """Walls around 8 m x 6 m, 2.8 m high, with a pillar, a table, a screen and boxes; its middle is free."""
+    """Create a room of 8 m x 6 m x 2.8 m with a pillar, a table, a screen and boxes around a free centre."""
     x, y, z = 8.0, 6.0, 2.8
     walls = [
         surface((x, y, z), (0, -y, 0), (0, 0, -z), "east"),
@@ -97,15 +97,15 @@ def furnished_room() -> list[Surface]:
 
 
 def plane_maps(surfaces: list[Surface], intrinsics: Matrix, pose: Matrix) -> Matrix:
-    """(N, 3, 3) homographies from pixels (x, y, 1) to places on each surface.
+    """Compute (N, 3, 3) homographies from pixels (x, y, 1) to positions on each surface.
 
-    The result is (a d, b d, d): the place origin + a along + b down, and d, the inverse of its depth, in 1/m. Where the
-    surface is seen from behind, all of them are zero.
+    They map to (a d, b d, d): the position origin + a along + b down, and d, its inverse depth in 1/m. All are zero for
+    a surface seen from behind.
     """
     rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
     maps = np.zeros((len(surfaces), 3, 3))
     for i, rectangle in enumerate(surfaces):
-        normal = np.cross(rectangle.down, rectangle.along)  # towards the side that is seen
+        normal = np.cross(rectangle.down, rectangle.along)  # towards the visible side
         offset = pose[:3, 3] - rectangle.origin
         if normal @ offset <= 1e-9:
             continue
@@ -118,7 +118,7 @@ def plane_maps(surfaces: list[Surface], intrinsics: Matrix, pose: Matrix) -> Mat
 
 
 def cast(maps: Matrix, points: Points) -> tuple[Points, NDArray[np.intp]]:
-    """What lies behind (M, 2) pixels: (M,) inverse depths in 1/m and (M,) indices of surfaces; 0 and -1 for nothing."""
+    """Cast rays through (M, 2) pixels: (M,) inverse depths in 1/m and (M,) surface indices; 0 and -1 for no hit."""
     a, b, d = np.moveaxis(maps @ np.column_stack((points, np.ones(len(points)))).T, 1, 0)
     inside = (a >= 0) & (a <= d) & (b >= 0) & (b <= d) & (d > 0) & (d < 1 / NEAR)
     nearness = np.where(inside, d, 0.0)
@@ -130,7 +130,7 @@ def cast(maps: Matrix, points: Points) -> tuple[Points, NDArray[np.intp]]:
 def windows(
     surfaces: list[Surface], intrinsics: Matrix, pose: Matrix, size: tuple[int, int]
 ) -> Iterator[tuple[int, slice, slice]]:
-    """Index, rows and columns of each surface that an image of (height, width) pixels may show."""
+    """Yield index, rows and columns of each surface that may be visible in an image of (height, width) pixels."""
     to_camera = np.linalg.inv(pose)
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
     for i, rectangle in enumerate(surfaces):
@@ -148,7 +148,7 @@ def windows(
 
 
 def _clipped(polygon: Points) -> Points:
-    """The part of a polygon in the camera's frame that lies beyond NEAR."""
+    """Clip a polygon in the camera's frame at the near plane."""
     found = []
     for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
         if start[2] >= NEAR:

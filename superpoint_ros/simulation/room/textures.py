@@ -1,4 +1,4 @@
-"""What the room's surfaces carry: photographs that scikit-image ships, under the light of one lamp."""
+"""Textures of the room's surfaces: scikit-image's photographs, illuminated by one lamp."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from superpoint_ros.simulation.room.scene import Surface
 Image = NDArray[np.uint8]
 
 ALIGNMENT = 32
-"""Sides of textures are multiples of this, so that each smaller level halves them exactly."""
+"""Sides of textures are multiples of this, so that each mip map level halves them exactly."""
 _DENSITY = {"table": 400, "parcel": 400, "crate": 360, "screen": 360, "pillar": 320, "edge": 200, "ceiling": 160}
 _LAMP = np.array([4.2, 2.8, 2.7])
 
 _WALLPAPER: dict[str, tuple[str, float, float]] = {
-    # photograph, metres that its longer side covers, brightness
+    # photograph, length of its longer side in metres, brightness
     "east": ("gravel", 2.6, 0.75),
     "west": ("brick", 1.7, 1.0),
     "north": ("brick", 2.3, 1.15),
@@ -32,7 +32,7 @@ _WALLPAPER: dict[str, tuple[str, float, float]] = {
     "crate": ("coins", 0.9, 1.0),
     "screen": ("chelsea", 1.4, 1.0),
 }
-"""Each repeats as its own mirror image."""
+"""Each is repeated by mirroring."""
 _HUNG: dict[str, list[tuple[str, float, float, float]]] = {
     # photograph, left, top and width in metres
     "east": [
@@ -55,7 +55,7 @@ _HUNG: dict[str, list[tuple[str, float, float, float]]] = {
 
 
 def texture_of(surface: Surface) -> Image:
-    """(H, W, 3) BGR uint8: its texture from corner to corner, lit. Sides are multiples of ALIGNMENT."""
+    """Create the illuminated (H, W, 3) BGR uint8 texture of a surface. Sides are multiples of ALIGNMENT."""
     height, width = (
         max(1, round(metres * _DENSITY.get(surface.texture, 256) / ALIGNMENT)) * ALIGNMENT for metres in surface.size
     )
@@ -78,7 +78,7 @@ def texture_of(surface: Surface) -> Image:
 
 @cache
 def photograph(name: str) -> Image:
-    """A photograph as (H, W, 3) BGR uint8, not writeable."""
+    """Load a photograph as read-only (H, W, 3) BGR uint8."""
     from skimage import data
 
     image = getattr(data, name)()
@@ -94,7 +94,7 @@ def _scaled(image: Image, longer_side: float) -> Image:
 
 
 def _light(surface: Surface, height: int, width: int) -> NDArray[np.float32]:
-    """(H, W, 1) share of the light: from everywhere, and from the lamp by angle and distance."""
+    """Compute (H, W, 1) illumination: ambient light, and the lamp's by angle and distance."""
     rows, columns = np.mgrid[0:1:17j, 0:1:17j]
     to_lamp = _LAMP - surface.points(np.column_stack((columns.ravel(), rows.ravel())))
     distance = np.linalg.norm(to_lamp, axis=1)

@@ -71,7 +71,7 @@ def agreement(
     settings = decoding.Decoding(count, detection_threshold=0.005, border=4)
     chosen, refined = [], []
     for view, image in zip(heat.unbind(dim=1), _grey_levels(images).split(1, dim=1), strict=True):
-        positions, scores = decoding.pick(view.detach(), settings)
+        positions, scores = decoding.select_peaks(view.detach(), settings)
         chosen.append((positions, scores > 0))
         refined.append(corners.corner_step(image, decoding.refine(view, positions)))
     back = torch.linalg.inv(first_to_second)

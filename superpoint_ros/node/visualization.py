@@ -1,4 +1,4 @@
-"""What the node publishes for people to look at: the annotated image and the cloud of keypoints."""
+"""Fields of the outputs for people: the annotated image and the keypoint cloud."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from superpoint_ros.node.overlay import annotate
 
 
 def annotated_fields(result: FrameResult) -> dict[str, Any]:
-    """Fields of sensor_msgs/Image, but for the header: the image with what was found in it."""
+    """Build the fields of the annotated sensor_msgs/Image, except the header."""
     image = annotate(result)
     height, width = image.shape[:2]
     layout = {"height": height, "width": width, "encoding": "bgr8", "is_bigendian": 0, "step": width * 3}
@@ -20,9 +20,9 @@ def annotated_fields(result: FrameResult) -> dict[str, Any]:
 
 
 def cloud_fields(result: FrameResult, calibration: Camera | None) -> dict[str, Any]:
-    """The (N, 4) float32 points x, y, z, score: viewing rays where the calibration is for this size, else pixels.
+    """Build (N, 4) float32 points x, y, z, score: viewing rays if the calibration fits the image size, else pixels.
 
-    A keypoint that the lens model has no ray for keeps its row, with NaN for x, y and z.
+    The row of a keypoint without a viewing ray has NaN for x, y and z.
     """
     features = result.features
     if calibration is not None and calibration.image_size == features.image_size:
