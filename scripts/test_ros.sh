@@ -41,6 +41,11 @@ colcon --log-base $workspace/log build --base-paths . --packages-select superpoi
   --build-base $workspace/build --install-base $workspace/install --symlink-install
 source $workspace/install/local_setup.bash
 export PATH="$PWD/.venv/bin:$PATH"
+if ! python -c "import rclpy"; then
+  echo "test-ros: $(python --version) of .venv cannot import the rclpy of $(dirname "$setup"); have .venv made by the" \
+    "Python of ROS 2, as in 'make clean test-ros PYTHON=/usr/bin/python3'" >&2
+  exit 1
+fi
 for middleware in "${middlewares[@]}"; do
   echo "== $middleware"
   RMW_IMPLEMENTATION=$middleware python -m pytest -m ros test/ros "$@"
