@@ -41,7 +41,9 @@ MODELS = {
 def info(**fields):
     """Create a sensor_msgs/CameraInfo with read-only arrays, like views of received bytes."""
     roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-    message = SimpleNamespace(**{"binning_x": 0, "binning_y": 0, "roi": roi, **fields})
+    message = SimpleNamespace(
+        **{"binning_x": 0, "binning_y": 0, "roi": roi, "r": np.zeros(9), "p": np.zeros(12), **fields}
+    )
     message.k, message.d = np.array(message.k, np.float64), np.array(message.d, np.float64)
     message.k.flags.writeable = message.d.flags.writeable = False
     return message

@@ -55,7 +55,16 @@ def test_the_documented_parameters_exist_with_their_defaults():
     assert typed({name: defaults[name] for name in PROMISED}) == typed(PROMISED)
     assert {"match.min_similarity", "match.ratio", "homography.method", "homography.min_inliers"} <= set(defaults)
     fixed = {entry.name for entry in PARAMETERS if entry.read_only}
-    assert fixed == {"weights", "device", "runtime", "precision", "image_transport", "cameras", "rectified"}
+    assert fixed == {
+        "weights",
+        "device",
+        "runtime",
+        "precision",
+        "image_transport",
+        "cameras",
+        "rectified",
+        "undistort",
+    }
 
 
 def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project):

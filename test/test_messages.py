@@ -33,6 +33,9 @@ CONTRACT = {
         uint32[] track_ages
         bool[] coasted
         float32[] covariance
+        string camera_model_of_points
+        float32[] normalized
+        float32[] velocity
         float32[] sizes
         uint8[] levels
         uint32 descriptor_size

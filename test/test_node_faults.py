@@ -88,7 +88,7 @@ def picture(grey):
 def info(**fields):
     roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     base = {"height": 240, "width": 320, "distortion_model": "plumb_bob", "binning_x": 0, "binning_y": 0, "roi": roi}
-    return SimpleNamespace(**{**base, "p": [0.0] * 12, **EUROC, **fields})
+    return SimpleNamespace(**{**base, "r": [0.0] * 9, "p": [0.0] * 12, **EUROC, **fields})
 
 
 def state(detector):

@@ -179,7 +179,8 @@ def test_jacobians_are_those_of_the_transfer(homographies):
 
 @pytest.fixture
 def camera():
-    return Camera(SIZE, np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), np.array([-0.2, 0.05, 0, 0]), False)
+    matrix = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
+    return Camera(SIZE, matrix, np.array([-0.2, 0.05, 0, 0]), False, "plumb_bob", np.eye(3), matrix)
 
 
 def test_points_of_a_scene_are_on_their_epipolar_lines_and_others_are_not(camera):

@@ -30,7 +30,8 @@ def pinhole(
     """
     matrix = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]])
     check_focal_lengths(matrix, "the camera matrix")
-    return Camera(size, matrix, *parse_distortion(model, distortion))
+    coefficients, fisheye = parse_distortion(model, distortion)
+    return Camera(size, matrix, coefficients, fisheye, model, np.eye(3), matrix)
 
 
 def freiburg_camera(folder: Path, size: Size) -> Camera:

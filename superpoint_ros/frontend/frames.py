@@ -15,6 +15,22 @@ Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
+class Pinhole:
+    """The ideal pinhole camera that a calibrated image is of, or is turned into.
+
+    Attributes:
+        image_size: (height, width) that this holds for; with images of another size it is ignored.
+        matrix: (3, 3) in pixels.
+        undistort: takes (N, 2) pixels of the image to those of the pinhole camera, NaN where there are none; None where
+            the image does not distort, and pixels are what they are.
+    """
+
+    image_size: tuple[int, int]
+    matrix: NDArray[np.float64]
+    undistort: Callable[[NDArray[np.floating]], NDArray[np.float64]] | None = None
+
+
+@dataclass(frozen=True)
 class Frame:
     """An image on its way in.
 
@@ -24,14 +40,14 @@ class Frame:
             processed. A ValueError says in one sentence why there is none.
         camera: whose it is.
         context: handed through to the result, for the host (the message's header, say).
-        camera_matrix: (3, 3) in pixels, where the camera is calibrated and the image not distorted.
+        pinhole: the ideal camera, where the homography and the epipolar geometry are to be in its pixels.
     """
 
     stamp: int
     decode: Callable[[], Image]
     camera: str = "image"
     context: Any = None
-    camera_matrix: NDArray[np.float64] | None = None
+    pinhole: Pinhole | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,8 @@ class FrameResult:
         reference: features of the frame before, against which was matched; None where there is none.
         reference_stamp: its stamp in nanoseconds, 0 where there is none.
         matches: from `reference` to `features`.
-        homography: from `reference` to this image, with a status.
+        homography: from `reference` to this image, with a status; in pixels of the frame's pinhole camera, if it has
+            one.
         track_ages: (N,) int64, for how many frames each keypoint's track has been seen before; empty where tracking is
             off.
         coasted: (N,) bool, whether the detector missed the keypoint and the images alone say where it is.
@@ -64,6 +81,12 @@ class FrameResult:
     track_ages: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     coasted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     epipolar: EpipolarGeometry = field(default_factory=EpipolarGeometry.unknown)
+
+    @property
+    def undistort(self) -> Callable[[NDArray[np.floating]], NDArray[np.float64]] | None:
+        """What takes pixels of the image to those that homography and epipolar geometry are in; None for no change."""
+        pinhole = self.frame.pinhole
+        return pinhole.undistort if pinhole is not None and pinhole.image_size == self.features.image_size else None
 
 
 @dataclass(frozen=True)

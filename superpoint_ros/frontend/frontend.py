@@ -226,7 +226,7 @@ class FrontEnd:
             epipolar = EpipolarGeometry.unknown()
         else:
             seconds = max(frame.stamp - stamp, 1) * 1e-9
-            known = camera.ids, settings, self.stopwatch, seconds, frame.camera_matrix
+            known = camera.ids, settings, self.stopwatch, seconds, frame.pinhole
             found = register_frame(before, image, features, *known)
             view, matches, homography, epipolar = found.view, found.matches, found.homography, found.epipolar
         camera.view, camera.stamp = view, frame.stamp

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from superpoint_ros.extraction.clock import Clock
 from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
 from superpoint_ros.frontend.flow import COASTING_DISTANCE, Flow, associate, follow_images
-from superpoint_ros.frontend.frames import Image
+from superpoint_ros.frontend.frames import Image, Pinhole
+from superpoint_ros.frontend.models import explain, pinhole_of
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, restart
 from superpoint_ros.frontend.views import Course, View, carry_features, carry_templates, make_view
 from superpoint_ros.io.images import to_grey
-from superpoint_ros.two_view.epipolar import estimate_epipolar
-from superpoint_ros.two_view.geometry import Matrix
 from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
@@ -49,9 +48,9 @@ def register_frame(
     settings: FrontEndSettings,
     clock: Clock,
     seconds: float = 0.1,
-    camera_matrix: Matrix | None = None,
+    pinhole: Pinhole | None = None,
 ) -> Registration:
-    """Relate a frame's detected features to the frame `seconds` before; `camera_matrix` is as in `Frame`."""
+    """Relate a frame's detected features to the frame `seconds` before; `pinhole` is as in `Frame`."""
     reference = before.features
     with clock.stage("match"):
         # Which detections are keypoints of the frame before?
@@ -91,10 +90,7 @@ def register_frame(
     with clock.stage("epipolar"):
         # Does a plane explain that, or has the scene depth?
         points = reference.keypoints[matches.indices[:, 0]], view.features.keypoints[matches.indices[:, 1]]
-        epipolar = EpipolarGeometry.unknown(len(matches))
-        if settings.epipolar:
-            threshold = settings.epipolar_threshold
-            epipolar = estimate_epipolar(*points, homography, threshold=threshold, camera_matrix=camera_matrix)
+        homography, epipolar = explain(*points, homography, settings, pinhole_of(pinhole, image))
     return Registration(replace(view, course=course), matches, homography, epipolar)
 
 

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.frontend.frames import Pinhole
 from superpoint_ros.node.lenses import undistort, undistort_fisheye
+
+PINHOLE = "pinhole"
+"""Name of the model without distortion."""
 
 _BROWN, _FISHEYE, _NONE = (4, 5, 8, 12, 14), (4,), (0,)
 MODELS = {
@@ -38,12 +42,18 @@ class Camera:
         matrix: (3, 3) K in pixels.
         distortion: coefficients D.
         fisheye: whether the distortion model is equidistant.
+        model: name of the distortion model, `PINHOLE` for images without distortion.
+        rotation: (3, 3) R, which rotates rays into the frame of the rectified camera.
+        projection: (3, 3) camera matrix of the rectified camera, the left part of P.
     """
 
     image_size: tuple[int, int]
     matrix: NDArray[np.float64]
     distortion: NDArray[np.float64]
     fisheye: bool
+    model: str
+    rotation: NDArray[np.float64]
+    projection: NDArray[np.float64]
 
     @staticmethod
     def from_message(message: Any, rectified: bool = False) -> Camera | None:
@@ -56,25 +66,54 @@ class Camera:
             ValueError: in one sentence, if the calibration cannot be used.
         """
         matrix = np.array(message.k, np.float64).reshape(3, 3)  # a copy: the message's array may be read-only
-        projection = np.array(message.p, np.float64).reshape(3, 4)[:, :3] if rectified else matrix
-        if not matrix[0, 0] and not projection[0, 0]:
+        projection = np.array(message.p, np.float64).reshape(3, 4)[:, :3]
+        rotation = np.array(message.r, np.float64).reshape(3, 3)
+        if not matrix[0, 0] and not (rectified and projection[0, 0]):
             return None
         distortion, fisheye = parse_distortion(message.distortion_model, message.d)
         if rectified:
             # Simulators leave P empty if there is nothing to rectify.
             if projection[0, 0] or np.any(distortion):
-                matrix = projection
+                matrix = projection.copy()
             distortion, fisheye = np.zeros(4), False
         check_focal_lengths(matrix, "P, which applies to the rectified image" if rectified else "K")
+        if rectified or not np.any(projection):
+            rotation, projection = np.eye(3), matrix.copy()
+        if not np.any(rotation):
+            rotation = np.eye(3)
+        distorted = fisheye or bool(np.any(distortion))
+        model = (message.distortion_model or "plumb_bob") if distorted else PINHOLE
         # A sub-sampled or cropped image has its own principal point and focal length.
         binning = np.maximum([message.binning_x, message.binning_y], 1)
         height, width = message.roi.height or message.height, message.roi.width or message.width
         size = (int(height // binning[1]), int(width // binning[0]))
         if min(size) < 1:
             raise ValueError(f"the calibration is for images of {size[1]}x{size[0]} pixels, allowed is at least 1x1")
-        matrix[:2, 2] -= [message.roi.x_offset, message.roi.y_offset]
-        matrix[:2] /= binning[:, None]
-        return Camera(size, matrix, distortion, fisheye)
+        for each in (matrix, projection):
+            each[:2, 2] -= [message.roi.x_offset, message.roi.y_offset]
+            each[:2] /= binning[:, None]
+        return Camera(size, matrix, distortion, fisheye, model, rotation, projection)
+
+    def pinhole(self, undistort: bool) -> Pinhole | None:
+        """Return the pinhole camera of the images, or the rectified one if `undistort`; None if images are distorted.
+
+        Raises:
+            ValueError: in one sentence, if P, which `undistort` needs, is invalid.
+        """
+        if undistort:
+            check_focal_lengths(self.projection, "P, to which points are undistorted")
+            return Pinhole(self.image_size, self.projection, self.rectified_pixels)
+        return Pinhole(self.image_size, self.matrix) if self.model == PINHOLE else None
+
+    def rectified_pixels(self, pixels: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Convert (N, 2) pixels to those of the rectified camera; NaN for pixels without a ray in front of it."""
+        return (self.rectified_rays(pixels) @ self.projection.T)[:, :2]
+
+    def rectified_rays(self, pixels: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Compute (N, 3) rays of (N, 2) pixels at unit depth in the frame of the rectified camera, or NaN as above."""
+        rays = self.rays(np.asarray(pixels, np.float32)).astype(np.float64) @ self.rotation.T
+        depth = np.where(rays[:, 2] > 1e-6, rays[:, 2], np.nan)
+        return rays / depth[:, None]
 
     def rays(self, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute (N, 3) viewing rays of (N, 2) pixels at unit depth, in the optical frame (z forward, y down).

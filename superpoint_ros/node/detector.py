@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.frontend.frames import Frame, FrameResult
+from superpoint_ros.frontend.frames import Frame, FrameResult, Pinhole
 from superpoint_ros.frontend.frontend import FrontEnd
 from superpoint_ros.node import interface
 from superpoint_ros.node.camera import Camera, is_rectified
@@ -46,6 +46,7 @@ class _CameraState:
 
     def __init__(self) -> None:
         self.calibration: Camera | None = None
+        self.pinhole: Pinhole | None = None
         self.health = CameraHealth()
 
 
@@ -111,16 +112,20 @@ class Detector:
         return int(self.values["max_pixels"])  # type: ignore[arg-type]
 
     def _submit(self, message: Any, camera: str, decode: Callable[[], Grey]) -> None:
-        self._submit_frame(Frame(stamp_to_ns(message.header.stamp), decode, camera, message.header))
+        pinhole = self._cameras[camera].pinhole
+        self._submit_frame(Frame(stamp_to_ns(message.header.stamp), decode, camera, message.header, pinhole))
 
     def set_camera_info(self, message: Any, camera: str = "") -> None:
-        """Use a sensor_msgs/CameraInfo for the keypoint cloud from now on; warn if it is unusable."""
+        """Use a sensor_msgs/CameraInfo from now on; warn if it is unusable."""
         state, image = self._cameras[camera], self._host.image_topic(camera)
         try:
             rectified = is_rectified(str(self.values["rectified"]), image)
-            state.calibration, reason = Camera.from_message(message, rectified), None
+            calibration, reason = Camera.from_message(message, rectified), None
+            undistort = self.values["undistort"] == "points" and not rectified
+            state.pinhole = None if calibration is None else calibration.pinhole(undistort)
+            state.calibration = calibration
         except Exception as error:
-            state.calibration, reason = None, format_error(error)
+            state.calibration, state.pinhole, reason = None, None, format_error(error)
             self._warn(f"{image}: calibration ignored", reason, _unexpected(error))
         state.health.set_problem("calibration ignored", reason)
 
@@ -170,7 +175,9 @@ class Detector:
         header, camera, host = result.frame.context, result.frame.camera, self._host
         state = self._cameras[camera]
         descriptor_type = str(self.values["descriptor_type"])
-        host.publish("features", camera, header, features_fields(result, self.label, descriptor_type))
+        host.publish(
+            "features", camera, header, features_fields(result, self.label, descriptor_type, state.calibration)
+        )
         reference = {"reference_stamp": result.reference_stamp}
         host.publish("matched_homography", camera, header, {**homography_fields(result), **reference})
         state.health.record_age((host.now() - result.frame.stamp) * 1e-9)

@@ -26,7 +26,7 @@ INPUTS = (
         "camera_info",
         "sensor_msgs/msg/CameraInfo",
         SENSOR,
-        "optional calibration: turns the keypoint cloud into viewing rays",
+        "optional calibration: adds normalized points and turns the keypoint cloud into viewing rays",
     ),
 )
 
@@ -187,6 +187,14 @@ PARAMETERS = (
         "auto",
         "images are rectified: use P of camera_info, not K and D; auto: if the topic is named image_rect*",
         choices=("auto", "true", "false"),
+        read_only=True,
+    ),
+    Parameter(
+        "undistort",
+        "none",
+        "points: publish keypoints, homography and fundamental matrix in pixels of the rectifi"
+        "ed camera of P; for raw images of a calibrated camera",
+        choices=("none", "points"),
         read_only=True,
     ),
     Parameter(

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from superpoint_ros.features import Features
 from superpoint_ros.frontend.frames import FrameResult
+from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.rays import published, published_covariance, ray_fields
 
 FLOAT32, FLOAT16 = 0, 1
 DESCRIPTOR_TYPES = {"float32": FLOAT32, "float16": FLOAT16}
@@ -20,12 +22,15 @@ _SINGLE_THREADED = 32768
 _DTYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype("<f2")}
 
 
-def features_fields(result: FrameResult, weights: str, descriptor_type: str = "float32") -> dict[str, Any]:
+def features_fields(
+    result: FrameResult, weights: str, descriptor_type: str = "float32", calibration: Camera | None = None
+) -> dict[str, Any]:
     """Build the fields of superpoint_ros/msg/Features, except the header.
 
     Args:
         weights: the `label` of the weights.
         descriptor_type: float32 or float16.
+        calibration: the camera's, if there is one.
     """
     features = result.features
     code = DESCRIPTOR_TYPES[descriptor_type]
@@ -35,12 +40,13 @@ def features_fields(result: FrameResult, weights: str, descriptor_type: str = "f
         "image_height": features.image_size[0],
         "image_width": features.image_size[1],
         "weights": weights,
-        "keypoints": np.ascontiguousarray(features.keypoints, np.float32).reshape(-1),
+        "keypoints": np.ascontiguousarray(published(result, features.keypoints), np.float32).reshape(-1),
         "scores": np.ascontiguousarray(features.scores, np.float32),
         "track_ids": result.track_ids,
         "track_ages": result.track_ages.astype(np.uint32),
         "coasted": result.coasted,
-        "covariance": _flatten(features.covariance),
+        "covariance": _flatten(published_covariance(result, features.keypoints, features.covariance)),
+        **ray_fields(result, calibration),
         "sizes": _array_or_empty(features.sizes, np.float32),
         "levels": _array_or_empty(features.levels, np.uint8),
         "descriptor_size": features.descriptors.shape[1],
@@ -74,15 +80,16 @@ def homography_fields(result: FrameResult) -> dict[str, Any]:
     matches, homography, reference = result.matches, result.homography, result.reference
     first, second = matches.indices[:, 0], matches.indices[:, 1]
     reference_points = reference.keypoints[first] if reference is not None else np.zeros((0, 2), np.float32)
+    current_points = result.features.keypoints[second]
     return {
         "status": int(homography.status),
         "reference_indices": first.astype(np.uint32),
         "current_indices": second.astype(np.uint32),
-        "reference_points": reference_points.reshape(-1),
-        "current_points": result.features.keypoints[second].reshape(-1),
+        "reference_points": published(result, reference_points).reshape(-1),
+        "current_points": published(result, current_points).reshape(-1),
         "similarity": matches.similarity,
         "refined": matches.refined if matches.refined is not None else np.zeros(len(matches), bool),
-        "match_covariance": _flatten(matches.covariance),
+        "match_covariance": _flatten(published_covariance(result, current_points, matches.covariance)),
         "inliers": homography.inliers,
         "inlier_count": homography.inlier_count,
         "homography": homography.matrix.reshape(-1),

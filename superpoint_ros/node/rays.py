@@ -1,0 +1,65 @@
+"""Published points of calibrated cameras: in pixels of the ideal camera, normalised, and how fast they move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.frontend.frames import FrameResult
+from superpoint_ros.node.camera import PINHOLE, Camera
+
+Floats = NDArray[np.float32]
+
+
+def ray_fields(result: FrameResult, calibration: Camera | None) -> dict[str, Any]:
+    """Fields `camera_model_of_points`, `normalized` and `velocity` of superpoint_ros/msg/Features."""
+    nothing = np.zeros(0, np.float32)
+    if calibration is None or calibration.image_size != result.features.image_size:
+        return {"camera_model_of_points": "", "normalized": nothing, "velocity": nothing}
+    ideal = result.undistort is not None
+    normalized = _normalized(calibration, result.features.keypoints, ideal)
+    return {
+        "camera_model_of_points": PINHOLE if ideal else calibration.model,
+        "normalized": normalized.reshape(-1),
+        "velocity": _velocity(result, calibration, normalized, ideal).reshape(-1),
+    }
+
+
+def published(result: FrameResult, keypoints: Floats) -> Floats:
+    """(N, 2) pixels of the image as they are published, in the ideal camera's where the frame has one."""
+    return keypoints if result.undistort is None else result.undistort(keypoints).astype(np.float32)
+
+
+def published_covariance(result: FrameResult, keypoints: Floats, covariance: Floats | None) -> Floats | None:
+    """(N, 3) covariances xx, xy, yy of (N, 2) pixels of the image as they are published."""
+    undistort = result.undistort
+    if undistort is None or covariance is None or not len(keypoints):
+        return covariance
+    # Derivatives over half a pixel to either side.
+    steps = np.eye(2) * 0.5
+    columns = [undistort(keypoints + step) - undistort(keypoints - step) for step in steps]
+    jacobian = np.stack(columns, axis=2)
+    xx, xy, yy = covariance.T
+    matrix = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
+    with np.errstate(invalid="ignore"):  # of matches without a covariance, infinity
+        turned = jacobian @ matrix @ jacobian.swapaxes(1, 2)
+    return np.stack((turned[:, 0, 0], turned[:, 0, 1], turned[:, 1, 1]), axis=1).astype(np.float32)
+
+
+def _normalized(calibration: Camera, keypoints: Floats, ideal: bool) -> Floats:
+    rays = calibration.rectified_rays(keypoints) if ideal else calibration.rays(keypoints)
+    return rays[:, :2].astype(np.float32)
+
+
+def _velocity(result: FrameResult, calibration: Camera, normalized: Floats, ideal: bool) -> Floats:
+    if not len(result.track_ages):
+        return np.zeros((0, 2), np.float32)
+    velocity = np.zeros_like(normalized)
+    if result.reference is not None and result.frame.stamp > result.reference_stamp:
+        first, second = result.matches.indices[result.track_ages[result.matches.indices[:, 1]] > 0].T
+        before = _normalized(calibration, result.reference.keypoints[first], ideal)
+        seconds = (result.frame.stamp - result.reference_stamp) * 1e-9
+        velocity[second] = (normalized[second] - before) / np.float32(seconds)
+    return velocity
