@@ -38,7 +38,7 @@ class Image(IdlStruct, typename="sensor_msgs::msg::dds_::Image_"):
 
 
 def plain_camera(pipe, environ):
-    """Publish an image of 3x2 pixels until told to stop through `pipe`; runs in its own process."""
+    """Publish an image of 3x2 pixels until `pipe` says stop; runs in its own process."""
     participant = Participant(Discovery.from_environment(environ))
     representation = Policy.DataRepresentation(use_cdrv0_representation=True, use_xcdrv2_representation=False)
     qos = Qos(Policy.Reliability.Reliable(10**9), representation)

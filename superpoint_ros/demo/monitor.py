@@ -133,7 +133,7 @@ class Monitor:
         return corner_error(record.estimated, current @ np.linalg.inv(reference), record.size)
 
     def _errors_of_matches(self, stamp: int, record: Record) -> Matrix:
-        """(N,) pixels from matches to where the first frame's points truly lie; those that are hidden are left out."""
+        """Compute the (N,) errors of matches in pixels, without those whose point is hidden."""
         if stamp in self._match_errors:
             return self._match_errors[stamp]
         current = self._poses.get(stamp)

@@ -45,7 +45,7 @@ def tables(summaries: Sequence[Summary], protocol: Protocol) -> list[Table]:
 
 
 def show(found: Sequence[Table], skipped: Sequence[Skipped], console: Console) -> None:
-    """Print the tables, and what was left out."""
+    """Print the tables and the skipped items."""
     from rich.table import Table as Drawn
 
     for table in found:
@@ -55,7 +55,7 @@ def show(found: Sequence[Table], skipped: Sequence[Skipped], console: Console) -
         add_rows(drawn, table)
         console.print(drawn)
     for item in skipped:
-        console.print(f"left out: {item.name}: {item.reason}", markup=False)
+        console.print(f"skipped: {item.name}: {item.reason}", markup=False)
 
 
 def markdown(found: Sequence[Table]) -> str:

@@ -1,4 +1,4 @@
-"""The best network of a run, as measured on development pictures from time to time."""
+"""Keep the best network of a run, measured on development images at intervals."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def is_held_out(path: Path, one_in: int = 40) -> bool:
 
 
 def held_out_of(images: Path | Sequence[Path]) -> list[Path]:
-    """The pictures below one or several folders that are kept out of training."""
+    """List the images below one or several folders that are held out from training."""
     folders = [images] if isinstance(images, Path) else images
     return [path for folder in folders for path in list_images(folder) if is_held_out(path)]
 

@@ -149,10 +149,10 @@ def label_folder(
 
 
 def label_folders(images: Path | Sequence[Path], out: Path) -> list[tuple[Path, Path]]:
-    """Folders of pictures, each with the folder of its labels: `out` for one alone, else one of its name in `out`.
+    """Pair folders of images with the folders of their labels: `out` for a single one, else one of its name in `out`.
 
     Raises:
-        ValueError: if two folders of pictures have the same name.
+        ValueError: if two folders of images have the same name.
     """
     if isinstance(images, Path) or len(images) == 1:
         return [(images if isinstance(images, Path) else images[0], out)]

@@ -134,7 +134,7 @@ def run(recipe: Recipe, measure: MeasureOn | None = None) -> Path:
     """Carry out a recipe, going on where it was interrupted. Returns the weights file written at its end.
 
     Args:
-        measure: pictures held out -> what says how good weights are on them, for stages with `measure_every`.
+        measure: from held-out images to a function that evaluates weights on them, for stages with `measure_every`.
     """
     for key in ("images", "out"):
         if not getattr(recipe, key):

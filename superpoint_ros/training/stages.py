@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 Data = Callable[[int, int], Dataset[Any]]
 PathFilter = Callable[[Path], bool]
 Images = Path | Sequence[Path]
-"""A folder of pictures, or several."""
+"""A folder of images, or several."""
 SETTINGS = "config.yaml"
 """Name of the file that records the settings of a stage's folder."""
 # Settings that may differ when an interrupted run is resumed.
