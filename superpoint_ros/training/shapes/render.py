@@ -22,11 +22,11 @@ def render(scenes: Sequence[Scene], size: tuple[int, int], generator: torch.Gene
     x, y = (torch.arange(side, device=device, dtype=torch.float32) for side in size[::-1])
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).view(-1, 2)
     pixels = torch.cat((grid, torch.ones_like(grid[:, :1])), dim=1).T
-    pictures = torch.stack([_render_scene(scene, pixels, size) for scene in scenes])
+    images = torch.stack([_render_scene(scene, pixels, size) for scene in scenes])
     noise = torch.tensor([scene.noise for scene in scenes], device=device).view(-1, 1, 1, 1)
     if bool((noise > 0).any()):
-        pictures = pictures + noise * torch.randn(pictures.shape, device=device, generator=generator)
-    return pictures.clamp(0, 1)
+        images = images + noise * torch.randn(images.shape, device=device, generator=generator)
+    return images.clamp(0, 1)
 
 
 def labels(scenes: Sequence[Scene], count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -41,9 +41,9 @@ def labels(scenes: Sequence[Scene], count: int, device: torch.device) -> tuple[T
 def _render_scene(scene: Scene, pixels: Tensor, size: tuple[int, int]) -> Tensor:
     device = pixels.device
     background = torch.from_numpy(scene.background).float().to(device)[None, None]
-    picture = F.interpolate(background, size, mode="bicubic", align_corners=True)[0]
+    image = F.interpolate(background, size, mode="bicubic", align_corners=True)[0]
     if not scene.layers:
-        return picture
+        return image
     tiles = [tile for layer in scene.layers for tile in layer.tiles]
     most = max(len(tile) for tile in tiles)
     planes = torch.from_numpy(np.stack([_half_planes(tile, most) for tile in tiles])).to(device)
@@ -56,7 +56,7 @@ def _render_scene(scene: Scene, pixels: Tensor, size: tuple[int, int]) -> Tensor
     total = empty.index_add(0, owner, covered)
     colour = empty.index_add(0, owner, covered * greys[:, None]) / total.clamp_min(1e-6)
     total = total.clamp(max=1.0)
-    flat = picture.view(-1)
+    flat = image.view(-1)
     for i in range(count):
         flat = torch.lerp(flat, colour[i], total[i])
     return flat.view(1, *size)
@@ -84,8 +84,8 @@ def preview(seed: int = 0, columns: int = 6, zoom: int = 2, size: tuple[int, int
     for name in CLASSES:
         scenes = [random_scene(rng, size, name) for _ in range(columns)]
         tiles = []
-        for scene, picture in zip(scenes, render(scenes, size, generator), strict=True):
-            grey = (picture[0] * 255).round().byte().numpy()
+        for scene, image in zip(scenes, render(scenes, size, generator), strict=True):
+            grey = (image[0] * 255).round().byte().numpy()
             tile = cv2.cvtColor(cv2.resize(grey, None, fx=zoom, fy=zoom), cv2.COLOR_GRAY2BGR)
             for x, y in np.round((scene.corners + 0.5) * zoom - 0.5).astype(int).tolist():
                 cv2.circle(tile, (x, y), 4, (0, 255, 0), 1, cv2.LINE_AA)
