@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,19 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def select(self, chosen: NDArray[np.integer]) -> Features:
+        """Return the features of chosen keypoints, given by index; `device_descriptors` follow, `link` does not."""
+        device = self.device_descriptors
+        rows = ("keypoints", "scores", "descriptors", "covariance", "levels", "sizes")
+        columns: dict[str, Any] = {name: getattr(self, name) for name in rows}
+        columns = {name: None if column is None else column[chosen] for name, column in columns.items()}
+        return replace(
+            self,
+            device_descriptors=None if device is None else device[chosen.tolist()],
+            link=None,
+            **columns,
+        )
 
     @staticmethod
     def empty(image_size: tuple[int, int], descriptor_size: int = 256) -> Features:

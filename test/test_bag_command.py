@@ -29,6 +29,8 @@ TIMEOUT = 300  # timeout in seconds; a few suffice on an idle machine
 COMMAND = [sys.executable, "-m", "superpoint_ros", "bag"]
 SIZE = (120, 160)
 FRAMES = 5
+RIGHT_HALF = np.repeat(np.repeat(np.array([[0, 255]], np.uint8), SIZE[0], axis=0), SIZE[1] // 2, axis=1)
+"""A mask: nothing is wanted in the left half."""
 IMAGE, COMPRESSED, INFO = (f"sensor_msgs/msg/{name}" for name in ("Image", "CompressedImage", "CameraInfo"))
 
 
@@ -70,7 +72,8 @@ def record(tmp_path, frames):
                     stamp=stamp, frame_id="optical", **({"seq": i} if ros == 1 else {})
                 )
                 for name, kind in topics.items():
-                    message = filled(types, kind, header, frames[i % FRAMES], i in spoil, capital=ros == 1)
+                    image = RIGHT_HALF if name.endswith("/mask") else frames[i % FRAMES]
+                    message = filled(types, kind, header, image, i in spoil, capital=ros == 1)
                     for field, value in dict(calibration if kind == INFO else ()).items():
                         setattr(message, field, value)
                     data = bytes(encode(message, kind)).replace(b"optical", frame_id)
@@ -349,3 +352,12 @@ def test_a_named_camera_names_the_outputs_and_two_are_rejected_in_a_sentence(bag
     done = bag(source, tmp_path / "other", "-p", "cameras:=[left, right]", code=1)
     assert "parameter 'cameras' names left, right, allowed is one" in done.stderr
     assert not (tmp_path / "other").exists()
+
+
+def test_masks_next_to_the_images_are_applied(bag, record, tmp_path, tiny_weights):
+    source = record(topics={"/camera/image_raw": IMAGE, "/camera/mask": IMAGE})
+    bag(source, tmp_path / "out", "--topic", "/camera/image_raw", "-p", f"weights:={tiny_weights}")
+    (features,) = [found for topic, found in read(tmp_path / "out").items() if topic.endswith("/features")]
+    keypoints = np.concatenate([features_from_message(message).keypoints for _, message in features])
+    assert len(features) == FRAMES and len(keypoints) > 0
+    assert (np.round(keypoints[:, 0]) >= SIZE[1] // 2).all()

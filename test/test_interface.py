@@ -28,6 +28,7 @@ PROMISED = {
 TOPICS = {
     "image": "sensor_msgs/msg/Image",
     "image/compressed": "sensor_msgs/msg/CompressedImage",
+    "mask": "sensor_msgs/msg/Image",
     "camera_info": "sensor_msgs/msg/CameraInfo",
     "~/features": "superpoint_ros/msg/Features",
     "~/matched_homography": "superpoint_ros/msg/MatchedHomography",
@@ -64,6 +65,7 @@ def test_the_documented_parameters_exist_with_their_defaults():
         "cameras",
         "rectified",
         "undistort",
+        "mask",
     }
 
 

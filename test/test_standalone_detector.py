@@ -290,3 +290,25 @@ def test_a_slow_detector_processes_the_newest_frames_and_counts_the_dropped_ones
     processing = 8 / max(counters["processed"] - 2, 1)
     assert counters["dropped"] > counters["processed"]
     assert np.median(ages) < 2 * processing
+
+
+def test_a_mask_by_topic_keeps_keypoints_out(start, flight):
+    graph = start.graph("-p", "mask_max_age:=60.0")
+    masks = graph.node.create_publisher("/front/mask", "sensor_msgs/msg/Image", RELIABLE)
+    mask = np.full((240, 320), 255, np.uint8)
+    mask[:, :160] = 0
+    deadline = time.monotonic() + TIMEOUT
+    while not masks.subscription_count:
+        assert time.monotonic() < deadline, "the detector does not subscribe to masks"
+        time.sleep(0.02)
+    before = features_from_message(graph.exchange(flight.frame(0))[0]).keypoints
+    assert (before[:, 0] < 160).any()
+    masks.publish(image_message(time.time_ns(), "camera_optical", mask))
+
+    def masked():
+        keypoints = features_from_message(graph.exchange(flight.frame(0))[0]).keypoints
+        return len(keypoints) > 0 and (np.round(keypoints[:, 0]) >= 160).all()
+
+    while not masked():  # the mask may come after the first images
+        assert time.monotonic() < deadline, "keypoints are still masked"
+    assert masked()

@@ -32,6 +32,12 @@ def check_size(size: tuple[int, ...], max_pixels: int) -> None:
         raise ImageError(f"the image {fault}")
 
 
+def check_mask(mask: NDArray[np.bool_] | None, image: NDArray[np.uint8]) -> None:
+    """Raise an `ImageError` if a mask is not an array of bool of the image's size."""
+    if mask is not None and (mask.dtype != np.bool_ or mask.shape != image.shape[:2]):
+        raise ImageError(f"the mask is {mask.dtype} of shape {mask.shape}, allowed is bool of shape {image.shape[:2]}")
+
+
 def checked_grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:
     """Check an image and convert it to grey."""
     check_image(image, max_pixels)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from superpoint_ros.features import Features
@@ -25,17 +22,7 @@ def cover(features: Features, count: int) -> Features:
     if len(features) <= count:
         return features
     chosen = np.sort(np.argsort(_rank_in_cell(features, count), kind="stable")[:count])
-    device = features.device_descriptors
-    return replace(
-        features,
-        keypoints=features.keypoints[chosen],
-        scores=features.scores[chosen],
-        descriptors=features.descriptors[chosen],
-        device_descriptors=None if device is None else device[torch.from_numpy(chosen).to(device.device)],
-        link=None,
-        levels=None if features.levels is None else features.levels[chosen],
-        sizes=None if features.sizes is None else features.sizes[chosen],
-    )
+    return features.select(chosen)
 
 
 def _rank_in_cell(features: Features, count: int) -> NDArray[np.intp]:

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros.extraction import pyramid, runtimes, tiling, weights
-from superpoint_ros.extraction.checks import ImageError, check_image, checked_grey
+from superpoint_ros.extraction.checks import ImageError, check_image, check_mask, checked_grey
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
-from superpoint_ros.extraction.network import CELL
+from superpoint_ros.extraction.masks import Mask, masked_heat, padded_mask, select_unmasked
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import MIN_SIDE, Level
+from superpoint_ros.extraction.results import collect
 from superpoint_ros.extraction.spread import CANDIDATES, cover
 from superpoint_ros.features import Features
 from superpoint_ros.io.images import MAX_PIXELS
@@ -130,7 +131,7 @@ class SuperPoint:
         _check(settings)
         return settings
 
-    def extract(self, image: NDArray[np.uint8], clock: Clock | None = None) -> Features:
+    def extract(self, image: NDArray[np.uint8], clock: Clock | None = None, mask: Mask | None = None) -> Features:
         """Extract the features of one (H, W) grey or (H, W, 3) BGR uint8 image of at least 16 x 16 pixels.
 
         `clock` measures the stages preprocess, network and decode features.
@@ -138,20 +139,32 @@ class SuperPoint:
         Raises:
             ImageError: if the image has another type or shape, or more than `max_pixels`.
         """
-        return self._extract_same_size([image], clock or NoClock())[0]
+        return self._extract_same_size([image], [mask], clock or NoClock())[0]
 
     @overload
     def extract_batch(
-        self, images: Sequence[NDArray[np.uint8]], padded: Literal[False] = False, clock: Clock | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        padded: Literal[False] = False,
+        clock: Clock | None = None,
+        masks: Sequence[Mask | None] | None = None,
     ) -> list[Features]: ...
 
     @overload
     def extract_batch(
-        self, images: Sequence[NDArray[np.uint8]], padded: Literal[True], clock: Clock | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        padded: Literal[True],
+        clock: Clock | None = None,
+        masks: Sequence[Mask | None] | None = None,
     ) -> PaddedFeatures: ...
 
     def extract_batch(
-        self, images: Sequence[NDArray[np.uint8]], padded: bool = False, clock: Clock | None = None
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        padded: bool = False,
+        clock: Clock | None = None,
+        masks: Sequence[Mask | None] | None = None,
     ) -> list[Features] | PaddedFeatures:
         """Extract the features of images of any sizes, in order; images of equal size share a forward pass.
 
@@ -161,6 +174,7 @@ class SuperPoint:
         Raises:
             ImageError: if `extract` would reject an image.
         """
+        masks = masks or [None] * len(images)
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             check_image(image, self.settings.max_pixels)
@@ -170,7 +184,9 @@ class SuperPoint:
             at_once = self._max_batch(shape)
             for start in range(0, len(indices), at_once):
                 chunk = indices[start : start + at_once]
-                alike = self._extract_same_size([images[i] for i in chunk], clock or NoClock())
+                alike = self._extract_same_size(
+                    [images[i] for i in chunk], [masks[i] for i in chunk], clock or NoClock()
+                )
                 for index, found in zip(chunk, alike, strict=True):
                     results[index] = found
         found_all = [result for result in results if result is not None]
@@ -190,9 +206,13 @@ class SuperPoint:
         height, width = pyramid.network_size(shape, self.settings.resize)
         return min(max(self._max_pixels_at_once(self.settings) // (height * width), 1), _MAX_BATCH)
 
-    def _extract_same_size(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
+    def _extract_same_size(
+        self, images: Sequence[NDArray[np.uint8]], masks: Sequence[Mask | None], clock: Clock
+    ) -> list[Features]:
+        for image, mask in zip(images, masks, strict=True):
+            check_mask(mask, image)
         try:
-            return self._extract_in_memory(images, clock)
+            return self._extract_in_memory(images, masks, clock)
         except (MemoryError, RuntimeError, cv2.error) as error:
             # PyTorch, OpenVINO, ONNX Runtime and OpenCV word it differently.
             if isinstance(error, MemoryError) or re.search(r"alloc|\bmemory\b", str(error), re.IGNORECASE):
@@ -200,9 +220,12 @@ class SuperPoint:
                 raise ImageError(f"the image is {width}x{height} pixels, which do not fit in memory") from error
             raise
 
-    def _extract_in_memory(self, images: Sequence[NDArray[np.uint8]], clock: Clock) -> list[Features]:
+    def _extract_in_memory(
+        self, images: Sequence[NDArray[np.uint8]], masks: Sequence[Mask | None], clock: Clock
+    ) -> list[Features]:
         settings, wanted = self.settings, self.settings.max_keypoints
-        if settings.spread:
+        masked = any(mask is not None for mask in masks)
+        if settings.spread or masked:
             settings = replace(settings, max_keypoints=CANDIDATES * wanted)
         with clock.stage("preprocess"):
             greys = [checked_grey(image, settings.max_pixels) for image in images]
@@ -210,49 +233,67 @@ class SuperPoint:
             del greys  # large images take much memory
         originals = [(image.shape[0], image.shape[1]) for image in images]
         found = [
-            self._extract_level(level, originals, settings, clock, again=index > 0)
+            self._extract_level(level, originals, masks, settings, clock, again=index > 0)
             for index, level in enumerate(levels)
         ]
-        if len(found) == 1 and not settings.spread:
+        if len(found) == 1 and not settings.spread and not masked:
             return found[0]
         with clock.stage("decode features", again=True):
             merged = found[0]
             if len(found) > 1:
                 merged = [pyramid.merge(per_level, settings.max_keypoints) for per_level in zip(*found, strict=True)]
-            return [cover(one, wanted) for one in merged] if settings.spread else merged
+            if settings.spread:
+                return [
+                    cover(select_unmasked(one, mask, len(one)), wanted) for one, mask in zip(merged, masks, strict=True)
+                ]
+            return [select_unmasked(one, mask, wanted) for one, mask in zip(merged, masks, strict=True)]
 
     def _extract_level(
-        self, level: Level, originals: Sequence[tuple[int, int]], settings: Extraction, clock: Clock, again: bool
+        self,
+        level: Level,
+        originals: Sequence[tuple[int, int]],
+        masks: Sequence[Mask | None],
+        settings: Extraction,
+        clock: Clock,
+        again: bool,
     ) -> list[Features]:
         batch, size = level.images, level.size
         if size[0] * size[1] > self._max_pixels_at_once(settings):
-            batches = self._tiled(batch, size, settings, clock, again)
+            batches = self._tiled(batch, masks, size, settings, clock, again)
             return [
-                one for found, whole in zip(batches, originals, strict=True) for one in _collect(found, [whole], level)
+                one for found, whole in zip(batches, originals, strict=True) for one in collect(found, [whole], level)
             ]
         if isinstance(self.runtime, runtimes.EndToEndRuntime):
             with clock.stage("network", again):
                 extracted = self.runtime.extract(batch, size, settings)
             with clock.stage("decode features", again):
-                return list(_collect(extracted, originals, level))
+                return list(collect(extracted, originals, level))
         with clock.stage("network", again), torch.inference_mode():
             batch = batch.to(self.runtime.device)  # once, for the network and the refinement of keypoints
             heat, descriptors = self.runtime(batch)
         with clock.stage("decode features", again), torch.inference_mode():
+            heat = masked_heat(heat, masks, size)
             decoded = decode_maps(heat, descriptors, batch, size, settings, self._buffers)
             on_device = decoded[2] if decoded[2].device.type != "cpu" else None
             keypoints, scores, sampled = (tensor.cpu().numpy() for tensor in decoded)
             extracted = runtimes.ExtractedBatch(keypoints, scores, sampled, on_device)
-            return list(_collect(extracted, originals, level))
+            return list(collect(extracted, originals, level))
 
     def _tiled(
-        self, batch: Tensor, size: tuple[int, int], settings: Extraction, clock: Clock, again: bool
+        self,
+        batch: Tensor,
+        masks: Sequence[Mask | None],
+        size: tuple[int, int],
+        settings: Extraction,
+        clock: Clock,
+        again: bool,
     ) -> Iterable[runtimes.ExtractedBatch]:
         # The whole image is in memory next to its tiles.
         max_pixels = self._max_pixels_at_once(settings) * 9 // 10
         best = tiling.Tiling(max_pixels, self.descriptor_size, self._buffers)
-        for index, image in enumerate(batch.split(1)):
-            yield best.extract(self.runtime, image, size, settings, clock, again or index > 0)
+        for index, (image, mask) in enumerate(zip(batch.split(1), masks, strict=True)):
+            scaled = None if mask is None else padded_mask(mask, size, image)
+            yield best.extract(self.runtime, image, size, settings, clock, again or index > 0, scaled)
 
 
 def _load(name_or_path: str | Path) -> weights.Weights:
@@ -267,24 +308,3 @@ def _check(settings: Extraction) -> None:
             raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
     if settings.resize and settings.resize < MIN_SIDE:
         raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {MIN_SIDE}")
-
-
-def _collect(found: runtimes.ExtractedBatch, originals: Sequence[tuple[int, int]], level: Level) -> Iterable[Features]:
-    """Turn a batch of fixed size into Features, in pixels of the original images."""
-    for index, (height, width) in enumerate(originals):
-        count = int(np.count_nonzero(found.scores[index]))
-        points = found.keypoints[index, :count]
-        ratio = np.array([width / level.size[1], height / level.size[0]], np.float32)
-        if (height, width) != level.size:
-            points = (points + np.float32(0.5)) * ratio - np.float32(0.5)
-        limits = np.array([width - 1, height - 1], np.float32)
-        yield Features(
-            np.clip(points, 0, limits).astype(np.float32, copy=False),
-            found.scores[index, :count],
-            found.descriptors[index, :count],
-            (height, width),
-            found.on_device[index, :count] if found.on_device is not None else None,
-            found.links[index] if found.links is not None else None,
-            levels=np.full(count, level.index, np.uint8),
-            sizes=np.full(count, CELL * ratio.mean(), np.float32),
-        )

@@ -89,6 +89,7 @@ class Tiling:
         settings: Decoding,
         clock: Clock,
         again: bool = False,
+        mask: Tensor | None = None,
     ) -> ExtractedBatch:
         """Extract the features of one image.
 
@@ -96,6 +97,7 @@ class Tiling:
             image: (1, 1, H, W) uint8, sides multiples of 8.
             size: (height, width) of the image before padding.
             clock: measures the stages network and decode features; `again` adds to their last runs.
+            mask: (H, W) float32, 0 where no keypoints are wanted.
         """
         best = _BestKeypoints(settings.max_keypoints, self.descriptor_size, runtime.device)
         for tile in tiles((image.shape[2], image.shape[3]), self.max_pixels, settings.nms_radius):
@@ -106,6 +108,9 @@ class Tiling:
                 pixels = image[..., tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
                 pixels = pixels.contiguous().to(runtime.device)
                 heat, descriptors = runtime(pixels)
+                if mask is not None:
+                    part = mask[tile.rows.start : tile.rows.stop, tile.columns.start : tile.columns.stop]
+                    heat = heat * part.to(heat.device)
             with clock.stage("decode features", again), torch.inference_mode():
                 best.add(*window.decode(heat, descriptors, pixels, settings, self.buffers))
             again = True

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
 
 Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Frame:
             processed. A ValueError says in one sentence why there is none.
         camera: whose it is.
         context: handed through to the result, for the host (the message's header, say).
+        mask: gives the mask of an image of (height, width), (H, W) bool that is False for pixels to ignore, or None;
+            called in the worker.
         pinhole: the ideal camera, where the homography and the epipolar geometry are to be in its pixels.
     """
 
@@ -48,6 +51,7 @@ class Frame:
     camera: str = "image"
     context: Any = None
     pinhole: Pinhole | None = None
+    mask: Callable[[tuple[int, int]], Mask | None] | None = None
 
 
 @dataclass(frozen=True)

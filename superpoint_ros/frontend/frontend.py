@@ -12,7 +12,7 @@ import numpy as np
 
 from superpoint_ros.extraction.superpoint import SuperPoint
 from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Status
-from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image
+from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image, Mask
 from superpoint_ros.frontend.registration import register_frame
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.timing import Stopwatch
@@ -29,6 +29,15 @@ class _Camera:
     stamp: int | None = None
     view: View | None = None
     ids: TrackIds = field(default_factory=TrackIds)
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """A frame with its image and mask."""
+
+    frame: Frame
+    image: Image
+    mask: Mask | None
 
 
 class FrontEnd:
@@ -150,40 +159,44 @@ class FrontEnd:
         """Results of frames of different cameras; those that had to be left out are missing."""
         # Of one moment, or `configure` might have a frame extracted by one and matched by another setting.
         settings = self.settings
-        decoded: list[tuple[Frame, Image]] = []
+        decoded: list[_Decoded] = []
         for frame in frames:
             if frame.stamp == self._cameras[frame.camera].stamp:
                 self._skip(frame, "the stamp repeats that of the frame before", dropped=1)
                 continue
             try:
                 with self.stopwatch.stage("decode"):
-                    decoded.append((frame, frame.decode()))
+                    image = frame.decode()
+                    mask = None if frame.mask is None else frame.mask((image.shape[0], image.shape[1]))
+                    decoded.append(_Decoded(frame, image, mask))
             except Exception as error:
                 self._skip(frame, self._reason(frame, error), failed=1)
-        features = self._extract([image for _, image in decoded], settings)
-        results = (self._finish(*one, found, settings) for one, found in zip(decoded, features, strict=True))
+        features = self._extract(decoded, settings)
+        results = (self._finish(one, found, settings) for one, found in zip(decoded, features, strict=True))
         return [result for result in results if result is not None]
 
-    def _extract(self, images: Sequence[Image], settings: FrontEndSettings) -> list[Features | Exception]:
+    def _extract(self, decoded: Sequence[_Decoded], settings: FrontEndSettings) -> list[Features | Exception]:
         """Features of each image, or why there are none."""
         try:
             self.superpoint.configure(**settings.extraction)
-            return [*self.superpoint.extract_batch(images, clock=self.stopwatch)]
+            images, masks = [one.image for one in decoded], [one.mask for one in decoded]
+            return [*self.superpoint.extract_batch(images, clock=self.stopwatch, masks=masks)]
         except Exception as error:
-            if len(images) == 1:
+            if len(decoded) == 1:
                 return [error]
             # One image must not cost the others their features.
-            return [found for image in images for found in self._extract([image], settings)]
+            return [found for one in decoded for found in self._extract([one], settings)]
 
     def _finish(
-        self, frame: Frame, image: Image, features: Features | Exception, settings: FrontEndSettings
+        self, decoded: _Decoded, features: Features | Exception, settings: FrontEndSettings
     ) -> FrameResult | None:
+        frame = decoded.frame
         with self._change:
             camera = self._cameras[frame.camera]
         try:
             if isinstance(features, Exception):
                 raise features
-            result = self._relate(frame, image, features, camera, settings)
+            result = self._relate(decoded, features, camera, settings)
         except Exception as error:
             self._skip(frame, self._reason(frame, error), failed=1)
             return None
@@ -216,8 +229,9 @@ class FrontEnd:
             self._change.notify_all()
 
     def _relate(
-        self, frame: Frame, image: Image, features: Features, camera: _Camera, settings: FrontEndSettings
+        self, decoded: _Decoded, features: Features, camera: _Camera, settings: FrontEndSettings
     ) -> FrameResult:
+        frame, image = decoded.frame, decoded.image
         before, stamp = camera.view, camera.stamp
         broken = _continuity(frame.stamp, features, stamp, before.features if before else None, settings.max_gap)
         if broken is not None or before is None or stamp is None:
@@ -227,7 +241,7 @@ class FrontEnd:
         else:
             seconds = max(frame.stamp - stamp, 1) * 1e-9
             known = camera.ids, settings, self.stopwatch, seconds, frame.pinhole
-            found = register_frame(before, image, features, *known)
+            found = register_frame(before, image, features, *known, decoded.mask)
             view, matches, homography, epipolar = found.view, found.matches, found.homography, found.epipolar
         camera.view, camera.stamp = view, frame.stamp
         return FrameResult(

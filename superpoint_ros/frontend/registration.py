@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.extraction.clock import Clock
+from superpoint_ros.extraction.masks import unmasked
 from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
 from superpoint_ros.frontend.flow import COASTING_DISTANCE, Flow, associate, follow_images
-from superpoint_ros.frontend.frames import Image, Pinhole
+from superpoint_ros.frontend.frames import Image, Mask, Pinhole
 from superpoint_ros.frontend.models import explain, pinhole_of
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, restart
@@ -49,8 +50,9 @@ def register_frame(
     clock: Clock,
     seconds: float = 0.1,
     pinhole: Pinhole | None = None,
+    mask: Mask | None = None,
 ) -> Registration:
-    """Relate a frame's detected features to the frame `seconds` before; `pinhole` is as in `Frame`."""
+    """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame`."""
     reference = before.features
     with clock.stage("match"):
         # Which detections are keypoints of the frame before?
@@ -79,10 +81,11 @@ def register_frame(
                 templates = Templates.of(smooth(to_grey(before.image)), reference.keypoints)
             # Where do the images say that each keypoint went?
             flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography)
+            flow = replace(flow, found=flow.found & unmasked(flow.points, mask))
             # Which keypoints did the detector find again, and which go on without it?
             seen, coasting = associate(before, flow, matches, detected, settings)
             # Where is each of them, given flow and detection, and how sure is that?
-            view, matches = _update(before, templates, image, smoothed, detected, flow, seen, coasting, ids)
+            view, matches = _update(before, templates, image, smoothed, detected, flow, seen, coasting, ids, mask)
             points = reference.keypoints[matches.indices[:, 0]], view.features.keypoints[matches.indices[:, 1]]
             homography = with_points(homography, *points, settings.threshold)
         else:
@@ -139,6 +142,7 @@ def _update(
     seen: Matches,
     coasting: NDArray[np.int64],
     ids: TrackIds,
+    mask: Mask | None,
 ) -> tuple[View, Matches]:
     """Fuse flow and detections, and put the frame's keypoints in order: detected ones, and those that coast."""
     count, total = len(detected), len(detected) + len(coasting)
@@ -158,6 +162,9 @@ def _update(
     keypoints[second[fused]], moved = fuse(
         tracks[0], points[fused], variance[fused], flow.warps[first[fused]], detected.keypoints[second[fused]]
     )
+    # A correction must not move a keypoint into the mask, beside which it was detected.
+    masked = second[fused][~unmasked(keypoints[second[fused]], mask)]
+    keypoints[masked] = detected.keypoints[masked]
     coasted = follow(tracks[1], flow.warps[first[followed]], variance[followed])
     new = np.ones(count, bool)
     new[second[fused | dropped]] = False

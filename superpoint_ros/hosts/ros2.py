@@ -124,6 +124,8 @@ class SuperPointDetector(Node):
         topic, submit = self.detector.image_input
         info = interface.topic("camera_info").for_camera(camera)
         self._create_subscription(info, info.name, self.detector.set_camera_info, camera)
+        mask = interface.topic("mask").for_camera(camera)
+        self._create_subscription(mask, mask.name, self.detector.submit_mask, camera)
         image = self.resolve_topic_name(interface.topic("image").for_camera(camera).name)
         name = interface.with_transport(topic, image)
         return self._create_subscription(topic, name, submit, camera)

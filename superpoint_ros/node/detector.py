@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.frontend.frames import Frame, FrameResult, Pinhole
+from superpoint_ros.frontend.frames import Frame, FrameResult, Mask, Pinhole
 from superpoint_ros.frontend.frontend import FrontEnd
 from superpoint_ros.node import interface
 from superpoint_ros.node.camera import Camera, is_rectified
 from superpoint_ros.node.diagnostics import SKIPPED_FRAMES, CameraHealth, Diagnostics
 from superpoint_ros.node.images import Grey, grey_from_compressed, grey_from_image
+from superpoint_ros.node.masks import CameraMasks
 from superpoint_ros.node.messages import features_fields, homography_fields
 from superpoint_ros.node.qos import explain_mismatch
 from superpoint_ros.node.settings import settings_from_parameters
@@ -44,10 +46,11 @@ class Host(Protocol):
 class _CameraState:
     """The calibration and health of a camera."""
 
-    def __init__(self) -> None:
+    def __init__(self, health: CameraHealth, masks: CameraMasks) -> None:
         self.calibration: Camera | None = None
         self.pinhole: Pinhole | None = None
-        self.health = CameraHealth()
+        self.health = health
+        self.masks = masks
 
 
 class Detector:
@@ -78,12 +81,22 @@ class Detector:
         superpoint = SuperPoint(**choices)  # type: ignore[arg-type]
         self.label = superpoint.weights.label
         self.front_end = FrontEnd(superpoint, settings_from_parameters(self.values), self._publish, self._on_problem)
-        self._cameras = {name: _CameraState() for name in self.cameras}
         self._warn = ThrottledWarnings(host.warn) if live else ThrottledWarnings(host.warn, clock=None)
+        self._cameras = {name: self._camera_state(name) for name in self.cameras}
         self._submit_frame: Callable[[Frame], Any] = self.front_end.process
         if live:
             self.front_end.start()
             self._submit_frame = self.front_end.submit
+
+    def _camera_state(self, camera: str) -> _CameraState:
+        health = CameraHealth()
+
+        def report(what: str, reason: str | None) -> None:
+            health.set_problem(what, reason)
+            if reason is not None:
+                self._warn(f"{self._host.image_topic(camera)}: {what}", reason)
+
+        return _CameraState(health, CameraMasks(self.values, camera, report))
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -112,8 +125,17 @@ class Detector:
         return int(self.values["max_pixels"])  # type: ignore[arg-type]
 
     def _submit(self, message: Any, camera: str, decode: Callable[[], Grey]) -> None:
-        pinhole = self._cameras[camera].pinhole
-        self._submit_frame(Frame(stamp_to_ns(message.header.stamp), decode, camera, message.header, pinhole))
+        state, stamp = self._cameras[camera], stamp_to_ns(message.header.stamp)
+        mask = partial(self._mask, state, stamp)
+        self._submit_frame(Frame(stamp, decode, camera, message.header, state.pinhole, mask))
+
+    def submit_mask(self, message: Any, camera: str = "") -> None:
+        """Submit a sensor_msgs/Image whose zeros are masked."""
+        stamp = stamp_to_ns(message.header.stamp)
+        self._cameras[camera].masks.add(stamp, message, self._max_pixels)
+
+    def _mask(self, state: _CameraState, stamp: int, size: tuple[int, int]) -> Mask | None:
+        return state.masks.mask(stamp, size, self.values)
 
     def set_camera_info(self, message: Any, camera: str = "") -> None:
         """Use a sensor_msgs/CameraInfo from now on; warn if it is unusable."""

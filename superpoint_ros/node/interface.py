@@ -28,6 +28,7 @@ INPUTS = (
         SENSOR,
         "optional calibration: adds normalized points and turns the keypoint cloud into viewing rays",
     ),
+    Topic("mask", "mask", "sensor_msgs/msg/Image", SENSOR, "optional mono8 mask of moving objects; zeros are masked"),
 )
 
 OUTPUTS = (
@@ -121,6 +122,24 @@ PARAMETERS = (
         "maximum number of pixels of an image; larger ones are skipped",
         250_000,
         1_000_000_000,
+    ),
+    Parameter(
+        "mask",
+        "none",
+        "image file whose zeros are masked: no keypoints and no tracks there; {camera} in it stands for the camera's "
+        "name; none for no file",
+        read_only=True,
+    ),
+    Parameter("mask_top", 0, "height of the masked margin at the top, in pixels", 0, 8192),
+    Parameter("mask_bottom", 0, "height of the masked margin at the bottom, in pixels", 0, 8192),
+    Parameter("mask_left", 0, "width of the masked margin on the left, in pixels", 0, 8192),
+    Parameter("mask_right", 0, "width of the masked margin on the right, in pixels", 0, 8192),
+    Parameter(
+        "mask_max_age",
+        0.5,
+        "maximum age of the latest message on `mask` for an image whose stamp has none, in seconds",
+        0.0,
+        60.0,
     ),
     Parameter(
         "image_transport",

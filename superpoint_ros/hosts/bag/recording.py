@@ -91,16 +91,20 @@ class RecordingDetector:
         submit, camera = self._detector.submit_image, self._camera
         if recording.types[topic] == _COMPRESSED:
             submit = self._detector.submit_compressed
-        calibration = _camera_info_topic(topic, recording)
+        calibration, mask = (_topic_next_to(topic, name, recording) for name in ("camera_info", "mask"))
         if calibration:
             # Use it from the first image on, which may precede it in the recording.
             for _, _, message in recording.messages(calibration):
                 self._detector.set_camera_info(_as_ros2(message), camera)
                 break
+        # A mask is often recorded after the image that it is made from.
+        masks = _Ahead(recording.messages(mask)) if mask else None
         for name, self._stamp, message in recording.messages(topic, calibration):
             if name == calibration:
                 self._detector.set_camera_info(_as_ros2(message), camera)
                 continue
+            for earlier in masks.until(stamp_to_ns(message.header.stamp)) if masks else ():
+                self._detector.submit_mask(_as_ros2(earlier), camera)
             submit(_as_ros2(message), camera)
             if self._failure is not None:
                 raise self._write_error(self._failure)
@@ -154,10 +158,27 @@ def _as_ros2(message: Any) -> Any:
     return SimpleNamespace(**values)
 
 
-def _camera_info_topic(topic: str, recording: Recording) -> str:
-    """Find the camera_info topic next to an image topic, as image_transport names it; empty if there is none."""
-    name = topic.removesuffix("/compressed").rpartition("/")[0] + "/camera_info"
-    return name if recording.types.get(name) == interface.topic("camera_info").type and recording.count(name) else ""
+class _Ahead:
+    """Reads messages of one topic in the order of their headers' stamps, ahead of the rest of the recording."""
+
+    def __init__(self, messages: Iterator[tuple[str, int, Any]]) -> None:
+        self._messages, self._next = messages, None
+
+    def until(self, stamp: int) -> Iterator[Any]:
+        """Yield the messages up to a stamp in nanoseconds."""
+        while True:
+            if self._next is None:
+                self._next = next((message for _, _, message in self._messages), None)
+            if self._next is None or stamp_to_ns(self._next.header.stamp) > stamp:
+                return
+            message, self._next = self._next, None
+            yield message
+
+
+def _topic_next_to(topic: str, key: str, recording: Recording) -> str:
+    """Find the topic `key` next to an image topic, as image_transport names camera_info; empty if there is none."""
+    name = topic.removesuffix("/compressed").rpartition("/")[0] + f"/{key}"
+    return name if recording.types.get(name) == interface.topic(key).type and recording.count(name) else ""
 
 
 def _open_writer(out: Path, storage: str) -> Writer:

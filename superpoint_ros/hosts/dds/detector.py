@@ -129,7 +129,12 @@ class StandaloneDetector:
 
     def _subscribe(self, camera: str) -> None:
         (topic, submit), info = self._detector.image_input, interface.topic("camera_info").for_camera(camera)
-        names = {info: (info.name, self._detector.set_camera_info), topic: (self.image_topic(camera), submit)}
+        mask = interface.topic("mask").for_camera(camera)
+        names = {
+            info: (info.name, self._detector.set_camera_info),
+            mask: (mask.name, self._detector.submit_mask),
+            topic: (self.image_topic(camera), submit),
+        }
         for entry, (name, callback) in names.items():
             qos = self._qos(entry, name, "subscription")
             on_problem = partial(self._detector.report_unreadable, self._node.resolve(name), camera=camera)

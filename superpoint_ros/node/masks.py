@@ -1,0 +1,104 @@
+"""Masks of a camera: an image file, margins, and a topic for moving objects."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from superpoint_ros.frontend.frames import Mask
+from superpoint_ros.io.images import read_grey
+from superpoint_ros.node.images import grey_from_image
+
+NONE = "none"
+"""Value of the parameter `mask` for no file."""
+
+_KEPT = 10
+"""Number of received masks among which that of an image's stamp is looked for."""
+
+Report = Callable[[str, str | None], None]
+
+
+class CameraMasks:
+    """Combines the masks of a camera. Masks are received in one thread and used in another.
+
+    Args:
+        values: the node's parameters, `mask`, `mask_top` and so on.
+        camera: name that replaces `{camera}` in the path.
+        report: is called with the kind of a problem and its reason, or None once it is over.
+
+    Raises:
+        ValueError: in one sentence, if the file of the parameter `mask` cannot be read.
+    """
+
+    def __init__(self, values: Mapping[str, Any], camera: str, report: Report) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._received: deque[tuple[int, Mask]] = deque(maxlen=_KEPT)
+        path = str(values["mask"]).replace("{camera}", camera)
+        try:
+            self._file = None if path == NONE else read_grey(path) > 0
+        except (OSError, ValueError) as error:
+            raise ValueError(f"parameter 'mask' is '{path}', allowed is {NONE} or an image file: {error}") from error
+
+    def add(self, stamp: int, message: Any, max_pixels: int) -> None:
+        """Take a mono8 sensor_msgs/Image of a stamp in nanoseconds; zeros are masked.
+
+        Raises:
+            ImageError: in one sentence, if the message is not an image.
+        """
+        mask = grey_from_image(message, max_pixels=max_pixels) > 0
+        with self._lock:
+            self._received.append((stamp, mask))
+
+    def mask(self, stamp: int, size: tuple[int, int], values: Mapping[str, Any]) -> Mask | None:
+        """Return the mask of an image of (height, width), or None if nothing is masked.
+
+        The received mask of the same stamp counts, else the latest that is no older than `mask_max_age`.
+        """
+        masks = [self._fit(one, size) for one in (self._file, self._current(stamp, values)) if one is not None]
+        top, bottom, left, right = (int(values[f"mask_{side}"]) for side in ("top", "bottom", "left", "right"))
+        if top or bottom or left or right:
+            margins = np.zeros(size, bool)
+            margins[top : max(size[0] - bottom, 0), left : max(size[1] - right, 0)] = True
+            masks.append(margins)
+        return np.logical_and.reduce(masks) if masks else None
+
+    def _current(self, stamp: int, values: Mapping[str, Any]) -> Mask | None:
+        with self._lock:
+            received = list(self._received)
+        if not received:
+            return None
+        same = [mask for other, mask in received if other == stamp]
+        if same:
+            self._report("mask missing", None)
+            return same[-1]
+        # A mask made from a later image belongs to that one.
+        latest, mask = max(((other, mask) for other, mask in received if other <= stamp), default=(0, None), key=_stamp)
+        age, limit = (stamp - latest) * 1e-9, float(values["mask_max_age"])
+        if mask is None:
+            return None
+        if age > limit:
+            self._report(
+                "mask missing", f"the latest mask is {age:.1f} s old, allowed is {limit:g} s, so none is applied"
+            )
+            return None
+        self._report("mask missing", None)
+        return mask
+
+    def _fit(self, mask: Mask, size: tuple[int, int]) -> Mask:
+        if mask.shape == size:
+            return mask
+        (rows, columns), (height, width) = mask.shape, size
+        self._report(
+            "mask of another size", f"it is {columns}x{rows} pixels and is scaled to the image's {width}x{height}"
+        )
+        return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0)
+
+
+def _stamp(entry: tuple[int, Any]) -> int:
+    return entry[0]
