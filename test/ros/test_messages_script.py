@@ -37,7 +37,8 @@ def test_every_message_arrives_and_float16_halves_the_bytes(figures):
     sizes = {kind: int(row["bytes"].replace(",", "")) for kind, row in rows.items()}
     assert sizes["float32"] - sizes["float16"] == 1000 * 256 * 2
     for row in rows.values():
-        assert float(row["fill ms"]) + float(row["publish ms"]) < float(row["total ms"])
+        # The message may have arrived before `publish` returns.
+        assert 0 < float(row["fill ms"]) < float(row["total ms"])
 
 
 def test_with_the_shipped_profile_fast_dds_takes_half_the_time(figures, project):
