@@ -1,1 +1,1 @@
-"""Frames in order: the newest of each camera, related to the one before."""
+"""Sequences of frames: the newest frame of each camera, related to the previous one."""

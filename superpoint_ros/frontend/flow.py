@@ -1,4 +1,4 @@
-"""Where the images put the keypoints of the frame before, and which of them the detector has found again."""
+"""Flow of the previous frame's keypoints, and their association with new detections."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from superpoint_ros.two_view.local_motion import LocalMotion, homography_warps
 from superpoint_ros.two_view.refinement import FARTHEST, Floats, Templates, refine_points
 
 _ADOPTION = 2.0
-"""A detection so close to where a track goes, in pixels, is the track's own."""
+"""Maximum distance of a detection from a track's position to be associated with it, in pixels."""
 
 _CONFIRMED = 0.5
-"""By so much the similarity of a match may be less where the images show that it is one and the same point."""
+"""Amount by which the minimum similarity is lowered for matches that the images confirm."""
 
 COASTING_DISTANCE = 3.0
-"""Greatest distance between the predicted place of a track that the detector misses and where the images put it."""
+"""Maximum distance between the predicted and the refined position of a coasting track, in pixels."""
 
 _ON_PLANE = 2.0
-"""Where the motion from place to place and the homography's differ by less, in pixels, a point is on the plane."""
+"""Maximum difference between local motion and homography of a point on the plane, in pixels."""
 
 _NEARBY = 1.5
-"""A detection closer to the prediction, in pixels, is less exact than that."""
+"""Distance in pixels below which the prediction is more accurate than the detection."""
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Where the images put the N keypoints of the frame before.
+    """Positions of the previous frame's N keypoints in the current image.
 
     Attributes:
         points, covariance, found, correlation: see `Refined`.
-        warps: (N, 2, 2) distortion of the surroundings since the frame before.
-        predicted: (N, 2) where the motion of the image around each keypoint would put it.
+        warps: (N, 2, 2) distortion of the patches since the previous frame.
+        predicted: (N, 2) positions predicted by the local motion.
     """
 
     points: NDArray[np.float32]
@@ -61,7 +61,7 @@ def follow_images(
     predicted, warps = motion.predict(points), motion.at(points)[:, :, :2]
     first, second = matches.indices.T
     if homography.status == Status.OK:
-        # What lies on the plane moves with it, which is known far better than the motion from place to place.
+        # Points on the plane move with it, which is estimated far better than the local motion.
         planar = np.zeros(len(points), bool)
         planar[first[homography.inliers]] = True
         by_plane = project(homography.matrix, points)
@@ -70,7 +70,7 @@ def follow_images(
         warps[planar] = homography_warps(homography.matrix, points[planar])
     total = (warps @ before.tracks.warps).astype(np.float32)
     shift = np.einsum("nij,nj->ni", total, before.tracks.shift)
-    # The search begins at the prediction, or at the detection where that is elsewhere.
+    # The search starts at the prediction, or at the detection if that is elsewhere.
     start = predicted.copy()
     away = np.abs(detected.keypoints[second] - predicted[first]).max(axis=1) > _NEARBY
     start[first[away]] = detected.keypoints[second[away]]
@@ -86,7 +86,7 @@ def follow_images(
 def associate(
     before: View, flow: Flow, matches: Matches, detected: Features, settings: FrontEndSettings
 ) -> tuple[Matches, NDArray[np.int64]]:
-    """The matches that the images do not contradict, with those that they add, and the keypoints that coast."""
+    """Select the matches consistent with the images, add those found by flow, and list the coasting keypoints."""
     first, second = matches.indices.T
     away = np.hypot(*(flow.points[first] - detected.keypoints[second]).T)
     kept = ~flow.found[first] | (away <= FARTHEST)
@@ -99,7 +99,7 @@ def associate(
     if not len(lost_index):
         return Matches(indices, similarity), lost_index
     if len(detected):
-        # A detection where a lost keypoint went is its own, unless an older track has it.
+        # A detection at the position of a lost keypoint belongs to it, unless an older track has it.
         owner = np.full(len(detected), -1)
         owner[indices[:, 1]] = indices[:, 0]
         x, y = (flow.points[lost_index, axis, None] - detected.keypoints[:, axis] for axis in (0, 1))
@@ -111,7 +111,7 @@ def associate(
         ages = before.tracks.ages
         adopted = close & (cosine >= settings.min_similarity - _CONFIRMED)
         adopted &= (rival < 0) | (ages[lost_index] > ages[rival])
-        # One keypoint for each detection: the one with the oldest track.
+        # One keypoint per detection: that of the oldest track.
         order = np.flatnonzero(adopted)[np.argsort(-ages[lost_index[adopted]], kind="stable")]
         chosen = order[np.unique(nearest[order], return_index=True)[1]]
         kept = ~np.isin(indices[:, 1], nearest[chosen])

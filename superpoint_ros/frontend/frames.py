@@ -1,4 +1,4 @@
-"""Frames on their way through the front end, what becomes of them, and how many there were."""
+"""Frames, results and counters of the front end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Pinhole:
 
 @dataclass(frozen=True)
 class Frame:
-    """An image on its way in.
+    """A submitted image.
 
     Attributes:
         stamp: nanoseconds.
@@ -56,22 +56,21 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What became of a frame.
+    """The result of a frame.
 
     Attributes:
         frame: as it was submitted.
         image: as it was decoded.
         features: of this image.
-        track_ids: (N,) int64, one for each keypoint; empty where tracking is off.
-        reference: features of the frame before, against which was matched; None where there is none.
-        reference_stamp: its stamp in nanoseconds, 0 where there is none.
+        track_ids: (N,) int64, one per keypoint; empty if tracking is off.
+        reference: features of the previous frame, with which it is matched; None if there is none.
+        reference_stamp: its stamp in nanoseconds, 0 if there is none.
         matches: from `reference` to `features`.
         homography: from `reference` to this image, with a status; in pixels of the frame's pinhole camera, if it has
             one.
-        track_ages: (N,) int64, for how many frames each keypoint's track has been seen before; empty where tracking is
-            off.
-        coasted: (N,) bool, whether the detector missed the keypoint and the images alone say where it is.
-        epipolar: which model explains the matches, and the fundamental matrix where it is that.
+        track_ages: (N,) int64, number of earlier frames of each keypoint's track; empty if tracking is off.
+        coasted: (N,) bool, whether the detector missed the keypoint and its position is from the images alone.
+        epipolar: the model that explains the matches, and the fundamental matrix if it is that.
     """
 
     frame: Frame
@@ -95,7 +94,7 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class Counters:
-    """Frames received = processed + dropped + failed + those still waiting or in work.
+    """Counts of frames: received = processed + dropped + failed + those waiting or being processed.
 
     `dropped` were replaced by a newer frame before their turn, or had a stamp that repeats; `failed` could not be
     decoded, processed or published.

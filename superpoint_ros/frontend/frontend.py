@@ -1,4 +1,4 @@
-"""FrontEnd: frames in, features and matched homographies out, always from the newest frame."""
+"""The front end: features and matched homographies of frames, always from the newest one."""
 
 from __future__ import annotations
 
@@ -41,20 +41,19 @@ class _Decoded:
 
 
 class FrontEnd:
-    """Runs SuperPoint on the newest frame of each camera and relates it to the frame processed before.
+    """Runs SuperPoint on the newest frame of each camera and relates it to the previously processed one.
 
     Use `process` to handle frames one by one in the caller's thread, or `start`, `submit` and `close` for a live
-    stream: one slot per camera holds the newest frame, one worker thread empties the slots in turn, and a frame that
-    is replaced while it waits counts as dropped. So a slow network lowers the rate and never builds a backlog.
+    stream: one slot per camera holds the newest frame, one worker thread serves the slots in turn, and a frame that
+    is replaced while it waits counts as dropped. So a slow network lowers the rate but never builds a backlog.
 
     Args:
         superpoint: the extractor; the front end owns its settings from now on.
         settings: None for the defaults.
         on_result: called in the worker with every result, in stamp order per camera.
-        on_problem: called with camera and one sentence for every frame that is not processed because of itself.
-        together: frames of several cameras that wait share a forward pass where their sizes are equal; None: where
-            the network runs on a GPU, which does several in little more than the time of one. A processor does not,
-            and there the first camera would wait for the last.
+        on_problem: called with camera and one sentence for every unusable frame.
+        together: waiting frames of several cameras share a forward pass if their sizes are equal; None: on a GPU, which
+            processes several in little more than the time of one. On a CPU the first camera would wait for the last.
     """
 
     def __init__(
@@ -79,18 +78,22 @@ class FrontEnd:
         self.configure(settings or FrontEndSettings())
 
     def configure(self, settings: FrontEndSettings) -> None:
-        """Use other settings, all from the next frame on; from any thread. ValueError leaves them as they were."""
+        """Change the settings from the next frame on; thread-safe.
+
+        Raises:
+            ValueError: in one sentence; nothing is changed.
+        """
         self.superpoint.check(**settings.extraction)
         self.settings = settings
 
     @property
     def counters(self) -> Counters:
-        """A snapshot of the counters of all cameras."""
+        """Return a snapshot of the counters of all cameras."""
         with self._change:
             return sum(self._counters.values(), Counters())
 
     def counters_of(self, camera: str) -> Counters:
-        """A snapshot of one camera's counters."""
+        """Return a snapshot of one camera's counters."""
         with self._change:
             return self._counters.get(camera, Counters())
 
@@ -102,7 +105,7 @@ class FrontEnd:
         self._worker.start()
 
     def submit(self, frame: Frame) -> None:
-        """Hand in a frame; returns at once."""
+        """Submit a frame without blocking."""
         with self._change:
             if self._closing:
                 return
@@ -112,12 +115,12 @@ class FrontEnd:
             self._change.notify_all()
 
     def drain(self, timeout: float = 10.0) -> bool:
-        """Wait until no frame is waiting or in work; whether that came true within `timeout` seconds."""
+        """Wait until no frame is waiting or being processed; return whether that happened within `timeout` seconds."""
         with self._change:
             return self._change.wait_for(lambda: not self._slots and self._idle_counts(), timeout)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Finish the frame in work, count waiting ones as dropped and stop the worker. Safe to call again."""
+        """Finish the current frame, count waiting ones as dropped and stop the worker. Idempotent."""
         with self._change:
             self._closing = True
             for camera in self._slots:
@@ -131,11 +134,11 @@ class FrontEnd:
         """Forget a camera's previous frame: the next one gets the status FIRST_FRAME."""
         with self._change:
             if camera in self._cameras:
-                # The ids go on, so that none is given twice.
+                # Ids continue, so that none is reused.
                 self._cameras[camera] = _Camera(ids=self._cameras[camera].ids)
 
     def process(self, frame: Frame) -> FrameResult | None:
-        """Handle one frame now, in this thread; None if it had to be left out, which `on_problem` is told."""
+        """Process one frame in this thread; return None, and call `on_problem`, if it was skipped."""
         with self._change:
             self._count(frame.camera, received=1)
         return next(iter(self._handle([frame])), None)
@@ -152,12 +155,12 @@ class FrontEnd:
     def _next_cameras(self) -> list[str]:
         if not self._together:
             return [next(iter(self._slots))]
-        # Always in the same order: a CUDA graph relates each place of a batch to that of the batch before.
+        # Always in the same order: a CUDA graph matches each entry of a batch with that of the previous batch.
         return [camera for camera in self._counters if camera in self._slots]
 
     def _handle(self, frames: Sequence[Frame]) -> list[FrameResult]:
-        """Results of frames of different cameras; those that had to be left out are missing."""
-        # Of one moment, or `configure` might have a frame extracted by one and matched by another setting.
+        """Process frames of different cameras; skipped ones have no result."""
+        # A snapshot, as `configure` may be called between extraction and matching.
         settings = self.settings
         decoded: list[_Decoded] = []
         for frame in frames:
@@ -176,7 +179,7 @@ class FrontEnd:
         return [result for result in results if result is not None]
 
     def _extract(self, decoded: Sequence[_Decoded], settings: FrontEndSettings) -> list[Features | Exception]:
-        """Features of each image, or why there are none."""
+        """Extract the features of each image, or the error."""
         try:
             self.superpoint.configure(**settings.extraction)
             images, masks = [one.image for one in decoded], [one.mask for one in decoded]
@@ -184,7 +187,7 @@ class FrontEnd:
         except Exception as error:
             if len(decoded) == 1:
                 return [error]
-            # One image must not cost the others their features.
+            # One bad image must not affect the others.
             return [found for one in decoded for found in self._extract([one], settings)]
 
     def _finish(
@@ -204,7 +207,7 @@ class FrontEnd:
             with self.stopwatch.stage("publish"):
                 self._on_result(result)
         except Exception as error:
-            # Nobody has seen this frame, so the next one must not refer to it.
+            # The frame was not published, so the next one must not refer to it.
             self.reset(frame.camera)
             self._skip(frame, self._reason(frame, error), failed=1)
             return None
@@ -268,7 +271,7 @@ class FrontEnd:
 def _continuity(
     stamp: int, features: Features, before: int | None, reference: Features | None, max_gap: float
 ) -> Status | None:
-    """Why a frame cannot be matched with the one before, or None."""
+    """Return why a frame cannot be matched with the previous one, or None."""
     if before is None or reference is None:
         return Status.FIRST_FRAME
     if stamp < before or stamp - before > max_gap * 1e9:

@@ -1,4 +1,4 @@
-"""Relate a frame to the one before: the whole algorithm of the front end, in `register_frame`."""
+"""Relate a frame to the previous one: the whole algorithm of the front end, in `register_frame`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from superpoint_ros.two_view.matching import match
 from superpoint_ros.two_view.refinement import UNREFINED, Floats, Templates, detection_covariance, smooth
 
 _EXPECTED_SUPPORT, _BETTER_SUPPORT = 0.5, 1.5
-"""A search near where points are expected has failed where it finds less than so much of the support of the frame
-before, and a search everywhere so much more than it."""
+"""A search near predicted positions has failed if its support is less than this fraction of the previous frame's and
+of that of a full search."""
 
 _BY_CHANCE = 0.5
-"""Cosine similarity that the nearest of some hundred unrelated descriptors may have."""
+"""Cosine similarity that the nearest of a few hundred unrelated descriptors may reach."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A frame, its matches with the frame before, and which models they agree on."""
+    """A frame, its matches with the previous frame, and the models that fit them."""
 
     view: View
     matches: Matches
@@ -55,11 +55,11 @@ def register_frame(
     """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame`."""
     reference = before.features
     with clock.stage("match"):
-        # Which detections are keypoints of the frame before?
+        # Match detections with keypoints of the previous frame.
         matches = _match(before, detected, settings, seconds)
         first, second = matches.indices.T
     with clock.stage("homography"):
-        # How has the image moved, as a plane?
+        # Estimate the motion of the image as a plane,
         homography = estimate_homography(
             reference,
             detected,
@@ -70,7 +70,7 @@ def register_frame(
             images=(before.image, image) if settings.align else None,
         )
     with clock.stage("refine"):
-        # How has it moved from place to place?
+        # and locally.
         course = None
         if settings.refine or settings.window:
             motion = local_motion(reference.keypoints[first], detected.keypoints[second], reference.image_size)
@@ -79,19 +79,19 @@ def register_frame(
             smoothed, templates = smooth(to_grey(image)), before.templates
             if templates is None:  # refinement has just been turned on
                 templates = Templates.of(smooth(to_grey(before.image)), reference.keypoints)
-            # Where do the images say that each keypoint went?
+            # Refine the position of each keypoint on the images.
             flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography)
             flow = replace(flow, found=flow.found & unmasked(flow.points, mask))
-            # Which keypoints did the detector find again, and which go on without it?
+            # Associate keypoints with detections; the others may coast.
             seen, coasting = associate(before, flow, matches, detected, settings)
-            # Where is each of them, given flow and detection, and how sure is that?
+            # Fuse flow and detections into positions with covariances.
             view, matches = _update(before, templates, image, smoothed, detected, flow, seen, coasting, ids, mask)
             points = reference.keypoints[matches.indices[:, 0]], view.features.keypoints[matches.indices[:, 1]]
             homography = with_points(homography, *points, settings.threshold)
         else:
             view = _by_descriptors(before, image, detected, matches, ids)
     with clock.stage("epipolar"):
-        # Does a plane explain that, or has the scene depth?
+        # Select the model: a plane, or a scene with depth.
         points = reference.keypoints[matches.indices[:, 0]], view.features.keypoints[matches.indices[:, 1]]
         homography, epipolar = explain(*points, homography, settings, pinhole_of(pinhole, image))
     return Registration(replace(view, course=course), matches, homography, epipolar)
@@ -101,13 +101,13 @@ def _match(before: View, detected: Features, settings: FrontEndSettings, seconds
     if not settings.window:
         return _match_everywhere(before, detected, settings)
     course, points = before.course, before.features.keypoints
-    # Of a camera whose motion is not known yet, rest is the best guess.
+    # Without a known motion, assume a stationary camera.
     expected = points if course is None else course.expected(points, seconds)
     limits = settings.min_similarity, settings.ratio
     near = match_near(before.features, detected, expected, settings.window, *limits)
     if course is not None and _support(near) >= _EXPECTED_SUPPORT * course.support:
         return near
-    # Chance finds something in every window, but less alike. On repeated texture both find the same.
+    # Chance matches in a window are less similar. On repetitive texture both searches find as much.
     everywhere = _match_everywhere(before, detected, settings)
     return everywhere if _support(everywhere) > _BETTER_SUPPORT * _support(near) else near
 
@@ -115,7 +115,7 @@ def _match(before: View, detected: Features, settings: FrontEndSettings, seconds
 def _match_everywhere(before: View, detected: Features, settings: FrontEndSettings) -> Matches:
     reference, places = before.features, None
     if detected.link is not None and before.detected.link is not None:
-        # The runtime has matched detections with detections.
+        # The runtime matched detections, not keypoints.
         reference, places = before.detected, before.places
     found = match(reference, detected, min_similarity=settings.min_similarity, ratio=settings.ratio)
     if places is None:
@@ -124,7 +124,7 @@ def _match_everywhere(before: View, detected: Features, settings: FrontEndSettin
 
 
 def _support(matches: Matches) -> float:
-    """How many matches there are, each by how much more alike it is than chance makes two descriptors."""
+    """Sum over matches of how far their similarity exceeds that of chance."""
     return float(np.maximum(matches.similarity - _BY_CHANCE, 0).sum())
 
 
@@ -144,16 +144,16 @@ def _update(
     ids: TrackIds,
     mask: Mask | None,
 ) -> tuple[View, Matches]:
-    """Fuse flow and detections, and put the frame's keypoints in order: detected ones, and those that coast."""
+    """Fuse flow and detections, and order the frame's keypoints: detected and coasting ones."""
     count, total = len(detected), len(detected) + len(coasting)
     refined = flow.found[seen.indices[:, 0]]
-    # From keypoints of the frame before to keypoints of this one, the coasting ones behind the detected.
+    # From the previous keypoints to the current ones, with coasting ones after the detected.
     pairs = np.vstack((seen.indices, np.column_stack((coasting, np.arange(count, total)))))
     first, second = pairs.T
     found = np.append(refined, np.ones(len(coasting), bool))
     points, variance = flow.points[first], (flow.covariance[first, 0] + flow.covariance[first, 2]) / 2
     fused, followed = found & (second < count), second >= count
-    # What the images do not show must at least lie where its surroundings went, or its track would jump.
+    # Without a refined position, a detection must agree with the motion around it, or the track would jump.
     expected = np.zeros(len(pairs), bool)
     expected[: len(seen)] = _near(flow.predicted[seen.indices[:, 0]], detected.keypoints[seen.indices[:, 1]])
     dropped = ~found & expected
@@ -168,7 +168,7 @@ def _update(
     coasted = follow(tracks[1], flow.warps[first[followed]], variance[followed])
     new = np.ones(count, bool)
     new[second[fused | dropped]] = False
-    # Published in order of the scores, those that coast with the score that they had.
+    # Published in order of scores; coasting keypoints keep their last one.
     scores = np.append(detected.scores, before.features.scores[coasting])
     order = np.argsort(-scores, kind="stable")
     place = np.empty(total, np.int64)
@@ -202,7 +202,7 @@ def _update(
 
 
 def _by_descriptors(before: View, image: Image, detected: Features, matches: Matches, ids: TrackIds) -> View:
-    """The frame where nobody asks the images."""
+    """Register a frame without refinement on the images."""
     first, second = matches.indices.T
     new = np.setdiff1d(np.arange(len(detected)), second)
     state = TrackState.merge((second, restart(before.tracks.select(first))), (new, ids.begin(len(new))))

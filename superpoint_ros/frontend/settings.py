@@ -1,4 +1,4 @@
-"""What may change between two frames."""
+"""Settings of the front end."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class FrontEndSettings:
 
     Attributes:
         extraction: the extractor's own settings by name, as `SuperPoint.configure` takes them.
-        min_similarity: least cosine similarity of a match.
-        ratio: most ratio of the descriptor distances of a match and of its runner-up; 1 turns the test off.
+        min_similarity: minimum cosine similarity of a match.
+        ratio: maximum ratio of the descriptor distances of a match and its runner-up; 1 disables the test.
         method: robust estimator of the homography, one of `homography.METHODS`.
-        threshold: greatest reprojection error of an inlier, in pixels.
-        min_inliers: fewest inliers of a valid homography.
-        align: refine the homography to where the two images agree best around the inliers.
-        max_gap: longest time between two frames that are matched, in seconds.
+        threshold: maximum reprojection error of an inlier, in pixels.
+        min_inliers: minimum number of inliers of a valid homography.
+        align: refine the homography by aligning the two images around the inliers.
+        max_gap: maximum time between two matched frames, in seconds.
         tracking: give keypoints track ids that persist through matches.
-        window: search matches only within so many pixels, in x and in y, of where the motion so far lets expect them;
-            0 searches everywhere.
+        window: search for matches only within this distance in x and y, in pixels, of their predicted position; 0
+            searches the whole image.
         refine: refine matches on the images.
-        epipolar: estimate the fundamental matrix where the scene is no plane.
-        epipolar_threshold: greatest Sampson error of its inliers, in pixels.
-        coast: for how many frames a track goes on while the detector misses it.
+        epipolar: estimate the fundamental matrix if the scene is not planar.
+        epipolar_threshold: maximum Sampson error of its inliers, in pixels.
+        coast: number of frames for which a track continues while the detector misses it.
     """
 
     extraction: Mapping[str, Any] = field(default_factory=lambda: asdict(Extraction()))

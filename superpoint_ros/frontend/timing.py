@@ -1,4 +1,4 @@
-"""Running medians of how long each stage takes."""
+"""Running medians of the duration of each stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Stopwatch:
 
     @contextmanager
     def stage(self, name: str, again: bool = False) -> Iterator[None]:
-        """Measure the block as one run of a stage, or, `again`, as a part of the stage's last run."""
+        """Time the block as one run of a stage; with `again`, add its time to the stage's last run."""
         start = time.perf_counter()
         try:
             yield
@@ -32,6 +32,6 @@ class Stopwatch:
                 durations.append(elapsed + (durations.pop() if again and durations else 0.0))
 
     def medians(self) -> dict[str, float]:
-        """Median duration of each stage that ran, in seconds."""
+        """Return the median duration of each stage, in seconds."""
         with self._lock:
             return {name: statistics.median(values) for name, values in self._durations.items() if values}

@@ -1,9 +1,11 @@
-"""Tracks: the identity and the exact place of a point while it is seen from frame to frame.
+"""Tracks: the identity and the position of a point over several frames.
 
-A detection is unbiased, but half a pixel off; optical flow is exact from one frame to the next, but its errors add up.
-A small Kalman filter for each track takes the flow as its motion and the detections as its measurements. Its state
-holds, in each direction, the drift since the track began and the constant offset of the detections from the place
-where it began: the first detection was off, too, and must not drag the track away from itself.
+Detections are unbiased but have an error of half a pixel; optical flow is precise between consecutive frames but
+accumulates errors. A small Kalman filter per track uses the flow as motion and the detections as measurements. Its
+state
+is, in each direction, the drift since the start of the track and the constant offset of the detections from its start:
+    the
+first detection had an error, too, and must not pull the track away.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 _DETECTION_VARIANCE = 0.1
-"""Variance of a detection about its mean place in one direction, in px^2, measured on simulated flights."""
+"""Variance of a detection about its mean position in one direction, in px^2, measured on simulated flights."""
 
 _LEAST_VARIANCE = 1e-4  # px^2
 
@@ -25,24 +27,24 @@ _DRIFT = 1e-3
 distortion of its surroundings is a little off. The filter leaves it out, since detections are no help against it."""
 
 _GATE = 9.0
-"""Detections count for less beyond so many variances of the innovation: their corner has become another."""
+"""Multiple of the innovation's variance beyond which detections are down-weighted: they are of another corner."""
 
 
 @dataclass(frozen=True)
 class TrackState:
-    """What is known of the tracks of N keypoints of a frame.
+    """The tracks of N keypoints of a frame.
 
     Attributes:
-        ids: (N,) int64, never given twice.
-        ages: (N,) int64, frames since the track began.
-        missed: (N,) int64, frames since the detector last found it.
-        warps: (N, 2, 2) distortion of the surroundings since the track's template was cut out.
-        shift: (N, 2) pixels from the middle of the template to the keypoint, in the template.
-        offset: (N, 2) pixels from the keypoint to the middle of its detections, as estimated.
-        drift: (N,) variance of the template's place in one direction, px^2: that of a track's first one is 0.
+        ids: (N,) int64, never reused.
+        ages: (N,) int64, frames since the track started.
+        missed: (N,) int64, frames since its last detection.
+        warps: (N, 2, 2) distortion of the patch since the track's template was taken.
+        shift: (N, 2) pixels from the centre of the template to the keypoint, in the template.
+        offset: (N, 2) estimated pixels from the keypoint to the mean of its detections.
+        drift: (N,) variance of the template's position in one direction, px^2: 0 for a track's first one.
         cross: (N,) covariance of drift and offset, px^2.
         spread: (N,) variance of the offset, px^2.
-        variance: (N,) of the keypoint's place in one direction, px^2, since the track began.
+        variance: (N,) of the keypoint's position in one direction, px^2, since the track started.
     """
 
     ids: NDArray[np.int64]
@@ -60,12 +62,12 @@ class TrackState:
         return len(self.ids)
 
     def select(self, chosen: NDArray[np.integer]) -> TrackState:
-        """The tracks of chosen keypoints."""
+        """Return the tracks of selected keypoints."""
         return TrackState(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     @staticmethod
     def merge(*parts: tuple[NDArray[np.integer], TrackState]) -> TrackState:
-        """The tracks of all keypoints of a frame, from those of some and their indices."""
+        """Scatter the tracks of some keypoints to all keypoints of a frame."""
         count = sum(len(index) for index, _ in parts)
         columns = []
         for field in fields(TrackState):
@@ -86,12 +88,12 @@ class TrackState:
 
 
 def follow(before: TrackState, warps: Floats, variance: Floats) -> TrackState:
-    """Move tracks on by a frame in which the images alone say where they are.
+    """Propagate tracks by a frame with flow but without detections.
 
     Args:
         before: of N tracks.
-        warps: (N, 2, 2) distortion of the surroundings since the frame before.
-        variance: (N,) of the place that the images say, in one direction, px^2.
+        warps: (N, 2, 2) distortion of the patches since the previous frame.
+        variance: (N,) of the flow's position in one direction, px^2.
     """
     return replace(
         before,
@@ -106,20 +108,20 @@ def follow(before: TrackState, warps: Floats, variance: Floats) -> TrackState:
 def fuse(
     before: TrackState, flow: Floats, variance: Floats, warps: Floats, detected: Floats
 ) -> tuple[Floats, TrackState]:
-    """Move tracks on by a frame in which the detector has found them again.
+    """Propagate tracks by a frame with flow and detections.
 
     Args:
         before, warps, variance: as for `follow`.
-        flow: (N, 2) pixels where the images say that they are now.
-        detected: (N, 2) pixels where the detector found them.
+        flow: (N, 2) positions by flow, in pixels.
+        detected: (N, 2) positions of the detections, in pixels.
 
     Returns:
-        (N, 2) float32 places, and the state of the tracks there.
+        (N, 2) float32 positions, and the state of the tracks.
     """
     moved = follow(before, warps, variance)
     innovation = detected - flow - moved.offset
     total = moved.drift - 2 * moved.cross + moved.spread + variance + _DETECTION_VARIANCE
-    # A detection far off is one of another corner nearby: robust weights, which keep the track from jumping.
+    # A distant detection is of another corner nearby: robust weights keep the track from jumping.
     total = total * np.maximum(1, (innovation**2).sum(axis=1) / (_GATE * total)) ** 2
     by_drift = (moved.drift - moved.cross) / total
     by_offset = (moved.spread - moved.cross) / total
@@ -145,7 +147,7 @@ def _solved(matrices: Floats, right: Floats) -> Floats:
 
 
 def renew(state: TrackState, chosen: NDArray[np.bool_]) -> TrackState:
-    """The state where the templates of chosen tracks are cut out anew at their places."""
+    """Update the state of selected tracks whose templates are replaced."""
     identity = np.eye(2, dtype=np.float32)
     return replace(
         state,
@@ -156,7 +158,7 @@ def renew(state: TrackState, chosen: NDArray[np.bool_]) -> TrackState:
 
 
 def restart(before: TrackState) -> TrackState:
-    """The state of tracks that go on at their detected place, because the images do not say where they went."""
+    """Update the state of tracks that continue at their detection, because flow failed."""
     detection = np.full_like(before.spread, _DETECTION_VARIANCE)
     return replace(
         before,
@@ -171,12 +173,12 @@ def restart(before: TrackState) -> TrackState:
 
 @dataclass
 class TrackIds:
-    """Hands out ids for one camera; none is given twice."""
+    """Assigns unique ids for one camera."""
 
     next: int = 0
 
     def begin(self, count: int) -> TrackState:
-        """New tracks at their first detections."""
+        """Start new tracks at their first detections."""
         ids = np.arange(self.next, self.next + count)
         self.next += count
         whole, real = np.zeros(count, np.int64), np.zeros(count, np.float32)

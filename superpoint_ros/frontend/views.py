@@ -1,4 +1,4 @@
-"""A frame as the next one needs it: its published keypoints, their tracks, and the templates that follow them."""
+"""The data of a frame for the next one: published keypoints, their tracks and templates."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from superpoint_ros.two_view.local_motion import LocalMotion
 from superpoint_ros.two_view.refinement import Floats, Templates, detection_covariance, smooth
 
 _ALIKE = 0.92
-"""Correlation under which a track's template is cut out anew."""
+"""Correlation below which a track's template is replaced."""
 
 _MOST_CHANGE = 1.5
-"""Growth in area, or its inverse, from which on a template is cut out anew."""
+"""Change of area, or its inverse, from which a template is replaced."""
 
 _COLUMNS = ("levels", "sizes")
-"""What a keypoint that coasts keeps of its last detection, beside score and descriptor."""
+"""Fields that a coasting keypoint keeps from its last detection, besides score and descriptor."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """How a frame has moved since the one before it.
+    """The motion of a frame since the previous one.
 
     Attributes:
-        motion: from place to place.
-        seconds: between the two.
-        support: of the matches between the two, see `registration`.
+        motion: the local motion.
+        seconds: time between the two.
+        support: support of their matches, see `registration`.
     """
 
     motion: LocalMotion
@@ -42,23 +42,23 @@ class Course:
     support: float
 
     def expected(self, points: NDArray[np.floating], seconds: float) -> NDArray[np.float64]:
-        """Where (N, 2) pixels will be so many seconds later if the motion goes on at the same rate."""
+        """Predict (N, 2) pixels after this many seconds, with constant velocity."""
         points = np.asarray(points, np.float64)
         return points + (self.motion.predict(points) - points) * (seconds / self.seconds)
 
 
 @dataclass(frozen=True)
 class View:
-    """A frame as the next one needs it.
+    """The data of a frame for the next one.
 
     Attributes:
         image: as it was decoded.
         features: as published, in order of the scores.
-        tracks: of the N published keypoints, kept also where their ids are not asked for.
-        templates: the surroundings of the published keypoints.
-        detected: what the extractor found, in its order.
-        places: for each detected keypoint its index among the published ones.
-        course: how it moved since the frame before it; None where that is not known.
+        tracks: of the N published keypoints, even if their ids are not published.
+        templates: patches around the published keypoints.
+        detected: the extractor's features, in its order.
+        places: index of each detected keypoint among the published ones.
+        course: motion since the previous frame; None if unknown.
     """
 
     image: Image
@@ -71,7 +71,7 @@ class View:
 
 
 def first_view(image: Image, detected: Features, ids: TrackIds, settings: FrontEndSettings) -> View:
-    """A frame that nothing is known before."""
+    """Create the data of a frame without a previous one."""
     smoothed = smooth(to_grey(image)) if settings.refine else None
     return make_view(image, smoothed, detected, detected, ids.begin(len(detected)), np.arange(len(detected)))
 
@@ -99,11 +99,11 @@ def carry_templates(
     source: NDArray[np.int64],
     correlation: NDArray[np.float32],
 ) -> tuple[Templates, TrackState]:
-    """Templates of a frame's keypoints: kept along a track while it looks alike, so that no error adds up.
+    """Select the templates of a frame's keypoints, kept along a track while they match, to avoid accumulating errors.
 
     Args:
-        source: (N,) index of each keypoint in the frame before, -1 where its surroundings have not been found again.
-        correlation: of the keypoints of the frame before with this image.
+        source: (N,) index of each keypoint in the previous frame, -1 if its patch was not found.
+        correlation: of the previous frame's keypoints with this image.
     """
     if not len(before):
         return Templates.of(smoothed, keypoints), renew(state, np.ones(len(state), bool))
@@ -118,7 +118,7 @@ def carry_templates(
 def carry_features(
     detected: Features, before: Features, coasting: NDArray[np.int64], order: NDArray[np.intp]
 ) -> Features:
-    """The detected features and behind them those of tracks that coast, in an order."""
+    """Concatenate detected and coasting features, in the given order."""
     if not len(coasting) and np.array_equal(order, np.arange(len(order))):
         return detected
     descriptors = np.vstack((detected.descriptors, before.descriptors[coasting]))[order]

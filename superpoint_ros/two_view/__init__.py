@@ -1,1 +1,1 @@
-"""Features of two images to matches, homography and motion."""
+"""Relate the features of two images: matches, homography and motion."""

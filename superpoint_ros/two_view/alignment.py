@@ -1,7 +1,8 @@
-"""A homography drawn to where the grey levels of two images agree.
+"""Align two images by refining a homography.
 
-Keypoints of two views are half a pixel from each other; the images around them tell a tenth. Patches around matched
-keypoints are compared through the homography, all at once, and it is changed until they agree best: inverse
+Keypoints of two views have an error of half a pixel, patches around them of a tenth. All patches around matched
+keypoints
+are compared through the homography, which is refined to minimise their differences: inverse
 compositional Gauss-Newton (Baker and Matthews, 2004) on sparse patches, whose brightness and contrast may differ.
 """
 
@@ -19,10 +20,10 @@ from superpoint_ros.two_view.geometry import Matrix, propagate_covariance, scale
 Image = NDArray[np.uint8]
 
 RADIUS = 5
-"""Half the side of a patch, in pixels of the first image."""
+"""Radius of a patch, in pixels of the first image."""
 
 MOST = 150
-"""Most patches, one in each square of `_SQUARE` pixels."""
+"""Maximum number of patches, one per square of `_SQUARE` pixels."""
 
 _SQUARE = 16
 
@@ -32,17 +33,17 @@ _SMALL_STEP = 0.01  # pixels
 _MOST_STEP = 0.5  # of half the image's width
 _LEAST_CORRELATION = 0.3
 _FEWEST = 8
-_LEAST_SHARE = 0.5  # of the patches seen in both images, which must look alike in the end
+_LEAST_SHARE = 0.5  # minimum fraction of the common patches that must match in the end
 _BLACK = 1e-3
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where the images agree best.
+    """The result of an alignment.
 
     Attributes:
         matrix: (3, 3) float64 with h33 = 1, from pixels of the first image to pixels of the second.
-        covariance: (8, 8) float64 of (h11, h12, h13, h21, h22, h23, h31, h32), from the patches' disagreement.
+        covariance: (8, 8) float64 of (h11, h12, h13, h21, h22, h23, h31, h32), from the residuals of the patches.
     """
 
     matrix: Matrix
@@ -50,12 +51,12 @@ class Alignment:
 
 
 def align(first: Image, second: Image, matrix: Matrix, points: NDArray[np.floating]) -> Alignment | None:
-    """Improve a homography that is right to a few pixels; None where the images do not say enough.
+    """Refine a homography with an error of a few pixels; None if the images have too little texture.
 
     Args:
         first, second: (H, W) grey.
         matrix: (3, 3) from pixels of the first image to pixels of the second.
-        points: (N, 2) pixels of the first image whose surroundings are compared, the best first.
+        points: (N, 2) pixels of the first image whose patches are compared, the best first.
     """
     places = _spread(points)
     normal = _normalisation(first.shape)
@@ -63,7 +64,7 @@ def align(first: Image, second: Image, matrix: Matrix, points: NDArray[np.floati
     growth = _growth(matrix, places)
     if not 0 < growth < np.inf:
         return None
-    # What the sharper image shows beyond the other would be in the way.
+    # Detail that only the sharper image has would disturb the comparison.
     patches = _patches(_blurred(first, _BLUR * max(1.0, 1 / growth)), places, normal)
     if patches is None:
         return None
@@ -72,14 +73,14 @@ def align(first: Image, second: Image, matrix: Matrix, points: NDArray[np.floati
 
 @dataclass(frozen=True)
 class _Patches:
-    """The first image's side of the comparison: N patches of P samples.
+    """The patches of the first image: N patches of P samples.
 
     Attributes:
         places: (3, N * P) homogeneous pixels.
-        grey: (N, P) without their mean.
-        energy: (N,) sum of its squares.
-        slopes: (8, N, P) change of a sample by the eight numbers of a step, as far as brightness and contrast cannot
-            make up for it.
+        grey: (N, P) zero-mean grey levels.
+        energy: (N,) sum of their squares.
+        slopes: (8, N, P) derivatives of the samples by the eight parameters of a step, orthogonal to brightness and
+            contrast.
     """
 
     places: NDArray[np.float32]
@@ -89,20 +90,20 @@ class _Patches:
 
 
 def _spread(points: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Whole pixels of the best points, one in each square of the image."""
+    """Select the best points, rounded to pixels, one per square of the image."""
     square = np.floor_divide(points, _SQUARE).astype(np.int64) @ (1, 1 << 32)
     chosen = np.sort(np.unique(square, return_index=True)[1])[:MOST]
     return np.rint(points[chosen]).astype(np.int64)
 
 
 def _normalisation(shape: tuple[int, ...]) -> Matrix:
-    """Pixels to numbers around 1, in which a step's eight numbers are of one size."""
+    """Normalise pixels, so that the eight parameters of a step have similar magnitudes."""
     height, width = shape
     return np.array([[2 / width, 0, -1], [0, 2 / width, -height / width], [0, 0, 1]])
 
 
 def _growth(matrix: Matrix, places: NDArray[np.int64]) -> float:
-    """How many times as large the second image shows things, at most places."""
+    """Estimate the median scale of the second image relative to the first."""
     depth = places @ matrix[2, :2] + matrix[2, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.median(np.sqrt(np.abs(np.linalg.det(matrix) / depth**3)))) if len(places) else np.nan
@@ -171,8 +172,8 @@ def _descend(patches: _Patches, image: NDArray[np.float32], matrix: Matrix, norm
 def _compare(
     patches: _Patches, image: NDArray[np.float32], matrix: Matrix
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-    """Residuals (N, P) after each patch's own brightness and contrast, the patches' weights (N,), and how many of them
-    the second image shows."""
+    """Compute residuals (N, P) after fitting brightness and contrast per patch, weights (N,), and the number of visible
+    patches."""
     x, y, w = matrix.astype(np.float32) @ patches.places
     with np.errstate(divide="ignore", invalid="ignore"):
         x, y = (np.nan_to_num(part / w, nan=-1, posinf=-1, neginf=-1).reshape(patches.grey.shape) for part in (x, y))
@@ -185,13 +186,13 @@ def _compare(
     used = seen & (both > _LEAST_CORRELATION * np.sqrt(own * patches.energy))
     if not used.any():
         return residuals, np.zeros(len(used), np.float32), 0
-    # Cauchy's weights: what moves by itself, or is covered in one image, disagrees more than most.
+    # Cauchy weights for moving or occluded patches.
     usual = 2 * np.median(error[used]) + _BLACK
     return residuals, (used / (1 + error / usual)).astype(np.float32), int(np.count_nonzero(seen))
 
 
 def _covariance(matrix: Matrix, normal: Matrix, inverse: Matrix, weights: NDArray[Any], pull: Matrix) -> Matrix:
-    """Covariance of h11 ... h32, each patch's pull taken as one observation (White's sandwich estimator)."""
+    """Compute the covariance of h11 ... h32 with one observation per patch (White's sandwich estimator)."""
     own = pull * weights[:, None]
     count = np.count_nonzero(weights)
     spread = inverse @ (own.T @ own) @ inverse * count / max(count - 4, 1)

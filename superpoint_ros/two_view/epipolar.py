@@ -1,8 +1,8 @@
-"""Matches -> epipolar geometry, and which model explains them: one plane, or a scene with depth.
+"""Estimate the epipolar geometry of matches, and select the model that explains them: a plane, or a scene with depth.
 
-A homography holds where the scene is a plane or the camera only turns; elsewhere two images are related by a
-fundamental matrix, or by an essential matrix where the camera is calibrated. Torr's criterion (GRIC, 1998) weighs how
-well each model fits against how much it leaves free.
+A homography is valid if the scene is planar or the camera only rotates; otherwise two images are related by a
+fundamental matrix, or an essential matrix if the camera is calibrated. Torr's criterion (GRIC, 1998) weighs the fit of
+each model against its complexity.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from superpoint_ros.two_view.geometry import Matrix, Points
 from superpoint_ros.two_view.reprojection import reprojection_error
 
 LEAST_MATCHES = 16
-"""Fewest matches, and fewest inliers, from which a scene is judged."""
+"""Minimum number of matches, and of inliers, for selecting a model."""
 
 _ITERATIONS, _CONFIDENCE = 2000, 0.9999
 _REACH = 2.0
-"""Matches up to this many thresholds away take part in the last refinement, by Cauchy's weights."""
+"""Multiple of the threshold up to which matches take part in the last refinement, with Cauchy weights."""
 _HALF_WEIGHT = 0.1
-"""Of a match's error where its weight is halved there, in thresholds."""
+"""Error at which a match's weight is halved, as a multiple of the threshold."""
 _FLOOR = 0.1
-"""Least standard deviation of matches, in pixels, that a model is judged by: a finer one would tell a plane from a
-wall with a poster."""
+"""Minimum standard deviation of matches for the model selection, in pixels: a smaller one would distinguish a wall from
+a wall with a poster."""
 _PLANE_DISTANCE, _PLANE_SHARE = 0.5, 0.95
-"""Where a homography explains so many matches to within so many pixels, nothing else can be told from them."""
+"""Fraction of matches, and their error in pixels, with which a homography leaves nothing else to estimate."""
 
 
 @one_thread()
@@ -40,17 +40,17 @@ def estimate_epipolar(
     threshold: float = 1.0,
     camera_matrix: Matrix | None = None,
 ) -> EpipolarGeometry:
-    """Estimate the epipolar geometry that most matches agree on, unless a homography says it all.
+    """Estimate the epipolar geometry of matches, unless a homography explains them.
 
-    OpenCV proposes a fundamental matrix (MAGSAC++; Barath et al., 2020), or an essential matrix where the camera is
-    calibrated (graph-cut RANSAC; Barath and Matas, 2018). PoseLib, where it is installed, refines it on the Sampson
-    error of the inliers.
+    OpenCV estimates a fundamental matrix (MAGSAC++; Barath et al., 2020), or an essential matrix if the camera is
+    calibrated (graph-cut RANSAC; Barath and Matas, 2018). PoseLib, if installed, refines it on the Sampson error of the
+    inliers.
 
     Args:
         source, target: (M, 2) matched pixels of the first and of the second image.
         homography: of the same matches.
-        threshold: greatest Sampson error of an inlier, in pixels.
-        camera_matrix: (3, 3) of both images, where the camera is calibrated and does not distort.
+        threshold: maximum Sampson error of an inlier, in pixels.
+        camera_matrix: (3, 3) of both images, if the camera is calibrated and undistorted.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     count = len(source)
@@ -71,8 +71,7 @@ def estimate_epipolar(
 
 
 def sampson_distance(fundamental: Matrix, source: Points, target: Points) -> NDArray[np.float64]:
-    """Distance in pixels of (M, 2) matched points from satisfying x_target^T F x_source = 0, to first order (Hartley
-    and Zisserman, 2004, section 11.4.3)."""
+    """Compute the Sampson error of (M, 2) matched points in pixels (Hartley and Zisserman, 2004, section 11.4.3)."""
     first, second = (np.column_stack((points, np.ones(len(points)))) for points in (source, target))
     forward, backward = first @ fundamental.T, second @ fundamental
     slope = (forward[:, :2] ** 2).sum(axis=1) + (backward[:, :2] ** 2).sum(axis=1)
@@ -80,7 +79,7 @@ def sampson_distance(fundamental: Matrix, source: Points, target: Points) -> NDA
 
 
 def _fundamental(source: Points, target: Points, threshold: float, camera_matrix: Matrix | None) -> Matrix | None:
-    """The refined (3, 3) fundamental matrix of unit norm, or None where there is none."""
+    """Estimate and refine the (3, 3) fundamental matrix of unit norm; None if it fails."""
     try:
         if camera_matrix is None:
             found, _ = cv2.findFundamentalMat(source, target, cv2.USAC_MAGSAC, threshold, _CONFIDENCE, _ITERATIONS)
@@ -88,7 +87,7 @@ def _fundamental(source: Points, target: Points, threshold: float, camera_matrix
             found, _ = cv2.findEssentialMat(
                 source, target, camera_matrix, cv2.USAC_ACCURATE, _CONFIDENCE, threshold / 2
             )
-    except cv2.error:  # all points the same, for one
+    except cv2.error:  # for example if all points are equal
         return None
     if found is None or found.shape != (3, 3) or not np.isfinite(found).all():
         return None
@@ -128,12 +127,14 @@ def _in_pixels(essential: Matrix, camera_matrix: Matrix) -> Matrix:
 
 
 def _explains(from_plane: NDArray[np.float64], from_lines: NDArray[np.float64]) -> bool:
-    """Whether the GRIC of a homography (8 unknowns, 2 dimensions) is at most that of a fundamental matrix (7 unknowns,
-    3 dimensions), from the distances in pixels of all matches from either."""
+    """Tell whether the GRIC of a homography (8 unknowns, 2 dimensions) is at most that of a fundamental matrix (7, 3).
+
+    Takes the errors of all matches in pixels.
+    """
     count = len(from_plane)
     # The median of a chi-squared variable is 0.4549.
     variance = max(float(np.median(from_lines**2)) / 0.4549, _FLOOR**2)
-    # In the space of (x, y, x', y') an error of transfer is shared by both points; the Sampson distance lies in it.
+    # The Sampson distance is in the space of (x, y, x', y'); a transfer error is distributed over both points.
     plane = np.minimum(from_plane**2 / 2 / variance, 4).sum() + 2 * count * np.log(4) + 8 * np.log(4 * count)
     lines = np.minimum(from_lines**2 / variance, 2).sum() + 3 * count * np.log(4) + 7 * np.log(4 * count)
     return bool(plane <= lines)

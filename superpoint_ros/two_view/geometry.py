@@ -10,14 +10,14 @@ Matrix = NDArray[np.float64]
 
 
 def project(homography: NDArray[np.floating], points: Points) -> NDArray[np.float64]:
-    """(N, 2) points through a homography; points at infinity become non-finite."""
+    """Map (N, 2) points by a homography; points at infinity become non-finite."""
     xyw = np.column_stack((points, np.ones(len(points)))) @ homography.T
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(xyw[:, :2] / xyw[:, 2:])
 
 
 def scaled(matrix: Matrix) -> Matrix | None:
-    """A homography with h33 = 1; None where it is not finite, singular, or far from having one."""
+    """Normalise a homography to h33 = 1; None if it is not finite, singular, or cannot be normalised."""
     if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9 * np.abs(matrix).max():
         return None
     matrix = np.asarray(matrix / matrix[2, 2], np.float64)
@@ -25,8 +25,8 @@ def scaled(matrix: Matrix) -> Matrix | None:
 
 
 def propagate_covariance(covariance: Matrix, left: Matrix, right: Matrix, matrix: Matrix) -> Matrix:
-    """Covariance (8, 8) of h11 ... h32 from that of the entries x11 ... x32 of a small X: the homography changes by
-    left X right, and is divided by h33 again.
+    """Propagate the covariance of x11 ... x32 of a small X to (8, 8) of h11 ... h32: the homography changes by
+    left X right and is normalised again.
 
     Args:
         covariance: (8, 8) of X.
@@ -39,13 +39,13 @@ def propagate_covariance(covariance: Matrix, left: Matrix, right: Matrix, matrix
 
 
 def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which finite (N, 2) points lie in a picture of (height, width) `size`."""
+    """Tell which (N, 2) points are finite and inside an image of (height, width) `size`."""
     with np.errstate(invalid="ignore"):
         return np.asarray(((points >= 0) & (points <= [size[1] - 1, size[0] - 1])).all(axis=1))
 
 
 def homography_from_corners(source: Points, target: Points) -> Matrix:
-    """The homographies with h33 = 1 that map four (x, y) source points to four target points.
+    """Compute the homographies with h33 = 1 that map four (x, y) source points to four target points.
 
     Args:
         source, target: (..., 4, 2); leading dimensions are broadcast.

@@ -1,4 +1,4 @@
-"""Matching near where points are expected: fewer products, and no mix-up of things that look alike elsewhere."""
+"""Match descriptors near predicted positions: fewer products, and no confusion with similar points elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from superpoint_ros.two_view.geometry import Points
 from superpoint_ros.two_view.matching import mutual_nearest, passing
 
 _LEAST_STRIP = 60.0
-"""Least height in pixels of the strips whose points are compared together; lower ones cost more calls than they save
-products."""
+"""Minimum height of a strip in pixels; lower ones cost more in calls than they save in products."""
 _NOTHING = -2.0
-"""Similarity where there is no candidate: less than any."""
+"""Similarity without a candidate: less than any."""
 
 Rows = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -32,13 +31,13 @@ def match_near(
     min_similarity: float = 0.5,
     ratio: float = 1.0,
 ) -> Matches:
-    """Match keypoints with those that lie near where they are expected, as `matching.match` does everywhere.
+    """Match keypoints near their predicted positions; otherwise like `matching.match`.
 
     Args:
         first, second: features with descriptors of equal size.
-        expected: (N, 2) pixels of the second image, for each keypoint of the first.
-        window: greatest distance from there, in x and in y, in pixels.
-        min_similarity, ratio: see `matching.match`; the runner-up, too, is one of the window.
+        expected: (N, 2) predicted pixels of the second image, for each keypoint of the first.
+        window: maximum distance from there in x and y, in pixels.
+        min_similarity, ratio: see `matching.match`; the runner-up is also within the window.
     """
     if not len(first) or not len(second):
         return Matches.empty()
@@ -62,7 +61,7 @@ def match_near(
 def _nearest(
     a: Rows, b: Rows, expected: Rows, keypoints: Rows, window: float, with_runner_up: bool
 ) -> tuple[Indices, Rows, Rows]:
-    """For each of N rows its mutual nearest neighbour (or -1), and the similarity of the nearest and the second."""
+    """Find the mutual nearest neighbour (or -1) of N rows, and the similarity of the nearest and the second."""
     forward = np.full(len(a), -1)
     best, runner_up = np.full(len(a), _NOTHING, np.float32), np.full(len(a), _NOTHING, np.float32)
     backward, best_back = np.full(len(b), -1), np.full(len(b), _NOTHING, np.float32)
@@ -86,7 +85,7 @@ def _nearest(
 
 
 def _strips(expected: Rows, keypoints: Rows, window: float) -> Iterator[tuple[Indices, Indices]]:
-    """Rows of the first image strip by strip, each strip with the columns in reach of it."""
+    """Yield the rows of the first image in strips, each with the columns within reach."""
     order, below = np.argsort(expected[:, 1]), np.argsort(keypoints[:, 1])
     heights = keypoints[below, 1]
     part = np.floor(expected[order, 1] / max(window, _LEAST_STRIP))

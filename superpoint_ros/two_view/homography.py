@@ -1,4 +1,4 @@
-"""Matches -> a homography with inliers, uncertainty and a status."""
+"""Estimate a homography from matches, with inliers, covariance and a status."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ METHODS = {
 }
 """OpenCV's robust estimators by name; magsac is MAGSAC++ (Barath et al., 2020)."""
 
-# Of the inliers, how many an alignment must leave to be believed.
+# Minimum fraction of inliers that an alignment must keep.
 _LEFT_BY_ALIGNMENT = 0.8
 
 Image = NDArray[np.uint8]
@@ -41,19 +41,19 @@ def estimate_homography(
     min_inliers: int = 12,
     images: tuple[Image, Image] | None = None,
 ) -> Homography:
-    """The homography that most matches agree on, from pixels of the first image to pixels of the second.
+    """Estimate the homography of matches, from pixels of the first image to pixels of the second.
 
-    The robust estimate is refined on the inliers' reprojection error in the second image, by least squares under
-    Cauchy's weights: a match a third of the threshold off counts half. Few or degenerate points give a status, never
-    an exception.
+    The robust estimate is refined on the inliers' reprojection error in the second image, by least squares with
+    Cauchy weights: an error of a third of the threshold halves the weight. Few or degenerate points result in a status,
+    never an exception.
 
     Args:
         method: one of `METHODS`.
-        threshold: greatest reprojection error of an inlier, in pixels.
-        min_inliers: fewest inliers of a valid homography, at least 4.
-        images: the two images, each (H, W) grey or (H, W, 3) BGR. With them the homography goes on to where their
-            grey levels around the inliers agree best (see `alignment.align`), which is several times as exact, and
-            its covariance is that of this agreement. It stays as it is where the images do not bear it out.
+        threshold: maximum reprojection error of an inlier, in pixels.
+        min_inliers: minimum number of inliers of a valid homography, at least 4.
+        images: the two images, each (H, W) grey or (H, W, 3) BGR. With them the homography is refined by aligning the
+            images around the inliers (see `alignment.align`), which is several times as accurate, and its covariance is
+            that of the alignment. It is unchanged if the alignment fails.
 
     Raises:
         ValueError: if the method is unknown, or the images are not those of the features.
@@ -83,7 +83,7 @@ def homography_from_points(
     min_inliers: int = 12,
     images: tuple[Image, Image] | None = None,
 ) -> Homography:
-    """As `estimate_homography`, from (M, 2) corresponding points."""
+    """Estimate a homography as `estimate_homography` does, from (M, 2) corresponding points."""
     if method not in METHODS:
         raise ValueError(f"homography method '{method}' is unknown, allowed is one of {', '.join(METHODS)}")
     count, fewest = len(source), max(4, min_inliers)
@@ -108,7 +108,7 @@ def homography_from_points(
 
 
 def with_points(found: Homography, source: Points, target: Points, threshold: float) -> Homography:
-    """The same homography with the inliers and the error of other (M, 2) points."""
+    """Recompute inliers and error of a homography for other (M, 2) points."""
     if found.status != Status.OK:
         return Homography.failed(found.status, len(source))
     error = reprojection_error(found.matrix, np.asarray(source, np.float64), np.asarray(target, np.float64))
@@ -119,7 +119,7 @@ def with_points(found: Homography, source: Points, target: Points, threshold: fl
 def _aligned(
     found: Homography, source: Points, target: Points, images: tuple[Image, Image], threshold: float, fewest: int
 ) -> Homography:
-    """The homography at which the images agree best, or as it was where they lead away from the matches."""
+    """Align the images; return the homography unchanged if the result contradicts the matches."""
     better = align(to_grey(images[0]), to_grey(images[1]), found.matrix, source[found.inliers])
     if better is None:
         return found
@@ -133,8 +133,11 @@ def _aligned(
 def _refine_on_inliers(
     estimate: Matrix, source: Points, target: Points, threshold: float, fewest: int
 ) -> tuple[Matrix, NDArray[np.bool_], float] | None:
-    """Alternate inlier selection and weighted least squares: the homography, its inliers and their root mean square
-    error; None where no sound homography is left."""
+    """Alternate inlier selection and weighted least squares; None if the result is degenerate.
+
+    Returns:
+        the homography, its inliers and their root mean square error.
+    """
     matrix = scaled(estimate)
     if matrix is None:
         return None

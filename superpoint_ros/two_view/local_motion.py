@@ -1,7 +1,7 @@
-"""How the image moves from place to place: an affine map for each cell of the image, fitted to the matches around it.
+"""Local motion of the image: an affine map per cell, fitted to the matches around it.
 
-A homography describes a plane; a scene with depth moves differently in each part of the image. Matches say how, and
-neighbours agree well enough to predict where a point goes and how its surroundings are distorted.
+A homography describes a plane; a scene with depth moves differently in each part of the image. Neighbouring matches
+agree well enough to predict the position of a point and the distortion of its patch.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ CELL = 40
 """Side of a cell in pixels; a fit takes matches of the three by three cells around it."""
 
 _PRIOR = 0.5
-"""How many matches in a cell weigh as much as the motion of the whole image, which takes over where there are none."""
+"""Weight of the global motion, as a number of matches; it takes over in cells without matches."""
 
 _ITERATIONS = 3
 
 _OUTLIER = 3.0
-"""Matches count less, the further they are from the fit of their cell: half at so many pixels."""
+"""Error in pixels relative to the fit of the cell at which a match's weight is halved."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class LocalMotion:
     maps: NDArray[np.float64]
 
     def at(self, points: Points) -> NDArray[np.float64]:
-        """(N, 2, 3) maps at (N, 2) pixels of the first image."""
+        """Return the (N, 2, 3) maps at (N, 2) pixels of the first image."""
         rows, columns = self.maps.shape[:2]
         x, y = (np.clip(points // CELL, 0, (columns - 1, rows - 1))).astype(np.int64).T
         return self.maps[y, x]
 
     def predict(self, points: Points) -> NDArray[np.float64]:
-        """Where (N, 2) pixels of the first image lie in the second."""
+        """Map (N, 2) pixels of the first image to the second."""
         maps = self.at(points)
         return np.asarray(np.einsum("nij,nj->ni", maps[:, :, :2], points) + maps[:, :, 2])
 
 
 def homography_warps(homography: Matrix, points: Points) -> NDArray[np.float64]:
-    """(N, 2, 2) derivatives of a homography at (N, 2) points: how it distorts their surroundings."""
+    """Compute the (N, 2, 2) derivatives of a homography at (N, 2) points: the distortion of their patches."""
     depth = points @ homography[2, :2] + homography[2, 2]
     target = project(homography, points)
     slopes = homography[:2, :2] - target[:, :, None] * homography[2, :2]
@@ -67,7 +67,7 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     if not len(first):
         linear = np.broadcast_to(np.eye(2), (rows, columns, 2, 2))
         return LocalMotion(np.concatenate((linear, np.zeros((rows, columns, 2, 1))), axis=-1))
-    # In cells from the middle of the image, so that the sums are well conditioned.
+    # In cells relative to the image centre, so that the sums are well conditioned.
     middle = np.array((columns, rows)) * (CELL / 2)
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     x, y = np.clip(first // CELL, 0, (columns - 1, rows - 1)).astype(np.int64).T
@@ -76,11 +76,11 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     shift = (second - first) / CELL
     centres = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
     centres = np.column_stack((centres - middle / CELL, np.ones(len(centres))))
-    # The prior holds the map at each centre, and its distortion, to the motion of the whole image.
+    # The prior ties each cell's map to the global motion.
     prior = _PRIOR * (centres[:, :, None] * centres[:, None] + np.diag((1.0, 1.0, 0.0)))
     moments = np.concatenate((places[:, :, None] * places[:, None], places[:, :, None] * shift[:, None]), axis=2)
     moments = moments.reshape(-1, 15)
-    # Sorted by cell, so that a cell's are summed at once.
+    # Sorted by cell, for summation per cell.
     order = np.argsort(cell, kind="stable")
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     moments, filled = moments[order], cell[order[starts]]
@@ -94,16 +94,16 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
         usual = np.linalg.solve(whole[:, :3] + _PRIOR * np.eye(3), whole[:, 3:])
         maps = np.linalg.solve(around[:, :, :3] + prior, around[:, :, 3:] + prior @ usual)
         error = np.hypot(*(shift - np.einsum("ni,nij->nj", places, maps[cell])).T) * CELL
-        # Where the fit is rough still, matches far from it are no outliers yet.
+        # While the fit is still rough, distant matches are not yet outliers.
         weights = 1 / (1 + (error / max(_OUTLIER, 2 * float(np.median(error)))) ** 2) ** 2
-    # From cells around the middle to pixels: second = first + CELL * shift.
+    # From centred cells to pixels: second = first + CELL * shift.
     linear = maps[:, :2].swapaxes(1, 2)
     offset = CELL * maps[:, 2] - linear @ middle
     return LocalMotion(np.concatenate((linear + np.eye(2), offset[:, :, None]), axis=2).reshape(rows, columns, 2, 3))
 
 
 def _neighbourhoods(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums (rows, columns, K) over the three by three cells around each cell."""
+    """Sum (rows, columns, K) over the 3 x 3 cells around each cell."""
     padded = np.zeros((sums.shape[0] + 2, sums.shape[1] + 2, sums.shape[2]))
     padded[1:-1, 1:-1] = sums
     across = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]

@@ -1,4 +1,4 @@
-"""Descriptors -> Matches: mutual nearest neighbours on cosine similarity."""
+"""Match descriptors: mutual nearest neighbours by cosine similarity."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from superpoint_ros.features import Features, Matches
 from superpoint_ros.two_view.similarity import similarities
 
 ROTATIONS = ("upright", "any")
-"""How far the second image may be turned against the first, see `match`."""
+"""Rotations of the second image relative to the first, see `match`."""
 
 
 def match(
     first: Features, second: Features, *, min_similarity: float = 0.5, ratio: float = 1.0, rotation: str = "upright"
 ) -> Matches:
-    """Pairs of keypoints that are each other's nearest neighbour.
-
-    The work is done on the device where the descriptors lie.
+    """Match keypoints that are each other's nearest neighbour, on the device of the descriptors.
 
     Args:
         first, second: features with descriptors of equal size.
-        min_similarity: least cosine similarity, -1 to 1.
-        ratio: most ratio of the distances to the nearest and the second nearest descriptor (Lowe, 2004); 1 turns
-            this test off.
-        rotation: upright, or any: the second image is tried at four quarter turns, and that is taken which gives the
-            most matches. It is for weights whose descriptors are steerable: of a quarter turn of the image theirs is
-            a shift of four blocks by one (`train` with loss.steerable).
+        min_similarity: minimum cosine similarity, -1 to 1.
+        ratio: maximum ratio of the distances to the nearest and the second nearest descriptor (Lowe, 2004); 1 disables
+            the test.
+        rotation: upright, or any: try four quarter turns of the second image, and keep the one with most matches. It is
+            for weights with steerable descriptors, whose four blocks shift by one with a quarter turn of the image
+            (`train` with loss.steerable).
 
     Raises:
-        ValueError: if the descriptors differ in size, the rotation is unknown, or the size has no four equal blocks.
+        ValueError: if the descriptors differ in size, the rotation is unknown, or the size is not divisible by four.
     """
     if rotation not in ROTATIONS:
         raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
@@ -42,7 +40,7 @@ def match(
         tried = [
             match(first, turned_back(second, turns), min_similarity=min_similarity, ratio=ratio) for turns in range(4)
         ]
-        return max(tried, key=len)  # the first of several, so that an upright image is never taken for a turned one
+        return max(tried, key=len)  # the first in a tie, so that an upright image is never taken for a rotated one
     if first.descriptors.shape[1] != second.descriptors.shape[1]:
         sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
         raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
@@ -58,9 +56,9 @@ def match(
         with torch.inference_mode():
             indices, similarity = mutual_nearest(a, b, min_similarity, ratio)
             return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
-    # Not in PyTorch, whose threads would go on spinning in the way of what comes next.
+    # Not in PyTorch, whose threads would keep spinning on cores that the next step needs.
     cosines = similarities(first.descriptors, second.descriptors)
-    # NumPy is four times slower down the columns.
+    # NumPy is four times slower along columns.
     forward, backward = cosines.argmax(axis=1), cv2.transpose(cosines).argmax(axis=1)
     index = np.arange(len(first))
     runner_up = np.partition(cosines, -2, axis=1)[:, -2] if ratio_wanted else None
@@ -69,11 +67,10 @@ def match(
 
 
 def turned_back(features: Features, turns: int) -> Features:
-    """Features with the descriptors that a steerable network would have found, had the image been turned back by so
-    many quarter turns; the keypoints stay where they are.
+    """Rotate steerable descriptors back by this many quarter turns; the keypoints are unchanged.
 
     Raises:
-        ValueError: if the descriptors cannot be parted into four equal blocks.
+        ValueError: if the descriptor size is not divisible by four.
     """
     size = features.descriptors.shape[1]
     if size % 4:
@@ -109,9 +106,9 @@ def passing(
 def mutual_nearest(
     a: Tensor, b: Tensor, min_similarity: float, ratio: float, allowed: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """(N, D) and (M, D) unit descriptors on a device -> indices (K, 2) int64 and cosine similarity (K,).
+    """Match (N, D) and (M, D) unit descriptors on a device: indices (K, 2) int64 and cosine similarity (K,).
 
-    `allowed` (N, M) bool leaves pairs out.
+    `allowed` (N, M) bool restricts the pairs.
     """
     similarity = a @ b.T
     if allowed is not None:
@@ -129,15 +126,15 @@ def mutual_nearest(
 
 
 def mutual_nearest_fixed(a: Tensor, count_a: Tensor, b: Tensor, count_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mutual nearest neighbours at fixed sizes, for CUDA graphs.
+    """Find mutual nearest neighbours with fixed shapes, for CUDA graphs.
 
     Args:
         a, b: (B, N, D) and (B, M, D) unit descriptors.
-        count_a, count_b: (B,) int64, how many of them are used, the first ones.
+        count_a, count_b: (B,) int64, number of used entries, which come first.
 
     Returns:
         forward (B, N) int64, the index into `b` or -1, and the cosine similarity (B, N) of the nearest and of the
-        second nearest; -2 where there is none.
+        second nearest; -2 if there is none.
     """
     nothing = torch.full((), -2.0, device=a.device)
     rows = torch.arange(a.shape[1], device=a.device)

@@ -1,4 +1,4 @@
-"""Matched viewing rays -> the camera's motion between two frames, up to the length of its translation."""
+"""Estimate the camera motion between two frames from matched viewing rays, up to the scale of the translation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Pose = tuple[Matrix, Vectors]
 
 _LEAST_MATCHES = 8
 _REACH = 1.5
-"""Matches up to this many thresholds away are refined on."""
+"""Multiple of the threshold up to which matches take part in the refinement."""
 _SCALE = 0.3
-"""Of a match's error where its weight is halved, in thresholds."""
+"""Error at which a match's weight is halved, as a multiple of the threshold."""
 
 
 class MotionStatus(enum.Enum):
-    """What could be said of a motion."""
+    """Status of a motion estimate."""
 
     OK = "ok"
     ROTATION_ONLY = "rotation only"
@@ -36,10 +36,10 @@ class Motion:
     """Motion between two frames: a point X of the first camera's frame is R X + s t in the second's, s > 0 unknown.
 
     Attributes:
-        status: OK; ROTATION_ONLY where the matches show no parallax, so that a translation cannot be told; FAILED.
-        rotation: (3, 3) R; the unit matrix if failed.
+        status: OK; ROTATION_ONLY if the matches show no parallax, so that the translation is unobservable; FAILED.
+        rotation: (3, 3) R; the identity if failed.
         direction: (3,) unit vector t; zeros unless OK.
-        inliers: (M,) bool, one for each match.
+        inliers: (M,) bool, one per match.
     """
 
     status: MotionStatus
@@ -49,22 +49,21 @@ class Motion:
 
     @staticmethod
     def failed(matches: int) -> Motion:
-        """No motion."""
+        """Create a failed estimate."""
         return Motion(MotionStatus.FAILED, np.eye(3), np.zeros(3), np.zeros(matches, bool))
 
 
 def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
-    """The motion that most matches agree on, between two frames of a calibrated camera.
+    """Estimate the motion between two frames of a calibrated camera.
 
-    OpenCV's graph-cut RANSAC (USAC_ACCURATE; Barath and Matas, 2018) proposes an essential matrix at half, at the whole
-    and at twice the threshold. Of its four motions the one counts that puts most points in front of both cameras. Each
-    is refined by robust least squares on the Sampson error (Hartley and Zisserman, 2004, section 11.4.3), and the best
-    wins: the error has local minima, which one start alone falls into. Where a rotation alone explains the inliers as
-    well (Torr's criterion GRIC, 1998), that is the result.
+    OpenCV's graph-cut RANSAC (USAC_ACCURATE; Barath and Matas, 2018) estimates an essential matrix at half, once
+    and twice the threshold. Cheirality selects one of its four motions. Each is refined by robust least squares on the
+    Sampson error (Hartley and Zisserman, 2004, section 11.4.3), and the best is kept: the error has local minima. If a
+    rotation alone explains the inliers equally well (Torr's criterion GRIC, 1998), it is the result.
 
     Args:
         first, second: (M, 3) matched viewing rays at unit depth.
-        threshold: greatest Sampson error of an inlier at unit depth: pixels divided by the focal length.
+        threshold: maximum Sampson error of an inlier at unit depth: pixels divided by the focal length.
     """
     a, b = np.asarray(first, np.float64).reshape(-1, 3), np.asarray(second, np.float64).reshape(-1, 3)
     if len(a) < _LEAST_MATCHES:
@@ -85,7 +84,7 @@ def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
 
 
 def ransac_motion(first: Rays, second: Rays, threshold: float) -> Motion:
-    """The motion of OpenCV's plain RANSAC, as most published comparisons have it; arguments as `estimate_motion`."""
+    """Estimate the motion with OpenCV's plain RANSAC, as in most published comparisons; see `estimate_motion`."""
     a, b = np.asarray(first, np.float64).reshape(-1, 3), np.asarray(second, np.float64).reshape(-1, 3)
     if len(a) < _LEAST_MATCHES:
         return Motion.failed(len(a))
@@ -114,23 +113,23 @@ def _essential(
     points = np.ascontiguousarray(a[:, :2]), np.ascontiguousarray(b[:, :2])
     try:
         essential, mask = cv2.findEssentialMat(*points, np.eye(3), method, confidence, threshold)
-    except cv2.error:  # all points the same, for one
+    except cv2.error:  # for example if all points are equal
         return None
-    # Of points that fit several matrices OpenCV returns them all, one below the other.
+    # If several matrices fit, OpenCV returns them stacked.
     if essential is None or mask is None or essential.shape != (3, 3) or not np.all(np.isfinite(essential)):
         return None
     return essential, mask.ravel().astype(bool)
 
 
 def in_front(essential: Matrix, a: Vectors, b: Vectors) -> Pose:
-    """The one of an essential matrix's four motions that puts most points in front of both cameras."""
+    """Select the motion of an essential matrix with most points in front of both cameras."""
     one, two, t = cv2.decomposeEssentialMat(essential)
     candidates: list[Pose] = [(r, sign * t.ravel()) for r in (one, two) for sign in (1, -1)]
     return max(candidates, key=lambda motion: int(np.count_nonzero((depths(motion, a, b) > 0).all(axis=1))))
 
 
 def depths(pose: Pose, a: Vectors, b: Vectors) -> Matrix:
-    """(M, 2) depths in both frames of the points where matched rays come closest, in lengths of the translation."""
+    """Triangulate (M, 2) depths of matched rays in both frames, in units of the translation's length."""
     rotation, direction = pose
     turned = a @ rotation.T
     # Least squares of d_b b - d_a R a = t, by the normal equations of two unknowns.
@@ -141,7 +140,7 @@ def depths(pose: Pose, a: Vectors, b: Vectors) -> Matrix:
 
 
 def sampson(pose: Pose, a: Vectors, b: Vectors) -> Vectors:
-    """(M,) signed distances at unit depth of matched rays from satisfying a motion, to first order."""
+    """Compute the (M,) signed Sampson errors of matched rays at unit depth."""
     rotation, (x, y, z) = pose
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
     forward, backward = a @ essential.T, b @ essential
@@ -150,7 +149,7 @@ def sampson(pose: Pose, a: Vectors, b: Vectors) -> Vectors:
 
 
 def transfer(rotation: Matrix, a: Vectors, b: Vectors) -> Matrix:
-    """(M, 2) differences at unit depth between rays of the first frame, turned, and those of the second."""
+    """Compute the (M, 2) differences at unit depth between rotated rays of the first frame and those of the second."""
     turned = a @ rotation.T
     return turned[:, :2] / np.maximum(turned[:, 2:], 1e-9) - b[:, :2]
 
@@ -167,7 +166,7 @@ def _motion_residuals(step: Vectors, pose: Pose, a: Vectors, b: Vectors) -> Vect
 
 
 def _moved(pose: Pose, step: Vectors) -> Pose:
-    """A motion changed by a rotation vector and by two steps at right angles to the direction."""
+    """Update a motion by a rotation vector and two steps perpendicular to the direction."""
     rotation, direction = pose
     to = direction + step[3:] @ np.linalg.svd(direction[None])[2][1:]
     return _turned(rotation, step[:3]), to / np.linalg.norm(to)
@@ -193,7 +192,7 @@ def _turn_residuals(step: Vectors, rotation: Matrix, a: Vectors, b: Vectors) -> 
 def _least_squares(residuals: Callable[..., Vectors], unknowns: int, threshold: float, *fixed: Any) -> Vectors:
     from scipy.optimize import least_squares
 
-    # Cauchy's loss: what is far off still counts, but little, so no inlier has to be told from an outlier exactly.
+    # With the Cauchy loss large errors count little, so no hard inlier decision is needed.
     scale = _SCALE * threshold
     step = np.zeros(unknowns)
     found = least_squares(residuals, step, loss="cauchy", f_scale=scale, x_scale=threshold, args=fixed, xtol=1e-6)
@@ -201,7 +200,7 @@ def _least_squares(residuals: Callable[..., Vectors], unknowns: int, threshold: 
 
 
 def _without_parallax(epipolar: Vectors, transferred: Matrix) -> bool:
-    """Torr's GRIC of a rotation (3 unknowns, 2 dimensions) is less than that of a motion (5 unknowns, 3 dimensions)."""
+    """Tell whether the GRIC of a rotation (3 unknowns, 2 dimensions) is less than that of a motion (5, 3)."""
     count = len(epipolar)
     variance = float(np.median(epipolar**2)) / 0.4549 + 1e-18  # the median of a chi-squared variable
     # Distances in the space of (x, y, x', y'): the Sampson error is one already, a transfer's is shared by both points.

@@ -1,9 +1,9 @@
 """Refine matched points on the images, to a few hundredths of a pixel.
 
-A detection is found again anywhere, but half a pixel off; the grey levels around it say exactly where it went. The
-surroundings of each point of the first image are found in the second by Gauss-Newton steps in their inverse
-compositional form (Baker and Matthews, 2004), all points at once. An affine map for each point predicts how its
-surroundings have changed; what is estimated is the translation, while brightness and contrast are free.
+Detections are repeatable but have an error of half a pixel; the grey levels around them are more precise. The patch
+around each point of the first image is located in the second by inverse compositional Gauss-Newton (Baker and Matthews,
+2004), all points at once. An affine map per point predicts the distortion of its patch; the translation is estimated,
+with free brightness and contrast.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 RADIUS = 8
-"""Half the side of a patch, in pixels of the first image."""
+"""Radius of a patch, in pixels of the first image."""
 
 SPACING = 2
-"""Distance of a patch's samples, in pixels of the first image."""
+"""Spacing of a patch's samples, in pixels of the first image."""
 
 FARTHEST = 2.0
-"""Greatest distance of a refined point from where the search began, in pixels."""
+"""Maximum distance of a refined point from its start, in pixels."""
 
 _BLUR = 0.8  # pixels; more would hide detail, less would let interpolation err
 _ITERATIONS = 5
@@ -49,13 +49,13 @@ def smooth(image: Image) -> Floats:
 
 @dataclass(frozen=True)
 class Refined:
-    """Where points of the first image lie in the second.
+    """Refined positions of points of the first image in the second.
 
     Attributes:
-        points: (N, 2) float32 pixels of the second image; where not `found`, where the search began.
+        points: (N, 2) float32 pixels of the second image; the start of the search if not `found`.
         covariance: (N, 3) float32 of the error in px^2 as xx, xy, yy; infinite where not `found`.
-        found: (N,) bool, whether the two surroundings agree.
-        correlation: (N,) float32 of the two surroundings, at most 1.
+        found: (N,) bool, whether the two patches match.
+        correlation: (N,) float32 of the two patches, at most 1.
     """
 
     points: Floats
@@ -66,14 +66,14 @@ class Refined:
 
 @dataclass(frozen=True)
 class Templates:
-    """The surroundings of N points of an image, P samples each.
+    """The patches around N points of an image, P samples each.
 
     Attributes:
         layers: (N, 3, P) grey levels without their mean, and the slopes in x and in y, less what a change of brightness
             and contrast explains; all three divided by P.
         contrast: (N,) variance of the grey levels.
         inverse: (N, 3) inverse of the matrix of the slopes' mean products as xx, xy, yy.
-        usable: (N,) bool, whether the whole patch lies in the image and has contrast.
+        usable: (N,) bool, whether the whole patch is inside the image and has contrast.
     """
 
     layers: Floats
@@ -83,7 +83,7 @@ class Templates:
 
     @staticmethod
     def of(image: Floats, points: NDArray[np.floating]) -> Templates:
-        """Cut out the surroundings of (N, 2) pixels of a `smooth` image."""
+        """Extract the patches around (N, 2) pixels of a `smooth` image."""
         points = np.asarray(points, np.float32).reshape(-1, 2)
         offset = _offsets()
         x, y = points[:, :1] + offset[0], points[:, 1:] + offset[1]
@@ -103,7 +103,7 @@ class Templates:
         share = np.einsum("nkp,np->nk", slopes, grey) / (samples * np.maximum(contrast, 1e-3))[:, None]
         slopes -= share[:, :, None] * grey[:, None]
         xx, xy, yy = (_mean_product(layers[:, a], layers[:, b]) for a, b in ((1, 1), (1, 2), (2, 2)))
-        # The prior keeps points where they are along edges, where nothing says how far to go.
+        # The prior keeps points in place along edges, where the position is undetermined.
         prior = 0.01 * (xx + yy) + 0.05
         xx, yy = xx + prior, yy + prior
         inverse = (np.stack((yy, -xy, xx), axis=1) / (xx * yy - xy * xy)[:, None]).astype(np.float32)
@@ -115,11 +115,11 @@ class Templates:
         return len(self.layers)
 
     def select(self, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> Templates:
-        """The templates of chosen points, which may be named more than once."""
+        """Return the templates of selected points, possibly repeated."""
         return Templates(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def replaced(self, index: NDArray[np.integer], others: Templates) -> Templates:
-        """These templates, but others at some indices, in the same memory."""
+        """Replace the templates at some indices, in place."""
         for field in fields(self):
             getattr(self, field.name)[index] = getattr(others, field.name)
         return self
@@ -132,14 +132,14 @@ def refine_points(
     warps: NDArray[np.floating],
     farthest: float = FARTHEST,
 ) -> Refined:
-    """Find the surroundings of points of one image in another.
+    """Locate the patches of points of one image in another.
 
     Args:
-        templates: the surroundings of N points of the first image.
+        templates: the patches of N points of the first image.
         image: the second image, `smooth`.
-        start: (N, 2) pixels of the second image where the search begins.
-        warps: (N, 2, 2) by which the second image shows the surroundings distorted: d(second pixel) / d(first pixel).
-        farthest: greatest distance of a result from its start, in pixels.
+        start: (N, 2) pixels of the second image where the search starts.
+        warps: (N, 2, 2) distortion of the patches in the second image: d(second pixel) / d(first pixel).
+        farthest: maximum distance of a result from its start, in pixels.
     """
     start, warps = np.asarray(start, np.float32).reshape(-1, 2), np.asarray(warps, np.float32)
     count = len(start)
@@ -176,7 +176,7 @@ def refine_points(
         moved[chosen] -= step[active]
         length[chosen], correlation[chosen], residual[chosen] = far[active], alike[active], rest[active]
         distance[chosen] = np.hypot(*(moved[chosen] - start[chosen]).T)
-        # A patch that has left its surroundings does not come back.
+        # A patch that has moved too far does not come back.
         active = active & (length[index] > _SMALL_STEP) & (distance[index] <= farthest)
     found = (length < _SETTLED) & (correlation > _LEAST_CORRELATION) & (distance <= farthest)
     found &= _inside(image, moved, RADIUS * np.abs(turn).sum(axis=2))
@@ -186,14 +186,14 @@ def refine_points(
 
 
 UNREFINED = (0.3, 0.0, 0.3)
-"""Covariance of a match that the images do not refine, as xx, xy, yy in px^2: both of its points are detections."""
+"""Compute the covariance of an unrefined match as xx, xy, yy in px^2: both of its points are detections."""
 
 
 def detection_covariance(templates: Templates) -> Floats:
-    """Covariance (N, 3) of detections as xx, xy, yy in px^2: along an edge they are less certain than across it."""
+    """Compute the (N, 3) covariance of detections as xx, xy, yy in px^2: larger along an edge than across it."""
     xx, xy, yy = (templates.inverse * np.float32(_DETECTION_SLOPE)).T
     most = np.float32(_DETECTION_MOST)
-    # The ellipse keeps its shape where it is cut down to size.
+    # Limiting the size keeps the shape of the ellipse.
     cut = np.minimum(1, most / np.maximum((xx + yy) / 2, 1e-9))
     least = np.float32(_DETECTION_LEAST)
     return np.stack((xx * cut + least, xy * cut, yy * cut + least), axis=1)
@@ -205,13 +205,13 @@ def _offsets() -> Floats:
 
 
 def _sample(image: Floats, x: Floats, y: Floats, out: Floats | None = None) -> Floats:
-    if not x.size:  # which OpenCV refuses
+    if not x.size:  # which OpenCV rejects
         return np.zeros(x.shape, np.float32)
     return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE))
 
 
 def _inside(image: Floats, points: Floats, reach: Floats | float) -> NDArray[np.bool_]:
-    """Whether all within reach, in x and in y, of (N, 2) points lies in the image."""
+    """Tell whether (N, 2) points are at least `reach` from the image border."""
     height, width = image.shape
     farthest = np.array([width - 1, height - 1], np.float32)
     return np.asarray(((points - reach >= 0) & (points + reach <= farthest)).all(axis=1))
@@ -222,8 +222,11 @@ def _mean_product(a: Floats, b: Floats) -> Floats:
 
 
 def _compare(t: Templates, grey: Floats) -> tuple[Floats, Floats, Floats]:
-    """The Gauss-Newton step (N, 2) in the first image, the correlation (N,) and the mean squared residual (N,) of the
-    templates and what the second image shows (N, P)."""
+    """Compare templates with samples (N, P) of the second image.
+
+    Returns:
+        the Gauss-Newton step (N, 2) in the first image, correlation (N,) and mean squared residual (N,).
+    """
     grey -= grey.mean(axis=1, keepdims=True)
     own = _mean_product(grey, grey) + np.float32(1e-3)
     both, pull_x, pull_y = np.einsum("nkp,np->kn", t.layers, grey)

@@ -1,7 +1,7 @@
-"""A homography fitted to matched points by least squares of the reprojection error in the second image.
+"""Fit a homography to matched points by least squares of the reprojection error in the second image.
 
-Points that are a little off count less, by Cauchy's weights. All sums are taken in coordinates around 1 (Hartley and
-Zisserman, 2004, section 4.4.4), where the normal equations lose no digits.
+Errors are weighted by Cauchy weights. Coordinates are normalised (Hartley and Zisserman, 2004, section 4.4.4) for the
+conditioning of the normal equations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.two_view.geometry import Matrix, Points, propagate_covariance, scaled
 
-# Where a match counts half, as a share of the threshold.
+# Error at which a match's weight is halved, as a fraction of the threshold.
 _HALF_WEIGHT = 1 / 3
 
 _ITERATIONS = 10
@@ -20,7 +20,7 @@ _SINGULAR = 1e12
 
 
 def reprojection_error(matrix: Matrix, source: Points, target: Points) -> NDArray[np.float64]:
-    """Distance in pixels of (M, 2) target points from the projections of their source points; inf behind infinity."""
+    """Compute the distance in pixels of (M, 2) targets from their projected sources; inf beyond infinity."""
     x, y, depth = matrix @ _homogeneous(source)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.hypot(x / depth - target[:, 0], y / depth - target[:, 1])
@@ -29,12 +29,12 @@ def reprojection_error(matrix: Matrix, source: Points, target: Points) -> NDArra
 
 
 def mirrored(matrix: Matrix, source: Points) -> bool:
-    """Whether the second image would be a mirror image, which is no other view of the same plane."""
+    """Tell whether the homography mirrors the image, which no view of the same plane does."""
     return bool(np.linalg.det(matrix) * _side(matrix[2] @ _homogeneous(source)) < 0)
 
 
 def _side(depth: NDArray[np.float64]) -> int:
-    """On which side of the line at infinity most points lie: 1 or -1, the sign of their third coordinates."""
+    """Return the side of the line at infinity of most points: 1 or -1, the sign of their third coordinates."""
     return 1 if 2 * np.count_nonzero(depth >= 0) >= len(depth) else -1
 
 
@@ -43,18 +43,18 @@ def _homogeneous(points: Points) -> NDArray[np.float64]:
 
 
 def degenerate(points: Points) -> bool:
-    """Whether points lie on a line to within half a pixel, so that they fix no homography."""
+    """Tell whether points are collinear to half a pixel, and so do not determine a homography."""
     centred = points - points.mean(axis=0)
     return bool(np.linalg.eigvalsh(centred.T @ centred)[0] < 0.5**2 * len(points))
 
 
 def fit(matrix: Matrix, source: Points, target: Points, threshold: float) -> Matrix | None:
-    """Gauss-Newton from a homography near the best, weighted anew before each step; None where none is fixed.
+    """Refine a homography by iteratively reweighted Gauss-Newton; None if it is undetermined.
 
     Args:
         matrix: (3, 3), from pixels of the first image to pixels of the second.
         source, target: (M, 2) matched pixels.
-        threshold: pixels; a match a third of it off counts half.
+        threshold: in pixels; an error of a third of it halves a match's weight.
     """
     problem = _Problem(source, target, threshold)
     current = problem.inner(matrix)
@@ -74,8 +74,8 @@ def fit(matrix: Matrix, source: Points, target: Points, threshold: float) -> Mat
 
 
 def covariance(matrix: Matrix, source: Points, target: Points, threshold: float) -> Matrix | None:
-    """Covariance (8, 8) of h11 ... h32 of a fitted homography: the inverse of J^T J times the variance of a weighted
-    fit, with its correction for few points (Huber, 1981, equations 7.6.2 and 7.6.3)."""
+    """Compute the covariance (8, 8) of h11 ... h32 of a fit: the inverse of J^T J times the variance of a weighted fit,
+    corrected for few points (Huber, 1981, equations 7.6.2 and 7.6.3)."""
     problem = _Problem(source, target, threshold)
     inner = problem.inner(matrix)
     rows = problem.rows(inner)
@@ -101,7 +101,7 @@ _SLOPES, _BY_X, _BY_Y, _RESIDUALS = slice(0, 3), slice(3, 5), slice(5, 7), slice
 
 
 class _Problem:
-    """Matched points in coordinates around 1."""
+    """Matched points in normalised coordinates."""
 
     def __init__(self, source: Points, target: Points, threshold: float) -> None:
         self.first, self._second = _normaliser(source), _normaliser(target)
@@ -109,16 +109,16 @@ class _Problem:
         self._source = self.first @ _homogeneous(source)
         self._target = (self._second @ _homogeneous(target))[:2]
         self.unit = self._second[0, 0]
-        """How long a pixel of the second image is."""
+        """Return the size of a pixel of the second image in these coordinates."""
         self.half = threshold * _HALF_WEIGHT * self.unit
 
     def inner(self, matrix: Matrix) -> Matrix:
-        """A homography of pixels as one of these coordinates, with h33 = 1."""
+        """Convert a homography of pixels to these coordinates, with h33 = 1."""
         inner = self._second @ matrix @ np.linalg.inv(self.first)
         return np.asarray(inner / inner[2, 2])
 
     def outer(self, matrix: Matrix) -> Matrix:
-        """Back to pixels."""
+        """Convert back to pixels."""
         return np.asarray(self.back @ matrix @ self.first)
 
     def rows(self, inner: Matrix) -> Matrix | None:
@@ -133,19 +133,19 @@ class _Problem:
         return rows if np.isfinite(rows).all() else None
 
     def weights(self, rows: Matrix) -> Matrix:
-        """Cauchy's weights (M,) of the points."""
+        """Compute the Cauchy weights (M,) of the points."""
         return np.asarray(1 / (1 + (rows[_RESIDUALS] ** 2).sum(axis=0) / self.half**2))
 
 
 def _normaliser(points: Points) -> Matrix:
-    """Takes the centre of points to 0 and their root mean square distance from it to 1."""
+    """Compute the transform that centres points at 0 with a root mean square distance of 1."""
     centre = points.mean(axis=0)
     size = max(float(np.sqrt(((points - centre) ** 2).sum(axis=1).mean())), 1e-9)
     return np.array([[1 / size, 0, -centre[0] / size], [0, 1 / size, -centre[1] / size], [0, 0, 1]])
 
 
 def _normal_equations(rows: Matrix, weights: Matrix | None) -> tuple[Matrix, Matrix]:
-    """J^T W J (8, 8) and J^T W r (8,) of (9, M) rows; without weights all count 1."""
+    """Compute J^T W J (8, 8) and J^T W r (8,) of (9, M) rows; weights default to 1."""
     gram = (rows if weights is None else rows * weights) @ rows.T
     normal, pull = np.zeros((8, 8)), np.empty(8)
     normal[0:3, 0:3] = normal[3:6, 3:6] = gram[_SLOPES, _SLOPES]

@@ -1,7 +1,7 @@
-"""Cosine similarities of descriptors on the processor.
+"""Compute cosine similarities of descriptors on a CPU.
 
-OpenVINO, where it is installed, takes half of NumPy's time: its threads sleep between two products. Those of NumPy's
-OpenBLAS wait busily, so that NumPy has to do with one (see `blas`).
+OpenVINO, if installed, takes half of NumPy's time: its threads sleep between products. Those of NumPy's OpenBLAS spin,
+so NumPy is limited to one (see `blas`).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from superpoint_ros.compute.blas import one_thread
 Rows = NDArray[np.float32]
 
 _SMALL = 200**2
-"""So few pairs NumPy has done before OpenVINO's threads are awake."""
+"""Number of pairs that NumPy computes before OpenVINO's threads wake up."""
 
 
 def similarities(a: Rows, b: Rows) -> NDArray[np.float32]:
-    """(N, D) and (M, D) unit descriptors -> (N, M) cosines; they may be overwritten by the thread's next call."""
+    """Compute the (N, M) cosines of (N, D) and (M, D) unit descriptors; the thread's next call may overwrite them."""
     openvino = _openvino_product(torch.get_num_threads()) if len(a) * len(b) >= _SMALL else None
     return _numpy_product(a, b) if openvino is None else openvino(a, b)
 
@@ -42,12 +42,12 @@ def _openvino_product(threads: int) -> Callable[[Rows, Rows], Rows] | None:
         a, b = (ops.parameter([-1, -1], openvino.Type.f32) for _ in range(2))
         model = openvino.Model([ops.result(ops.matmul(a, b, False, True))], [a, b], "similarities")
         compiled = openvino.Core().compile_model(model, "CPU", openvino_models.settings("f32", threads))
-    except (ImportError, RuntimeError):  # it is not installed, or not fit for this machine
+    except (ImportError, RuntimeError):  # not installed, or unusable on this machine
         return None
     run = openvino_models.Requests(compiled)
 
     def product(a: Rows, b: Rows) -> Rows:
-        # Descriptors of a received message need not be aligned.
+        # Descriptors of a received message may be unaligned.
         return run(*(np.require(rows, np.float32, ("C", "A")) for rows in (a, b)))[0]
 
     return product
