@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs a ROS 2 install in the environment (make test-ros)")
 
 import numpy as np
-from camera import Listener
+from camera import RELIABLE, Listener
+from sensor_msgs.msg import CameraInfo, Image
 
 from superpoint_ros import features_from_message
 
@@ -16,19 +17,30 @@ IMAGE = "/camera/image"
 
 
 @pytest.fixture
-def answers(context, start):
-    """Run a node with these parameters on the first frames of a flight; return features and homographies."""
+def connected(context, start):
+    """Start the node with these parameters; return a listener that is connected to it."""
+    opened = []
+
+    def connected(**parameters):
+        words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        remap = ("-r", f"image:={IMAGE}", "-r", "camera_info:=/camera/camera_info", "-p", "max_gap:=600.0")
+        start("ros2", "run", "superpoint_ros", "detector", "--ros-args", *remap, *words)
+        opened.append(Listener(context, IMAGE, "/superpoint_detector"))
+        opened[-1].connect()
+        return opened[-1]
+
+    yield connected
+    for listener in opened:
+        listener.close()
+
+
+@pytest.fixture
+def answers(connected):
+    """Return the features and homographies of a flight's first frames, from a node with these parameters."""
 
     def answers(frames, **parameters):
-        words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-        remap = ("-r", f"image:={IMAGE}", "-p", "max_gap:=600.0")
-        start("ros2", "run", "superpoint_ros", "detector", "--ros-args", *remap, *words)
-        listener = Listener(context, IMAGE, "/superpoint_detector")
-        try:
-            listener.connect()
-            return [listener.exchange() for _ in range(frames)]
-        finally:
-            listener.close()
+        listener = connected(**parameters)
+        return [listener.exchange() for _ in range(frames)]
 
     return answers
 
@@ -66,3 +78,41 @@ def test_without_tracking_no_tracks_are_claimed(answers):
     features, homography = answers(3, tracking="false")[-1]
     assert len(features.scores) > 50 and len(homography.similarity) > 50
     assert not len(features.track_ids) and not len(features.track_ages)
+
+
+def test_with_a_calibration_points_are_normalized(connected):
+    listener = connected()
+    assert not listener.exchange()[0].camera_model_of_points
+    info = CameraInfo(height=240, width=320, distortion_model="plumb_bob", d=[0.0] * 5)
+    info.k = [200.0, 0.0, 159.5, 0.0, 200.0, 119.5, 0.0, 0.0, 1.0]
+    assert listener.spin_until(listener.info.get_subscription_count, 20)
+
+    def calibrated():
+        listener.info.publish(info)
+        features, _ = listener.exchange()
+        return features if features.camera_model_of_points and any(features.velocity) else None
+
+    features = listener.spin_until(calibrated, 60)
+    assert features.camera_model_of_points == "pinhole"  # as any model without distortion
+    normalized = np.array(features.normalized).reshape(-1, 2)
+    keypoints = np.array(features.keypoints).reshape(-1, 2)
+    np.testing.assert_allclose(normalized * 200 + [159.5, 119.5], keypoints, atol=1e-2)
+    assert len(features.velocity) == len(features.normalized)
+
+
+def test_there_are_no_keypoints_where_the_mask_is_zero(connected):
+    listener = connected(mask_max_age=60.0)
+    everywhere, _ = listener.exchange()
+    assert (np.array(everywhere.keypoints)[::2] < 160).any()
+    publisher = listener.node.create_publisher(Image, "/mask", RELIABLE)
+    assert listener.spin_until(publisher.get_subscription_count, 20)
+    mask = Image(height=240, width=320, encoding="mono8", step=320)
+    mask.data.frombytes(np.tile(np.repeat(np.uint8([0, 255]), 160), 240).tobytes())
+
+    def masked():
+        mask.header.stamp = listener.node.get_clock().now().to_msg()
+        publisher.publish(mask)
+        features, _ = listener.exchange()
+        return len(features.scores) > 20 and (np.array(features.keypoints)[::2] >= 159.5).all()
+
+    assert listener.spin_until(masked, 60)
