@@ -176,6 +176,8 @@ def test_stages_and_agreement_are_given_at_the_reference_size(results):
         assert set(figures["milliseconds"]) == set(stages.STAGES)
         assert sum(figures["share"].values()) == pytest.approx(1, abs=1e-3)
         assert figures["operations_per_second"] > 0
+    assert reference["refinement"]["points"] > 0
+    assert min(reference["refinement"]["numpy_ms"], reference["refinement"]["tensor_ms"]) > 0
     assert reference["agreement"]["pytorch-float32"] == 1 and reference["agreement"]["plain-pytorch"] > 0.95
     assert reference["energy"] is None or set(reference["energy"]["joules_per_image"]) >= {"plain-pytorch"}
 
@@ -185,6 +187,7 @@ def test_the_report_names_every_subject_and_case(results):
     assert all(f"| {name}" in text for case in results["cases"] for name in case["subjects"])
     assert all(f"## {case['label']}\n" in text for case in results["cases"])
     assert f"{results['default']} *" in text and results["machine"]["processor"] in text
+    assert f"Refining {results['reference']['refinement']['points']} keypoints" in text
     assert any("plain-pytorch" in line for line in summary_lines(results))
     assert any("160x120" in line for line in summary_lines(results))
 

@@ -79,3 +79,5 @@ def test_on_a_gpu_the_graph_is_measured_too(script, tmp_path):
     names = {"cuda_graph-float16", "cuda_graph_compiled-float16", "pytorch-float16"}
     assert names <= set(results["cases"][0]["subjects"]) & set(results["reference"]["kernels"])
     assert results["reference"]["agreement"]["cuda_graph-float16"] > 0.95
+    refinement = results["reference"]["refinement"]
+    assert refinement["points"] > 500 and 0 < refinement["tensor_ms"] < refinement["numpy_ms"]

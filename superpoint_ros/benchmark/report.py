@@ -108,6 +108,11 @@ def _case(case: Mapping[str, Any], default: str) -> str:
 def _reference(results: Results) -> list[str]:
     r = results["reference"]
     parts = [f"## Stages at {r['width']}x{r['height']}", _stages(r)] if r["stages"] else []
+    if f := r.get("refinement"):
+        parts.append(
+            f"Refining {f['points']} keypoints on an image takes {f['numpy_ms']:.2f} ms in NumPy and "
+            f"{f['tensor_ms']:.2f} ms in PyTorch on the device."
+        )
     heads = ["subject", "same keypoints", "peak memory MB", "CUDA MB", "J/image"]
     energy = (r.get("energy") or {}).get("joules_per_image", {})
     rows = []

@@ -184,6 +184,8 @@ def _reference(
             precision = results["subjects"][name]["precision"]
             ceiling = results["ceiling"].get(precision)
             result["stages"][name] = _stage_figures(seconds, operations, ceiling, subject.separate_decoding)
+            if "refinement" not in result:  # the network has no part in it
+                result["refinement"] = stages.refinement_times(subject, images[0], max(3, plan.rounds), device)
     result["agreement"] = agreement(built, images)
     if "memory" in plan.extras:
         result["memory_mb"] = {}

@@ -12,7 +12,7 @@ from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.views import View
 from superpoint_ros.two_view.geometry import project
 from superpoint_ros.two_view.local_motion import LocalMotion, homography_warps
-from superpoint_ros.two_view.refinement import FARTHEST, Floats, Templates, refine_points
+from superpoint_ros.two_view.refinement import FARTHEST, Floats, Refine, Templates
 
 _ADOPTION = 2.0
 """Maximum distance of a detection from a track's position to be associated with it, in pixels."""
@@ -56,6 +56,7 @@ def follow_images(
     matches: Matches,
     detected: Features,
     homography: Homography,
+    refine: Refine,
 ) -> Flow:
     points = before.features.keypoints
     predicted, warps = motion.predict(points), motion.at(points)[:, :, :2]
@@ -74,9 +75,9 @@ def follow_images(
     start = predicted.copy()
     away = np.abs(detected.keypoints[second] - predicted[first]).max(axis=1) > _NEARBY
     start[first[away]] = detected.keypoints[second[away]]
-    near = refine_points(templates, smoothed, start - shift, total, FARTHEST)
+    near = refine(templates, smoothed, start - shift, total, FARTHEST)
     again = np.flatnonzero(~near.found & templates.usable & (np.abs(start - predicted).max(axis=1) > 0.1))
-    far = refine_points(templates.select(again), smoothed, (predicted - shift)[again], total[again], COASTING_DISTANCE)
+    far = refine(templates.select(again), smoothed, (predicted - shift)[again], total[again], COASTING_DISTANCE)
     for name in ("points", "covariance", "found", "correlation"):
         getattr(near, name)[again[far.found]] = getattr(far, name)[far.found]
     places = (near.points + shift).astype(np.float32)

@@ -18,6 +18,7 @@ from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.timing import Stopwatch
 from superpoint_ros.frontend.tracking import TrackIds
 from superpoint_ros.frontend.views import View, first_view
+from superpoint_ros.two_view.refiner import refiner
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,9 @@ class FrontEnd:
         on_problem: called with camera and one sentence for every unusable frame.
         together: waiting frames of several cameras share a forward pass if their sizes are equal; None: on a GPU, which
             processes several in little more than the time of one. On a CPU the first camera would wait for the last.
+
+    Attributes:
+        refine: refines keypoints on the image; on the GPU if the network runs on one.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class FrontEnd:
     ) -> None:
         self.superpoint = superpoint
         self.stopwatch = Stopwatch()
+        self.refine = refiner(superpoint.runtime.device)
         self._on_result = on_result or (lambda result: None)
         self._on_problem = on_problem or (lambda camera, reason: _log.warning("%s: %s", camera, reason))
         self._together = superpoint.runtime.device.type != "cpu" if together is None else together
@@ -244,7 +249,7 @@ class FrontEnd:
         else:
             seconds = max(frame.stamp - stamp, 1) * 1e-9
             known = camera.ids, settings, self.stopwatch, seconds, frame.pinhole
-            found = register_frame(before, image, features, *known, decoded.mask)
+            found = register_frame(before, image, features, *known, decoded.mask, self.refine)
             view, matches, homography, epipolar = found.view, found.matches, found.homography, found.epipolar
         camera.view, camera.stamp = view, frame.stamp
         return FrameResult(

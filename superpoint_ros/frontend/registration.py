@@ -21,7 +21,15 @@ from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
 from superpoint_ros.two_view.matching import match
-from superpoint_ros.two_view.refinement import UNREFINED, Floats, Templates, detection_covariance, smooth
+from superpoint_ros.two_view.refinement import (
+    UNREFINED,
+    Floats,
+    Refine,
+    Templates,
+    detection_covariance,
+    refine_points,
+    smooth,
+)
 
 _EXPECTED_SUPPORT, _BETTER_SUPPORT = 0.5, 1.5
 """A search near predicted positions has failed if its support is less than this fraction of the previous frame's and
@@ -51,8 +59,10 @@ def register_frame(
     seconds: float = 0.1,
     pinhole: Pinhole | None = None,
     mask: Mask | None = None,
+    refine: Refine = refine_points,
 ) -> Registration:
-    """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame`."""
+    """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame`,
+    `refine` that of `FrontEnd`."""
     reference = before.features
     with clock.stage("match"):
         # Match detections with keypoints of the previous frame.
@@ -80,7 +90,7 @@ def register_frame(
             if templates is None:  # refinement has just been turned on
                 templates = Templates.of(smooth(to_grey(before.image)), reference.keypoints)
             # Refine the position of each keypoint on the images.
-            flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography)
+            flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography, refine)
             flow = replace(flow, found=flow.found & unmasked(flow.points, mask))
             # Associate keypoints with detections; the others may coast.
             seen, coasting = associate(before, flow, matches, detected, settings)

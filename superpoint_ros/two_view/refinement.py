@@ -8,6 +8,7 @@ with free brightness and contrast.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import cv2
@@ -26,18 +27,31 @@ SPACING = 2
 FARTHEST = 2.0
 """Maximum distance of a refined point from its start, in pixels."""
 
+ITERATIONS = 5
+"""Maximum number of Gauss-Newton steps."""
+
+SMALL_STEP = 0.01
+"""Step, in pixels, below which a patch has converged."""
+
+LONGEST_STEP = 1.0
+"""Maximum length of a step, in pixels."""
+
+SETTLED = 0.1
+"""A patch whose last step is longer, in pixels, has not been found."""
+
+LEAST_CORRELATION = 0.75
+"""Minimum correlation of a patch with its template."""
+
+CORRELATED = 0.8
+"""Factor on the variance of independent samples: neighbours share noise and errors of the prediction. It is calibrated
+together with `FLOOR`."""
+
+FLOOR = 0.033
+"""Standard deviation due to interpolation and prediction, whatever the residual, in pixels."""
+
 _BLUR = 0.8  # pixels; more would hide detail, less would let interpolation err
-_ITERATIONS = 5
-_SMALL_STEP = 0.01  # pixels; a patch that moves less is done
-_LONGEST_STEP = 1.0  # pixels
-_LEAST_CORRELATION = 0.75
 _LEAST_CONTRAST = 2.0  # squared grey levels: less is noise
 _WORTH_COPYING = 0.6  # share of points still moving below which the others are left out of the sums
-_SETTLED = 0.1  # pixels; a patch that still moves further in the end has not been found
-# Neighbouring samples share noise and errors of the prediction, so that each counts for less than one observation.
-_CORRELATED = 0.8
-# What interpolation and the prediction leave, whatever the residual says (pixels).
-_FLOOR = 0.033
 # Detections: variance that all have, how it grows with the inverse of the slopes' products, and the most of that.
 _DETECTION_LEAST, _DETECTION_SLOPE, _DETECTION_MOST = 0.06, 2.0, 0.3
 
@@ -85,7 +99,7 @@ class Templates:
     def of(image: Floats, points: NDArray[np.floating]) -> Templates:
         """Extract the patches around (N, 2) pixels of a `smooth` image."""
         points = np.asarray(points, np.float32).reshape(-1, 2)
-        offset = _offsets()
+        offset = patch_offsets()
         x, y = points[:, :1] + offset[0], points[:, 1:] + offset[1]
         samples = np.float32(x.shape[1])
         layers = np.empty((len(points), 3, x.shape[1]), np.float32)
@@ -151,14 +165,14 @@ def refine_points(
     moved, turn = start.copy(), warps
     if not usable.all():
         moved[~usable], turn = 0, np.where(usable[:, None, None], warps, np.eye(2, dtype=np.float32))
-    offset = _offsets()
+    offset = patch_offsets()
     away_x, away_y = ((turn[:, axis, :1] * offset[0] + turn[:, axis, 1:] * offset[1]) for axis in (0, 1))
     length, distance = np.full(count, np.inf, np.float32), np.zeros(count, np.float32)
     correlation, residual = np.zeros(count, np.float32), np.full(count, np.inf, np.float32)
     # The points at work, and which of them go on; memory is taken once, since fresh pages cost more than the sums.
     index, active, some = np.arange(count), usable, templates
     x, y, grey = np.empty_like(away_x), np.empty_like(away_x), np.empty_like(away_x)
-    for _ in range(_ITERATIONS):
+    for _ in range(ITERATIONS):
         left = np.count_nonzero(active)
         if not left:
             break
@@ -171,19 +185,22 @@ def refine_points(
         step, alike, rest = _compare(some, _sample(image, x[:count], y[:count], grey[:count]))
         step = np.einsum("nij,nj->ni", turn[index], step)
         far = np.hypot(step[:, 0], step[:, 1])
-        step *= np.minimum(1, _LONGEST_STEP / np.maximum(far, 1e-6))[:, None]
+        step *= np.minimum(1, LONGEST_STEP / np.maximum(far, 1e-6))[:, None]
         chosen = index[active]
         moved[chosen] -= step[active]
         length[chosen], correlation[chosen], residual[chosen] = far[active], alike[active], rest[active]
         distance[chosen] = np.hypot(*(moved[chosen] - start[chosen]).T)
         # A patch that has moved too far does not come back.
-        active = active & (length[index] > _SMALL_STEP) & (distance[index] <= farthest)
-    found = (length < _SETTLED) & (correlation > _LEAST_CORRELATION) & (distance <= farthest)
+        active = active & (length[index] > SMALL_STEP) & (distance[index] <= farthest)
+    found = (length < SETTLED) & (correlation > LEAST_CORRELATION) & (distance <= farthest)
     found &= _inside(image, moved, RADIUS * np.abs(turn).sum(axis=2))
     covariance = _covariance(templates, turn, residual)
     covariance[~found] = np.inf, 0, np.inf
     return Refined(np.where(found[:, None], moved, start), covariance, found, correlation)
 
+
+Refine = Callable[[Templates, Floats, NDArray[np.floating], NDArray[np.floating], float], Refined]
+"""A function with the arguments and result of `refine_points`."""
 
 UNREFINED = (0.3, 0.0, 0.3)
 """Compute the covariance of an unrefined match as xx, xy, yy in px^2: both of its points are detections."""
@@ -199,7 +216,8 @@ def detection_covariance(templates: Templates) -> Floats:
     return np.stack((xx * cut + least, xy * cut, yy * cut + least), axis=1)
 
 
-def _offsets() -> Floats:
+def patch_offsets() -> Floats:
+    """Where the samples of a patch lie around its point: (2, P) of x and y, in pixels of the first image."""
     side = np.arange(-RADIUS, RADIUS + 1, SPACING, dtype=np.float32)
     return np.stack(np.meshgrid(side, side)).reshape(2, -1)
 
@@ -239,9 +257,9 @@ def _compare(t: Templates, grey: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _covariance(t: Templates, warps: Floats, residual: Floats) -> Floats:
-    scale = _CORRELATED * np.where(np.isfinite(residual), residual, 0) / t.layers.shape[2]
+    scale = CORRELATED * np.where(np.isfinite(residual), residual, 0) / t.layers.shape[2]
     xx, xy, yy = (t.inverse * scale[:, None]).T
     matrix = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
     turned = warps @ matrix @ warps.swapaxes(1, 2)
-    floor = np.float32(_FLOOR**2)
+    floor = np.float32(FLOOR**2)
     return np.stack((turned[:, 0, 0] + floor, turned[:, 0, 1], turned[:, 1, 1] + floor), axis=1)
