@@ -65,6 +65,7 @@ def test_the_documented_parameters_exist_with_their_defaults():
         "cameras",
         "rectified",
         "undistort",
+        "intensity",
         "mask",
     }
 

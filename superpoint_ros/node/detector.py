@@ -16,6 +16,7 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.camera import Camera, is_rectified
 from superpoint_ros.node.diagnostics import SKIPPED_FRAMES, CameraHealth, Diagnostics
 from superpoint_ros.node.images import Grey, grey_from_compressed, grey_from_image
+from superpoint_ros.node.intensity import Intensity
 from superpoint_ros.node.masks import CameraMasks
 from superpoint_ros.node.messages import features_fields, homography_fields
 from superpoint_ros.node.qos import explain_mismatch
@@ -46,11 +47,12 @@ class Host(Protocol):
 class _CameraState:
     """The calibration and health of a camera."""
 
-    def __init__(self, health: CameraHealth, masks: CameraMasks) -> None:
+    def __init__(self, health: CameraHealth, masks: CameraMasks, intensity: Intensity) -> None:
         self.calibration: Camera | None = None
         self.pinhole: Pinhole | None = None
         self.health = health
         self.masks = masks
+        self.intensity = intensity
 
 
 class Detector:
@@ -96,7 +98,8 @@ class Detector:
             if reason is not None:
                 self._warn(f"{self._host.image_topic(camera)}: {what}", reason)
 
-        return _CameraState(health, CameraMasks(self.values, camera, report))
+        masks, intensity = CameraMasks(self.values, camera, report), Intensity(str(self.values["intensity"]))
+        return _CameraState(health, masks, intensity)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -114,11 +117,13 @@ class Detector:
 
     def submit_image(self, message: Any, camera: str = "") -> None:
         """Submit a sensor_msgs/Image."""
-        self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8, self._max_pixels))
+        intensity = self._cameras[camera].intensity
+        self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8, self._max_pixels, intensity))
 
     def submit_compressed(self, message: Any, camera: str = "") -> None:
         """Submit a sensor_msgs/CompressedImage."""
-        self._submit(message, camera, lambda: grey_from_compressed(message, self._max_pixels))
+        intensity = self._cameras[camera].intensity
+        self._submit(message, camera, lambda: grey_from_compressed(message, self._max_pixels, intensity))
 
     @property
     def _max_pixels(self) -> int:

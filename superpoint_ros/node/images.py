@@ -16,6 +16,7 @@ from superpoint_ros.extraction.checks import ImageError, check_size
 from superpoint_ros.extraction.pyramid import MIN_SIDE
 from superpoint_ros.io.headers import encoded_size
 from superpoint_ros.io.images import MAX_PIXELS, decode_image, size_fault
+from superpoint_ros.node.intensity import Intensity
 
 Grey = NDArray[np.uint8]
 Pixels = NDArray[Any]
@@ -79,7 +80,10 @@ ENCODINGS = _table()
 
 
 def grey_from_image(
-    message: Any, cv_bridge_to_mono8: Callable[[Any], Grey] | None = None, max_pixels: int = MAX_PIXELS
+    message: Any,
+    cv_bridge_to_mono8: Callable[[Any], Grey] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    intensity: Intensity | None = None,
 ) -> Grey:
     """Convert a sensor_msgs/Image to (H, W) uint8.
 
@@ -90,20 +94,24 @@ def grey_from_image(
         cv_bridge_to_mono8: converts messages of native byte order whose encoding cv_bridge supports; without it the
             same OpenCV conversions are called here.
         max_pixels: maximum number of pixels.
+        intensity: how images of more than 8 bits are converted; linearly by default.
 
     Raises:
         ImageError: in one sentence, if the message's fields do not describe an image.
     """
+    intensity = intensity or Intensity()
     encoding, dtype = _validate(message)
     check_size((message.height, message.width), max_pixels)
+    intensity.check_encoding(message.encoding)
     native = dtype.itemsize == 1 or bool(message.is_bigendian) == (sys.byteorder == "big")
-    if cv_bridge_to_mono8 is not None and encoding.in_cv_bridge and native:
-        return cv_bridge_to_mono8(message)
+    by_cv_bridge = encoding.in_cv_bridge and native and (dtype.itemsize == 1 or intensity.mode == "linear")
+    if cv_bridge_to_mono8 is not None and by_cv_bridge:
+        return intensity(cv_bridge_to_mono8(message))
     pixels = _pixels(message, encoding, dtype)
-    return _to_grey(pixels if native else pixels.byteswap(), encoding.code)
+    return intensity(_single_channel(pixels if native else pixels.byteswap(), encoding.code))
 
 
-def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> Grey:
+def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS, intensity: Intensity | None = None) -> Grey:
     """Convert a sensor_msgs/CompressedImage in JPEG, PNG or another format of OpenCV to (H, W) uint8.
 
     The format string follows image_transport: `bayer_rggb8; png compressed` is a Bayer mosaic, and colour images not
@@ -113,6 +121,7 @@ def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> Grey:
     Raises:
         ImageError: if the data cannot be decoded, is cut short, or is an image of more than `max_pixels`.
     """
+    intensity = intensity or Intensity()
     data = np.frombuffer(message.data, np.uint8)
     size = encoded_size(io.BytesIO(data[:_HEADER_BYTES].tobytes())) or encoded_size(io.BytesIO(data.tobytes()))
     description = f"the compressed image ({message.format or 'without a format'}, {data.size} bytes)"
@@ -120,6 +129,7 @@ def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> Grey:
         raise ImageError(f"{description} {fault}")
     source, _, coding = message.format.partition(";")
     encoding = ENCODINGS.get(source.strip())
+    intensity.check_encoding(source.strip())
     mosaic = encoding is not None and encoding.channels == 1 and encoding.code is not None
     swapped = encoding is not None and encoding.channels > 1 and bool(coding) and "compressed bgr" not in coding
     # Only the luma of an ordinary JPEG need be decoded.
@@ -134,19 +144,13 @@ def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> Grey:
     if image.dtype.kind + str(image.dtype.itemsize) not in ("u1", "u2", "f4"):
         raise ImageError(f"{description} contains {image.dtype}, allowed is uint8, uint16 or float32")
     if image.ndim == 2:
-        return _to_grey(image, encoding.code if mosaic and encoding else None)
-    return _to_grey(image, (_FROM_RGB if swapped else _FROM_BGR)[image.shape[2]])
+        return intensity(_single_channel(image, encoding.code if mosaic and encoding else None))
+    return intensity(_single_channel(image, (_FROM_RGB if swapped else _FROM_BGR)[image.shape[2]]))
 
 
-def _to_grey(pixels: Pixels, code: int | None) -> Grey:
-    """Convert pixels of 8, 16 or 32 bits in native byte order to (H, W) uint8."""
-    if code is not None:
-        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), code)
-    if pixels.dtype == np.float32:
-        return _from_float(pixels)
-    if pixels.dtype == np.uint16:
-        pixels = cv2.convertScaleAbs(pixels, alpha=255 / 65535)
-    return np.ascontiguousarray(pixels)
+def _single_channel(pixels: Pixels, code: int | None) -> Pixels:
+    """Convert colours or a mosaic to (H, W) grey levels of the same type."""
+    return pixels if code is None else cv2.cvtColor(np.ascontiguousarray(pixels), code)
 
 
 def _validate(message: Any) -> tuple[Encoding, np.dtype[Any]]:
@@ -182,12 +186,3 @@ def _pixels(message: Any, encoding: Encoding, dtype: np.dtype[Any]) -> Pixels:
     if encoding.channels > 1:
         shape, strides = (*shape, encoding.channels), (*strides, dtype.itemsize)
     return np.ndarray(shape, dtype, np.frombuffer(message.data, np.uint8), strides=strides)
-
-
-def _from_float(pixels: Pixels) -> Grey:
-    low, high = float(pixels.min()), float(pixels.max())
-    if not np.isfinite(low + high):
-        raise ImageError("the 32FC1 image contains values that are not finite, allowed is 0 to 1")
-    if low < 0 or high > 1:
-        raise ImageError(f"the 32FC1 image contains values from {low:g} to {high:g}, allowed is 0 to 1")
-    return cv2.convertScaleAbs(pixels, alpha=255)

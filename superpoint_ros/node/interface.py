@@ -142,6 +142,14 @@ PARAMETERS = (
         60.0,
     ),
     Parameter(
+        "intensity",
+        "linear",
+        "how 16-bit and float images become 8-bit: linear maps the whole range, auto str"
+        "etches the levels in use, clahe equalises them locally, too",
+        choices=("linear", "auto", "clahe"),
+        read_only=True,
+    ),
+    Parameter(
         "image_transport",
         "raw",
         "subscribe to `image` or to `image/compressed`",
