@@ -14,6 +14,7 @@ COMMANDS = {
     "detector": "run the detector as a ROS 2 node without a ROS 2 install",
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "extract the features of images to files",
+    "match": "match two images: numbers, homography, and a drawing",
     "bag": "run the detector on every frame of a recording and record its output",
     "train": "train the network",
     "evaluate": "evaluate features on standard benchmarks, with classical baselines",

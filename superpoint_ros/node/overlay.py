@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import Features, Scene, Status
+from superpoint_ros.features import Features, Matches, Scene, Status
 from superpoint_ros.frontend.frames import FrameResult
 
 _INLIER, _OUTLIER, _TEXT, _DARK = (80, 220, 80), (60, 60, 230), (255, 255, 255), (40, 20, 20)
@@ -31,7 +31,7 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
         pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
         inliers = _inliers(result)
         for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
-            lines = _to_fixed_point(pairs[inliers == inlier])
+            lines = _to_to_fixed_point(pairs[inliers == inlier])
             cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
     ages = result.track_ages
     shades = (
@@ -48,6 +48,33 @@ def draw_features(image: NDArray[np.uint8], features: Features) -> NDArray[np.ui
     """Draw a circle around each keypoint, coloured by score, on a copy of an (H, W) grey or (H, W, 3) BGR image."""
     canvas = _in_colour(image)
     _draw_keypoints(canvas, features, _shades_by_rank(len(features)), np.zeros(len(features), bool))
+    return canvas
+
+
+def draw_matches(
+    images: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    features: tuple[Features, Features],
+    matches: Matches,
+    inliers: NDArray[np.bool_],
+) -> NDArray[np.uint8]:
+    """Draw two images side by side with keypoints and lines between matches: green for inliers, red for others."""
+    left, right = (draw_features(image, found) for image, found in zip(images, features, strict=True))
+    canvas = np.zeros((max(len(left), len(right)), left.shape[1] + right.shape[1], 3), np.uint8)
+    canvas[: len(left), : left.shape[1]] = left
+    canvas[: len(right), left.shape[1] :] = right
+    first, second = matches.indices.T
+    shift = np.array([left.shape[1], 0])
+    pairs = np.stack((features[0].keypoints[first], features[1].keypoints[second] + shift), axis=1)
+    for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
+        cv2.polylines(
+            canvas,
+            list(_to_fixed_point(pairs[inliers == inlier])),
+            False,
+            colour,
+            _thickness(left),
+            cv2.LINE_AA,
+            _SHIFT,
+        )
     return canvas
 
 

@@ -203,7 +203,7 @@ Refine = Callable[[Templates, Floats, NDArray[np.floating], NDArray[np.floating]
 """A function with the arguments and result of `refine_points`."""
 
 UNREFINED = (0.3, 0.0, 0.3)
-"""Compute the covariance of an unrefined match as xx, xy, yy in px^2: both of its points are detections."""
+"""Covariance of an unrefined match as xx, xy, yy in px^2: both of its points are detections."""
 
 
 def detection_covariance(templates: Templates) -> Floats:
