@@ -31,7 +31,7 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
         pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
         inliers = _inliers(result)
         for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
-            lines = _to_to_fixed_point(pairs[inliers == inlier])
+            lines = _to_fixed_point(pairs[inliers == inlier])
             cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
     ages = result.track_ages
     shades = (
