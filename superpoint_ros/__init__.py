@@ -21,6 +21,8 @@ __all__ = [
     "EpipolarGeometry",
     "Scene",
     "match",
+    "match_stereo",
+    "StereoMatches",
     "estimate_homography",
     "estimate_epipolar",
     "FrontEnd",
@@ -51,6 +53,7 @@ _MODULES = {
     "two_view.epipolar": ("estimate_epipolar",),
     "two_view.homography": ("estimate_homography",),
     "two_view.matching": ("match",),
+    "two_view.stereo": ("StereoMatches", "match_stereo"),
 }
 
 if TYPE_CHECKING:
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from superpoint_ros.two_view.epipolar import estimate_epipolar
     from superpoint_ros.two_view.homography import estimate_homography
     from superpoint_ros.two_view.matching import match
+    from superpoint_ros.two_view.stereo import StereoMatches, match_stereo
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,7 @@ TOPICS = {
     "~/matched_homography": "superpoint_ros/msg/MatchedHomography",
     "~/image_annotated": "sensor_msgs/msg/Image",
     "~/keypoints_cloud": "sensor_msgs/msg/PointCloud2",
+    "~/stereo_matches": "superpoint_ros/msg/StereoMatches",
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 
@@ -67,6 +68,8 @@ def test_the_documented_parameters_exist_with_their_defaults():
         "undistort",
         "intensity",
         "mask",
+        "stereo",
+        "stereo_slop",
     }
 
 
@@ -194,12 +197,15 @@ def test_every_camera_has_its_own_topics_and_the_node_has_one_for_diagnostics():
     cameras = parameter("cameras").check(["left", "rig/right"])
     assert cameras == ("left", "rig/right")
     names = {place: topic.name for place, topic in interface.outputs(cameras).items()}
-    assert len(names) == 2 * (len(interface.OUTPUTS) - 1) + 1
+    assert len(names) == 2 * (len(interface.OUTPUTS) - 2) + 1
     assert names["features", "left"] == "~/left/features" and names["diagnostics", ""] == "/diagnostics"
     assert names["keypoints_cloud", "rig/right"] == "~/rig/right/keypoints_cloud"
     assert interface.topic("image").for_camera("left").name == "left/image"
     alone = {place: topic.name for place, topic in interface.outputs(parameter("cameras").check([""])).items()}
-    assert alone == {(topic.key, ""): topic.name for topic in interface.OUTPUTS}
+    stereo = ("stereo_matches", "")
+    assert alone == {(topic.key, ""): topic.name for topic in interface.OUTPUTS if topic.key != stereo[0]}
+    with_stereo = {place: topic.name for place, topic in interface.outputs(cameras, stereo=True).items()}
+    assert with_stereo == {**names, stereo: "~/stereo_matches"}
 
 
 def test_an_unknown_parameter_is_rejected_with_the_known_ones():

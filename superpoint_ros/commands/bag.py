@@ -16,7 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="ROS 2 bag (folder, .mcap or .db3) or ROS 1 bag (.bag)")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder of the bag to write, which must not exist")
     parser.add_argument(
-        "--topic", default="", help="recorded image topic, raw or compressed; optional if there is only one"
+        "--topic",
+        action="append",
+        default=[],
+        help="recorded image topic, raw or compressed; optional if there is only one; with several 'cameras' "
+        "repeat it for each, in their order (default: the topics that the node would subscribe to)",
     )
     parser.add_argument("--cloud", action="store_true", help="also write the keypoints as a point cloud")
     parser.add_argument("--annotated", action="store_true", help="also write the annotated images")
@@ -39,30 +43,39 @@ def run(options: argparse.Namespace) -> int:
 
     keys = ["keypoints_cloud"] * options.cloud + ["image_annotated"] * options.annotated
     with open_recording(options.source) as recording:
-        topic = recording.image_topic(options.topic)
         detector = RecordingDetector(
-            options.out, keys, options.storage, options.params_file, options.param, options.remap
+            recording,
+            options.topic,
+            options.out,
+            keys,
+            options.storage,
+            options.params_file,
+            options.param,
+            options.remap,
         )
+        topics = detector.topics
         # From here on stop between two frames only, so that the bag does not end within a message.
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stopped.set())
         try:
-            work, console = detector.run(recording, topic), Console(stderr=True)
-            quiet = options.json or not console.is_terminal
-            for _ in track(work, topic, recording.count(topic), console=console, disable=quiet):
+            console = Console(stderr=True)
+            quiet, total = options.json or not console.is_terminal, sum(map(recording.count, topics))
+            for _ in track(detector.run(), ", ".join(topics), total, console=console, disable=quiet):
                 if stopped.is_set():
                     break
         finally:
             detector.close()
-        unreadable = recording.unreadable[topic]
-    counters = detector.counters
+        unreadable = sum(recording.unreadable[topic] for topic in topics)
+    counters, unpaired = detector.counters, detector.unpaired
     if options.json:
-        print(json.dumps({"bag": str(options.out), "topic": topic, "unreadable": unreadable, **asdict(counters)}))
+        named = {"topic": topics[0]} if len(topics) == 1 else {"topics": topics}
+        summary = {"bag": str(options.out), **named, "unreadable": unreadable, **asdict(counters)}
+        print(json.dumps(summary if unpaired is None else {**summary, "unpaired": unpaired}))
     else:
-        print(
-            f"{counters.processed} of {counters.received + unreadable} frames of {topic}, features are in {options.out}"
-        )
+        frames = f"{counters.processed} of {counters.received + unreadable} frames of {', '.join(topics)}"
+        alone = f", {unpaired} without a stereo partner" if unpaired else ""
+        print(f"{frames}{alone}, features are in {options.out}")
     if stopped.is_set():
         return 130
     return 0 if counters.processed == counters.received + unreadable else 1

@@ -15,6 +15,7 @@ from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matc
 from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image, Mask
 from superpoint_ros.frontend.registration import register_frame
 from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.frontend.slots import Slots
 from superpoint_ros.frontend.timing import Stopwatch
 from superpoint_ros.frontend.tracking import TrackIds
 from superpoint_ros.frontend.views import View, first_view
@@ -55,6 +56,8 @@ class FrontEnd:
         on_problem: called with camera and one sentence for every unusable frame.
         together: waiting frames of several cameras share a forward pass if their sizes are equal; None: on a GPU, which
             processes several in little more than the time of one. On a CPU the first camera would wait for the last.
+        pair: the two cameras of a stereo pair, if any: of a frame that is processed, the partner is, too.
+        slop: maximum difference in nanoseconds between the stamps of a pair.
 
     Attributes:
         refine: refines keypoints on the image; on the GPU if the network runs on one.
@@ -67,6 +70,8 @@ class FrontEnd:
         on_result: Callable[[FrameResult], None] | None = None,
         on_problem: Callable[[str, str], None] | None = None,
         together: bool | None = None,
+        pair: tuple[str, str] | None = None,
+        slop: int = 0,
     ) -> None:
         self.superpoint = superpoint
         self.stopwatch = Stopwatch()
@@ -76,7 +81,7 @@ class FrontEnd:
         self._together = superpoint.runtime.device.type != "cpu" if together is None else together
         self._cameras: defaultdict[str, _Camera] = defaultdict(_Camera)
         self._counters: defaultdict[str, Counters] = defaultdict(Counters)  # in order of each camera's first frame
-        self._slots: dict[str, Frame] = {}  # in order of arrival of each camera's first waiting frame
+        self._slots = Slots(pair, slop)
         self._change = threading.Condition()
         self._worker: threading.Thread | None = None
         self._closing = False
@@ -114,8 +119,7 @@ class FrontEnd:
         with self._change:
             if self._closing:
                 return
-            replaced = frame.camera in self._slots
-            self._slots[frame.camera] = frame
+            replaced = self._slots.put(frame)
             self._count(frame.camera, received=1, dropped=int(replaced))
             self._change.notify_all()
 
@@ -128,9 +132,8 @@ class FrontEnd:
         """Finish the current frame, count waiting ones as dropped and stop the worker. Idempotent."""
         with self._change:
             self._closing = True
-            for camera in self._slots:
+            for camera in self._slots.clear():
                 self._count(camera, dropped=1)
-            self._slots.clear()
             self._change.notify_all()
         if self._worker is not None and self._worker is not threading.current_thread():
             self._worker.join(timeout)
@@ -154,14 +157,9 @@ class FrontEnd:
                 self._change.wait_for(lambda: self._closing or self._slots)
                 if self._closing:
                     return
-                frames = [self._slots.pop(camera) for camera in self._next_cameras()]
+                # Always in the same order: a CUDA graph matches each entry of a batch with that of the previous batch.
+                frames = self._slots.take(list(self._counters) if self._together else None)
             self._handle(frames)
-
-    def _next_cameras(self) -> list[str]:
-        if not self._together:
-            return [next(iter(self._slots))]
-        # Always in the same order: a CUDA graph matches each entry of a batch with that of the previous batch.
-        return [camera for camera in self._counters if camera in self._slots]
 
     def _handle(self, frames: Sequence[Frame]) -> list[FrameResult]:
         """Process frames of different cameras; skipped ones have no result."""

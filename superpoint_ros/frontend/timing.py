@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 STAGES = ("decode", "preprocess", "network", "decode features", "match", "homography", "refine", "epipolar", "publish")
+STEREO = "stereo"
+"""The stage that only pairs of cameras have; it is a part of "publish"."""
 
 
 class Stopwatch:
     """Measures stages and keeps the last `window` durations of each; safe to read from any thread."""
 
     def __init__(self, window: int = 101) -> None:
-        self._durations = {stage: deque[float](maxlen=window) for stage in STAGES}
+        self._durations = {stage: deque[float](maxlen=window) for stage in (*STAGES, STEREO)}
         self._lock = threading.Lock()
 
     @contextmanager

@@ -25,7 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from sensor_msgs_py import point_cloud2
 
 from superpoint_ros.extraction.superpoint import ImageError
-from superpoint_ros.msg import Features, MatchedHomography
+from superpoint_ros.msg import Features, MatchedHomography, StereoMatches
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, ns_to_stamp
 from superpoint_ros.node.images import Grey
@@ -43,6 +43,7 @@ _TYPES = {
     "sensor_msgs/msg/PointCloud2": PointCloud2,
     "superpoint_ros/msg/Features": Features,
     "superpoint_ros/msg/MatchedHomography": MatchedHomography,
+    "superpoint_ros/msg/StereoMatches": StereoMatches,
     "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
 }
 _TYPECODES = {"float32": "f", "float64": "d", "uint8": "B", "uint32": "I", "int64": "q"}
@@ -61,7 +62,7 @@ class SuperPointDetector(Node):
         arguments = [*sys.argv, *(node_options.get("cli_args") or ())]
         values = self._declare_parameters(arguments)
         self.detector = Detector(values, self, self._to_mono8 if self._bridge_works() else None)
-        outputs = interface.outputs(self.detector.cameras)
+        outputs = self.detector.outputs
         self._outputs = {place: self._create_publisher(topic, place[1]) for place, topic in outputs.items()}
         self._inputs = {camera: self._create_inputs(camera) for camera in self.detector.cameras}
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -242,8 +243,9 @@ def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
 def fill_message(message: Any, fields: Mapping[str, Any]) -> Any:
     """Fill the fields of a message, NumPy arrays included, and return it."""
     for name, value in fields.items():
-        if name == "reference_stamp":
-            message.reference_stamp.sec, message.reference_stamp.nanosec = ns_to_stamp(value)
+        if name in ("reference_stamp", "right_stamp"):
+            stamp = getattr(message, name)
+            stamp.sec, stamp.nanosec = ns_to_stamp(value)
         else:
             setattr(message, name, _field(value))
     return message

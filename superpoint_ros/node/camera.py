@@ -45,6 +45,8 @@ class Camera:
         model: name of the distortion model, `PINHOLE` for images without distortion.
         rotation: (3, 3) R, which rotates rays into the frame of the rectified camera.
         projection: (3, 3) camera matrix of the rectified camera, the left part of P.
+        offset: x and y in metres of the left camera of a stereo pair in the frame of the rectified camera, so (0, 0) of
+            a left camera and (-baseline, 0) of a right one.
     """
 
     image_size: tuple[int, int]
@@ -54,6 +56,7 @@ class Camera:
     model: str
     rotation: NDArray[np.float64]
     projection: NDArray[np.float64]
+    offset: tuple[float, float] = (0.0, 0.0)
 
     @staticmethod
     def from_message(message: Any, rectified: bool = False) -> Camera | None:
@@ -66,7 +69,8 @@ class Camera:
             ValueError: in one sentence, if the calibration cannot be used.
         """
         matrix = np.array(message.k, np.float64).reshape(3, 3)  # a copy: the message's array may be read-only
-        projection = np.array(message.p, np.float64).reshape(3, 4)[:, :3]
+        projective = np.array(message.p, np.float64).reshape(3, 4)
+        projection = projective[:, :3]
         rotation = np.array(message.r, np.float64).reshape(3, 3)
         if not matrix[0, 0] and not (rectified and projection[0, 0]):
             return None
@@ -77,6 +81,8 @@ class Camera:
                 matrix = projection.copy()
             distortion, fisheye = np.zeros(4), False
         check_focal_lengths(matrix, "P, which applies to the rectified image" if rectified else "K")
+        focal_lengths = np.where(projection.diagonal()[:2] > 0, projection.diagonal()[:2], np.inf)
+        offset_x, offset_y = projective[:2, 3] / focal_lengths
         if rectified or not np.any(projection):
             rotation, projection = np.eye(3), matrix.copy()
         if not np.any(rotation):
@@ -92,7 +98,7 @@ class Camera:
         for each in (matrix, projection):
             each[:2, 2] -= [message.roi.x_offset, message.roi.y_offset]
             each[:2] /= binning[:, None]
-        return Camera(size, matrix, distortion, fisheye, model, rotation, projection)
+        return Camera(size, matrix, distortion, fisheye, model, rotation, projection, (offset_x, offset_y))
 
     def pinhole(self, undistort: bool) -> Pinhole | None:
         """Return the pinhole camera of the images, or the rectified one if `undistort`; None if images are distorted.

@@ -26,17 +26,21 @@ class Qos:
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of the node. `name` is relative, private ("~/features") or absolute, as in ROS 2."""
+    """A topic of the node. `name` is relative, private ("~/features") or absolute, as in ROS 2.
+
+    A `shared` topic is one of the whole node, not of each camera.
+    """
 
     key: str
     name: str
     type: str
     qos: Qos
     description: str
+    shared: bool = False
 
     def for_camera(self, camera: str) -> Topic:
-        """Return the topic of one of several cameras, "left/image" or "~/left/features"; absolute topics are shared."""
-        if not camera or self.name.startswith("/"):
+        """Return the topic of one of several cameras, "left/image" or "~/left/features"; shared ones stay."""
+        if not camera or self.shared:
             return self
         private = "~/" if self.name.startswith("~/") else ""
         return replace(self, name=f"{private}{camera}/{self.name.removeprefix(private)}")

@@ -21,6 +21,8 @@ from superpoint_ros.node.masks import CameraMasks
 from superpoint_ros.node.messages import features_fields, homography_fields
 from superpoint_ros.node.qos import explain_mismatch
 from superpoint_ros.node.settings import settings_from_parameters
+from superpoint_ros.node.stereo import stereo_pair
+from superpoint_ros.node.stereo_outputs import StereoOutputs
 from superpoint_ros.node.visualization import annotated_fields, cloud_fields
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error
 
@@ -79,12 +81,15 @@ class Detector:
         self.values = {**interface.defaults(), **interface.checked(values)}
         self._host = host
         self._to_mono8 = cv_bridge_to_mono8
+        pair, slop = stereo_pair(self.values), round(float(str(self.values["stereo_slop"])) * 1e9)
         choices = {name: str(self.values[name]) for name in ("weights", "device", "runtime", "precision")}
         superpoint = SuperPoint(**choices)  # type: ignore[arg-type]
         self.label = superpoint.weights.label
-        self.front_end = FrontEnd(superpoint, settings_from_parameters(self.values), self._publish, self._on_problem)
+        settings = settings_from_parameters(self.values)
+        self.front_end = FrontEnd(superpoint, settings, self._publish, self._on_problem, pair=pair, slop=slop)
         self._warn = ThrottledWarnings(host.warn) if live else ThrottledWarnings(host.warn, clock=None)
         self._cameras = {name: self._camera_state(name) for name in self.cameras}
+        self._stereo = self._create_stereo(pair, slop) if pair else None
         self._submit_frame: Callable[[Frame], Any] = self.front_end.process
         if live:
             self.front_end.start()
@@ -107,6 +112,16 @@ class Detector:
         names = self.values["cameras"]
         assert isinstance(names, tuple)
         return names
+
+    @property
+    def outputs(self) -> dict[tuple[str, str], interface.Topic]:
+        """Return the output topics by key and camera, see `interface.outputs`."""
+        return interface.outputs(self.cameras, self._stereo is not None)
+
+    @property
+    def unpaired(self) -> int | None:
+        """Return the number of frames without a stereo partner so far; None without stereo."""
+        return None if self._stereo is None else sum(self._stereo.pairing.unpaired.values())
 
     @property
     def image_input(self) -> tuple[interface.Topic, Callable[..., None]]:
@@ -155,6 +170,8 @@ class Detector:
             state.calibration, state.pinhole, reason = None, None, format_error(error)
             self._warn(f"{image}: calibration ignored", reason, _unexpected(error))
         state.health.set_problem("calibration ignored", reason)
+        if self._stereo is not None:
+            self._stereo.calibrate(*(self._cameras[name].calibration for name in self._stereo.cameras))
 
     def report_unreadable(self, topic: str, error: Exception, camera: str = "") -> None:
         """Count and warn about an input message that the host failed to read or process."""
@@ -194,9 +211,17 @@ class Detector:
             raise interface.ParameterError(str(error)) from error
         self.values = values
 
+    def _create_stereo(self, pair: tuple[str, str], slop: int) -> StereoOutputs:
+        health = self._cameras[pair[0]].health
+        return StereoOutputs(
+            pair, slop, self._host, self._warn, health, self.front_end.stopwatch, self._publish_optional
+        )
+
     def close(self) -> None:
         """Finish the current frame and stop. Idempotent."""
         self.front_end.close()
+        if self._stereo is not None:
+            self._stereo.pairing.finish()
 
     def _publish(self, result: FrameResult) -> None:
         header, camera, host = result.frame.context, result.frame.camera, self._host
@@ -210,15 +235,24 @@ class Detector:
         state.health.record_age((host.now() - result.frame.stamp) * 1e-9)
         if host.subscriber_count("image_annotated", camera):
             self._publish_optional("image_annotated", result, lambda: annotated_fields(result))
-        if host.subscriber_count("keypoints_cloud", camera):
+        deep = self._stereo is not None and self._stereo.has_cloud_of(camera)
+        if host.subscriber_count("keypoints_cloud", camera) and not deep:
             self._check_size(state, result)
             self._publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result))
+        if self._stereo is not None:
+            self._stereo.add(result, self.values)
 
-    def _publish_optional(self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any]]) -> None:
-        """Publish an optional output; its failure must not affect the frame's features."""
-        camera = result.frame.camera
+    def _publish_optional(
+        self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any]], camera: str | None = None
+    ) -> None:
+        """Publish an optional output; its failure must not affect the frame's features.
+
+        Args:
+            camera: whose topic it is, if not that of the frame.
+        """
+        topic_camera, camera = result.frame.camera if camera is None else camera, result.frame.camera
         try:
-            self._host.publish(key, camera, result.frame.context, fields())
+            self._host.publish(key, topic_camera, result.frame.context, fields())
         except Exception as error:
             self._cameras[camera].health.count_problem(f"{key} skipped", format_error(error))
             self._warn(f"{self._host.image_topic(camera)}: {key} skipped", format_error(error), _unexpected(error))
@@ -252,6 +286,8 @@ class Detector:
         topic, timeout = self._host.image_topic(camera), float(str(self.values["image_timeout"]))
         level, message, found = self._cameras[camera].health.summarise(counters, topic, timeout)
         values = {name: str(count) for name, count in asdict(counters).items()} | found
+        if self._stereo is not None:
+            values["frames without a stereo partner"] = str(self._stereo.pairing.unpaired[camera])
         values |= {"device": str(runtime.device), "runtime": runtime.name, "precision": runtime.precision}
         for stage, seconds in self.front_end.stopwatch.medians().items():
             values[f"{stage}, median (ms)"] = f"{seconds * 1e3:.2f}"

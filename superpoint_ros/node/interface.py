@@ -2,73 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from superpoint_ros.node.declarations import Parameter, ParameterError, Qos, Topic, Value
+from superpoint_ros.node.topics import INPUTS, OUTPUTS, outputs, topic, with_transport
+
+__all__ = ["INPUTS", "NODE_NAME", "OUTPUTS", "PARAMETERS", "Parameter", "ParameterError", "Qos", "Topic", "Value",
+           "checked", "defaults", "is_known", "outputs", "parameter", "topic", "with_transport"]  # fmt: skip
 
 NODE_NAME = "superpoint_detector"
-
-SENSOR = Qos(reliable=False, depth=1)
-RESULT = Qos(reliable=True, depth=5)
-
-INPUTS = (
-    Topic("image", "image", "sensor_msgs/msg/Image", SENSOR, "camera image, where `image_transport` is `raw`"),
-    Topic(
-        "image_compressed",
-        "image/compressed",
-        "sensor_msgs/msg/CompressedImage",
-        SENSOR,
-        "camera image as JPEG or PNG, where `image_transport` is `compressed`",
-    ),
-    Topic(
-        "camera_info",
-        "camera_info",
-        "sensor_msgs/msg/CameraInfo",
-        SENSOR,
-        "optional calibration: adds normalized points and turns the keypoint cloud into viewing rays",
-    ),
-    Topic("mask", "mask", "sensor_msgs/msg/Image", SENSOR, "optional mono8 mask of moving objects; zeros are masked"),
-)
-
-OUTPUTS = (
-    Topic(
-        "features",
-        "~/features",
-        "superpoint_ros/msg/Features",
-        RESULT,
-        "keypoints with scores, track ids and descriptors",
-    ),
-    Topic(
-        "matched_homography",
-        "~/matched_homography",
-        "superpoint_ros/msg/MatchedHomography",
-        RESULT,
-        "matches with the previous frame and the homography that fits them",
-    ),
-    Topic(
-        "image_annotated",
-        "~/image_annotated",
-        "sensor_msgs/msg/Image",
-        RESULT,
-        "the image with keypoints and matches, drawn only while there is a subscriber",
-    ),
-    Topic(
-        "keypoints_cloud",
-        "~/keypoints_cloud",
-        "sensor_msgs/msg/PointCloud2",
-        RESULT,
-        "keypoints for RViz: viewing rays at unit depth with `camera_info` (NaN beyond what its lens model can "
-        "invert), else pixels at z = 0",
-    ),
-    Topic(
-        "diagnostics",
-        "/diagnostics",
-        "diagnostic_msgs/msg/DiagnosticArray",
-        RESULT,
-        "counters, rate and the median time of each stage, once a second",
-    ),
-)
 
 PARAMETERS = (
     Parameter("weights", "default", "name of known weights, or path of a weights file or folder", read_only=True),
@@ -161,6 +104,28 @@ PARAMETERS = (
         ("",),
         "names of several cameras, each with its own topics: `left/image`, `~/left/features`",
         read_only=True,
+    ),
+    Parameter(
+        "stereo",
+        False,
+        "match the images of two calibrated `cameras`, the left one named first, and publish their depth",
+        read_only=True,
+    ),
+    Parameter(
+        "stereo_slop",
+        0.0,
+        "maximum difference between the stamps of a stereo pair, in seconds; 0 for equal stamps",
+        0.0,
+        1.0,
+        read_only=True,
+    ),
+    Parameter("stereo_min_depth", 0.5, "minimum depth of a stereo match, in metres", 0.01, 1000.0),
+    Parameter(
+        "stereo_row_tolerance",
+        2.0,
+        "maximum difference between the rows of a stereo match after rectification, in pixels",
+        0.1,
+        100.0,
     ),
     Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),
     Parameter("tracking", True, "give keypoints track ids that persist through matches"),
@@ -265,22 +230,3 @@ def parameter(name: str) -> Parameter:
 def is_known(name: str) -> bool:
     """Tell whether there is a parameter with this name."""
     return name in _BY_NAME
-
-
-def with_transport(topic: Topic, image: str) -> str:
-    """Return the name of an image input from the resolved name of `image`.
-
-    The transport is a suffix of the remapped name, as in image_transport.
-    """
-    return image + topic.name.removeprefix("image")
-
-
-def topic(key: str) -> Topic:
-    """Look up a topic by key, as in `topic("features")`."""
-    return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)
-
-
-def outputs(cameras: Iterable[str]) -> dict[tuple[str, str], Topic]:
-    """List the output topics by key and camera; those shared by all cameras have an empty camera name."""
-    named = [(entry, camera, entry.for_camera(camera)) for entry in OUTPUTS for camera in cameras]
-    return {(entry.key, "" if own is entry else camera): own for entry, camera, own in named}

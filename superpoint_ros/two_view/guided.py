@@ -27,7 +27,7 @@ def match_near(
     first: Features,
     second: Features,
     expected: Points,
-    window: float,
+    window: float | tuple[float, float],
     min_similarity: float = 0.5,
     ratio: float = 1.0,
 ) -> Matches:
@@ -36,39 +36,42 @@ def match_near(
     Args:
         first, second: features with descriptors of equal size.
         expected: (N, 2) predicted pixels of the second image, for each keypoint of the first.
-        window: maximum distance from there in x and y, in pixels.
+        window: maximum distance from there in pixels, in both x and y or one for each.
         min_similarity, ratio: see `matching.match`; the runner-up is also within the window.
     """
     if not len(first) or not len(second):
         return Matches.empty()
     expected = np.asarray(expected, np.float32)
     ratio = ratio if len(second) > 1 else 1.0
+    wide, high = window if isinstance(window, tuple) else (window, window)
     a, b = first.device_descriptors, second.device_descriptors
     if a is not None and b is not None and a.device == b.device:
         with torch.inference_mode():
             places, keypoints = (torch.from_numpy(p).to(a.device) for p in (expected, second.keypoints))
-            near = ((places[:, None] - keypoints[None]).abs() <= window).all(dim=2)
+            limits = torch.tensor((wide, high), device=a.device)
+            near = ((places[:, None] - keypoints[None]).abs() <= limits).all(dim=2)
             indices, similarity = mutual_nearest(a, b, min_similarity, ratio, near)
             return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
     with_runner_up = ratio < 1
     forward, best, runner_up = _nearest(
-        first.descriptors, second.descriptors, expected, second.keypoints, window, with_runner_up
+        first.descriptors, second.descriptors, expected, second.keypoints, (wide, high), with_runner_up
     )
     return passing(forward, best, runner_up if with_runner_up else None, min_similarity, ratio)
 
 
 @one_thread()
 def _nearest(
-    a: Rows, b: Rows, expected: Rows, keypoints: Rows, window: float, with_runner_up: bool
+    a: Rows, b: Rows, expected: Rows, keypoints: Rows, window: tuple[float, float], with_runner_up: bool
 ) -> tuple[Indices, Rows, Rows]:
     """Find the mutual nearest neighbour (or -1) of N rows, and the similarity of the nearest and the second."""
     forward = np.full(len(a), -1)
     best, runner_up = np.full(len(a), _NOTHING, np.float32), np.full(len(a), _NOTHING, np.float32)
     backward, best_back = np.full(len(b), -1), np.full(len(b), _NOTHING, np.float32)
-    for rows, columns in _strips(expected, keypoints, window):
+    wide, high = window
+    for rows, columns in _strips(expected, keypoints, high):
         cosines = a[rows] @ b[columns].T
-        cosines[np.abs(expected[rows, :1] - keypoints[columns, 0]) > window] = _NOTHING
-        cosines[np.abs(expected[rows, 1:] - keypoints[columns, 1]) > window] = _NOTHING
+        cosines[np.abs(expected[rows, :1] - keypoints[columns, 0]) > wide] = _NOTHING
+        cosines[np.abs(expected[rows, 1:] - keypoints[columns, 1]) > high] = _NOTHING
         nearest = cosines.argmax(axis=1)
         index = np.arange(len(rows))
         best[rows] = cosines[index, nearest]

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STORAGES = ("mcap", "sqlite3")
-ALWAYS = ("features", "matched_homography")
+ALWAYS = ("features", "matched_homography", "stereo_matches")
+"""Outputs that are written in any case, the last one if there is a stereo pair."""
 OPTIONAL = ("keypoints_cloud", "image_annotated")
 _WRITE_ERRORS = (OSError, sqlite3.Error)
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -39,8 +40,11 @@ class RecordingDetector:
     interrupted.
 
     Args:
+        recording: the recording to process.
+        topics: image topics, one for each camera in the order of parameter `cameras`. If empty, a single camera takes
+            the only image topic, and each of several the topic that the node would subscribe to, with its transport.
         out: folder of the bag to write; must not exist.
-        keys: output topics of `OPTIONAL` to write in addition to features and homographies.
+        keys: output topics of `OPTIONAL` to write in addition to `ALWAYS`.
         storage: one of `STORAGES`.
         params_files, assignments, remappings: see `dds.detector.StandaloneDetector`.
 
@@ -50,6 +54,8 @@ class RecordingDetector:
 
     def __init__(
         self,
+        recording: Recording,
+        topics: Sequence[str],
         out: str | Path,
         keys: Iterable[str] = (),
         storage: str = "mcap",
@@ -61,23 +67,26 @@ class RecordingDetector:
         parameters = read_parameters(params_files, assignments, self._names.full_name)
         if parameters.warning:
             self.warn(parameters.warning)
+        cameras = {**interface.defaults(), **parameters.values}["cameras"]
+        assert isinstance(cameras, tuple)
+        self._recording = recording
+        self._inputs = self._find_images(cameras, topics)
         self._detector = Detector(parameters.values, self, live=False)
-        if len(self._detector.cameras) > 1:
-            names = ", ".join(self._detector.cameras)
-            raise StandaloneError(f"parameter 'cameras' names {names}, allowed is one for a recording")
-        self._camera = self._detector.cameras[0]
-        topics = {
-            key: self._names.resolve(interface.topic(key).for_camera(self._camera).name) for key in (*ALWAYS, *keys)
+        written = {*ALWAYS, *keys}
+        names = {
+            place: self._names.resolve(topic.name)
+            for place, topic in self._detector.outputs.items()
+            if place[0] in written
         }
-        if len(set(topics.values())) < len(topics):
-            raise StandaloneError(f"two outputs have the same name, they are {', '.join(topics.values())}")
+        if len(set(names.values())) < len(names):
+            raise StandaloneError(f"two outputs have the same name, they are {', '.join(names.values())}")
         types = typestore()
-        self._out, self._stamp, self._input = Path(out), 0, ""
+        self._out, self._stamp = Path(out), 0
         self._failure: Exception | None = None
         self._writer = _open_writer(self._out, storage)
         self._connections = {
-            key: self._writer.add_connection(name, interface.topic(key).type, typestore=types)
-            for key, name in topics.items()
+            place: self._writer.add_connection(name, interface.topic(place[0]).type, typestore=types)
+            for place, name in names.items()
         }
 
     @property
@@ -85,33 +94,68 @@ class RecordingDetector:
         """Return the counts of frames so far."""
         return self._detector.front_end.counters
 
-    def run(self, recording: Recording, topic: str) -> Iterator[None]:
-        """Process an image topic with the camera_info next to it, if any; yield after each image."""
-        self._input = topic
-        submit, camera = self._detector.submit_image, self._camera
-        if recording.types[topic] == _COMPRESSED:
-            submit = self._detector.submit_compressed
-        calibration, mask = (_topic_next_to(topic, name, recording) for name in ("camera_info", "mask"))
-        if calibration:
+    @property
+    def unpaired(self) -> int | None:
+        """Return the number of frames without a stereo partner so far; None without stereo."""
+        return self._detector.unpaired
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Return the image topics in the order of the cameras."""
+        return tuple(self._inputs.values())
+
+    def _find_images(self, cameras: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+        recording = self._recording
+        if not names and len(cameras) > 1:
+            images = [self._names.resolve(interface.topic("image").for_camera(camera).name) for camera in cameras]
+            known = set(recording.types)
+            names = [image if image in known or f"{image}/compressed" not in known else f"{image}/compressed"
+                     for image in images]  # fmt: skip
+        names = names or [""]
+        if len(names) != len(cameras):
+            several = f" of parameter 'cameras': {', '.join(cameras)}" if len(cameras) > 1 else ""
+            raise StandaloneError(f"{len(names)} image topics are named, allowed is one for each camera{several}")
+        if len(set(names)) < len(names):
+            raise StandaloneError(f"two cameras have the same image topic, they are {', '.join(names)}")
+        return {camera: recording.image_topic(name) for camera, name in zip(cameras, names, strict=True)}
+
+    def run(self) -> Iterator[None]:
+        """Process the image topic of each camera with the camera_info next to it, if any; yield after each image."""
+        recording, detector = self._recording, self._detector
+        cameras = {topic: camera for camera, topic in self._inputs.items()}
+        calibrations: dict[str, list[str]] = {}
+        for topic, camera in cameras.items():
+            calibrations.setdefault(_topic_next_to(topic, "camera_info", recording), []).append(camera)
+        calibrations.pop("", None)
+        for name in calibrations:
             # Use it from the first image on, which may precede it in the recording.
-            for _, _, message in recording.messages(calibration):
-                self._detector.set_camera_info(_as_ros2(message), camera)
+            for _, _, message in recording.messages(name):
+                self._calibrate(calibrations[name], message)
                 break
         # A mask is often recorded after the image that it is made from.
-        masks = _Ahead(recording.messages(mask)) if mask else None
-        for name, self._stamp, message in recording.messages(topic, calibration):
-            if name == calibration:
-                self._detector.set_camera_info(_as_ros2(message), camera)
+        names = {camera: _topic_next_to(topic, "mask", recording) for topic, camera in cameras.items()}
+        masks = {camera: _Ahead(recording.messages(name)) for camera, name in names.items() if name}
+        for name, self._stamp, message in recording.messages(*cameras, *calibrations):
+            if name in calibrations:
+                self._calibrate(calibrations[name], message)
                 continue
-            for earlier in masks.until(stamp_to_ns(message.header.stamp)) if masks else ():
-                self._detector.submit_mask(_as_ros2(earlier), camera)
+            camera, stamp = cameras[name], stamp_to_ns(message.header.stamp)
+            for earlier in masks[camera].until(stamp) if camera in masks else ():
+                detector.submit_mask(_as_ros2(earlier), camera)
+            compressed = recording.types[name] == _COMPRESSED
+            submit = detector.submit_compressed if compressed else detector.submit_image
             submit(_as_ros2(message), camera)
             if self._failure is not None:
                 raise self._write_error(self._failure)
             yield
 
+    def _calibrate(self, cameras: Sequence[str], message: Any) -> None:
+        for camera in cameras:
+            self._detector.set_camera_info(_as_ros2(message), camera)
+
     def close(self) -> None:
         """Finish the bag with its index."""
+        self._detector.close()
         try:
             self._writer.close()
         except _WRITE_ERRORS as error:
@@ -123,7 +167,7 @@ class RecordingDetector:
     # The `Host` protocol
 
     def subscriber_count(self, key: str, camera: str) -> int:
-        return int(key in self._connections)
+        return int((key, camera) in self._connections)
 
     def publish(self, key: str, camera: str, header: Any, values: Mapping[str, Any]) -> None:
         type_name = interface.topic(key).type
@@ -132,7 +176,7 @@ class RecordingDetector:
         else:
             message = messages.create_message(type_name, header, values)
         try:
-            self._writer.write(self._connections[key], self._stamp, serialize(message, type_name))
+            self._writer.write(self._connections[key, camera], self._stamp, serialize(message, type_name))
         except _WRITE_ERRORS as error:
             # To the front end this is a failure of one frame, but it ends the run.
             self._failure = error
@@ -145,7 +189,7 @@ class RecordingDetector:
         _log.warning("%s", text)
 
     def image_topic(self, camera: str) -> str:
-        return self._input
+        return self._inputs[camera]
 
 
 def _as_ros2(message: Any) -> Any:

@@ -52,7 +52,7 @@ class StandaloneDetector:
             self._publishers: dict[tuple[str, str], Any] = {}
             self._subscriptions: dict[tuple[str, str], Any] = {}
             self._detector = Detector(parameters.values, self)
-            for key, topic in interface.outputs(self._detector.cameras).items():
+            for key, topic in self._detector.outputs.items():
                 qos = self._qos(topic, topic.name, "publisher")
                 self._publishers[key] = self._node.create_publisher(topic.name, topic.type, qos)
             for camera in self._detector.cameras:

@@ -28,8 +28,9 @@ def header_message(stamp: int, frame_id: str) -> Any:
 def create_message(type_name: str, header: Any, fields: Mapping[str, Any]) -> Any:
     """Create a message of this type from the detector's fields."""
     values = dict(fields)
-    if "reference_stamp" in values:
-        values["reference_stamp"] = time_message(values["reference_stamp"])
+    for name in ("reference_stamp", "right_stamp"):
+        if name in values:
+            values[name] = time_message(values[name])
     return message_class(type_name)(header=header, **values)
 
 

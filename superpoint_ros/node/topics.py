@@ -1,0 +1,97 @@
+"""The node's topics: the part of `interface` that says what is subscribed to and published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from superpoint_ros.node.declarations import Qos, Topic
+
+SENSOR = Qos(reliable=False, depth=1)
+RESULT = Qos(reliable=True, depth=5)
+
+INPUTS = (
+    Topic("image", "image", "sensor_msgs/msg/Image", SENSOR, "camera image, where `image_transport` is `raw`"),
+    Topic(
+        "image_compressed",
+        "image/compressed",
+        "sensor_msgs/msg/CompressedImage",
+        SENSOR,
+        "camera image as JPEG or PNG, where `image_transport` is `compressed`",
+    ),
+    Topic(
+        "camera_info",
+        "camera_info",
+        "sensor_msgs/msg/CameraInfo",
+        SENSOR,
+        "optional calibration: adds normalized points and turns the keypoint cloud into viewing rays",
+    ),
+    Topic("mask", "mask", "sensor_msgs/msg/Image", SENSOR, "optional mono8 mask of moving objects; zeros are masked"),
+)
+
+OUTPUTS = (
+    Topic(
+        "features",
+        "~/features",
+        "superpoint_ros/msg/Features",
+        RESULT,
+        "keypoints with scores, track ids and descriptors",
+    ),
+    Topic(
+        "matched_homography",
+        "~/matched_homography",
+        "superpoint_ros/msg/MatchedHomography",
+        RESULT,
+        "matches with the previous frame and the homography that fits them",
+    ),
+    Topic(
+        "image_annotated",
+        "~/image_annotated",
+        "sensor_msgs/msg/Image",
+        RESULT,
+        "the image with keypoints and matches, drawn only while there is a subscriber",
+    ),
+    Topic(
+        "keypoints_cloud",
+        "~/keypoints_cloud",
+        "sensor_msgs/msg/PointCloud2",
+        RESULT,
+        "keypoints for RViz: viewing rays at unit depth with `camera_info` (NaN beyond what its lens model can "
+        "invert), else pixels at z = 0; with `stereo` the left camera's at true depth (NaN without a match)",
+    ),
+    Topic(
+        "stereo_matches",
+        "~/stereo_matches",
+        "superpoint_ros/msg/StereoMatches",
+        RESULT,
+        "matches between the images of a stereo pair with disparities, depths and 3D points, if `stereo` is set",
+        shared=True,
+    ),
+    Topic(
+        "diagnostics",
+        "/diagnostics",
+        "diagnostic_msgs/msg/DiagnosticArray",
+        RESULT,
+        "counters, rate and the median time of each stage, once a second",
+        shared=True,
+    ),
+)
+
+
+def with_transport(topic: Topic, image: str) -> str:
+    """Return the name of an image input from the resolved name of `image`.
+
+    The transport is a suffix of the remapped name, as in image_transport.
+    """
+    return image + topic.name.removeprefix("image")
+
+
+def topic(key: str) -> Topic:
+    """Look up a topic by key, as in `topic("features")`."""
+    return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)
+
+
+def outputs(cameras: Iterable[str], stereo: bool = False) -> dict[tuple[str, str], Topic]:
+    """List the output topics by key and camera; those shared by all cameras have an empty camera name."""
+    entries = [entry for entry in OUTPUTS if stereo or entry.key != "stereo_matches"]
+    named = [(entry, camera, entry.for_camera(camera)) for entry in entries for camera in cameras]
+    return {(entry.key, "" if own is entry else camera): own for entry, camera, own in named}
