@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from types import SimpleNamespace
 
@@ -318,3 +319,21 @@ def test_a_compressed_image_that_does_not_fit_in_memory_is_an_error_of_one_sente
     monkeypatch.setattr(cv2, "imdecode", without_memory)
     with pytest.raises(ImageError, match="does not fit in memory"):
         grey_from_compressed(compressed(data, "png"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "16UC1; compressedDepth png",
+            "is a depth image of image_transport's compressedDepth, allowed is an intensity image",
+        ),
+        ("32FC1; compressedDepth", "remap 'image' to the camera's colour or infrared topic"),
+        ("zstd", "is compressed by zstd, allowed are JPEG, PNG and other image files"),
+        ("mono8; zstd", "use image_transport's compressed or raw topic"),
+    ],
+)
+def test_transports_that_are_no_image_files_are_named_in_one_sentence(text, sentence):
+    data = cv2.imencode(".png", np.zeros((32, 32), np.uint8))[1].tobytes()
+    with pytest.raises(ImageError, match=re.escape(sentence)):
+        grey_from_compressed(SimpleNamespace(format=text, data=data))

@@ -122,6 +122,7 @@ def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS, intensity: 
         ImageError: if the data cannot be decoded, is cut short, or is an image of more than `max_pixels`.
     """
     intensity = intensity or Intensity()
+    _check_compression(message.format)
     data = np.frombuffer(message.data, np.uint8)
     size = encoded_size(io.BytesIO(data[:_HEADER_BYTES].tobytes())) or encoded_size(io.BytesIO(data.tobytes()))
     description = f"the compressed image ({message.format or 'without a format'}, {data.size} bytes)"
@@ -146,6 +147,24 @@ def grey_from_compressed(message: Any, max_pixels: int = MAX_PIXELS, intensity: 
     if image.ndim == 2:
         return intensity(_single_channel(image, encoding.code if mosaic and encoding else None))
     return intensity(_single_channel(image, (_FROM_RGB if swapped else _FROM_BGR)[image.shape[2]]))
+
+
+def _check_compression(text: str) -> None:
+    """Raise an `ImageError` for formats of image_transport that are no image files.
+
+    Args:
+        text: the message's `format`.
+    """
+    if "compressedDepth" in text:
+        raise ImageError(
+            f"the compressed image ({text}) is a depth image of image_transport's compressedDepth, allowed is an "
+            f"intensity image: remap 'image' to the camera's colour or infrared topic"
+        )
+    if "zstd" in text.lower():
+        raise ImageError(
+            f"the compressed image ({text}) is compressed by zstd, allowed are JPEG, PNG and other image files: use "
+            f"image_transport's compressed or raw topic"
+        )
 
 
 def _single_channel(pixels: Pixels, code: int | None) -> Pixels:
