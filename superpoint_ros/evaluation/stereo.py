@@ -144,8 +144,8 @@ def evaluate(sequence: StereoSequence, front_end: FrontEnd) -> StereoSummary:
         raise ValueError(f"sequence '{sequence.name}' has {count} pairs, allowed is at least 2")
     shift = _best_shift(steps, sequence.intrinsics, scale)
     plain, shifted = (_step_error(steps, sequence.intrinsics, scale, by) for by in (0.0, shift))
-    medians = (float(np.nanmedian(values)) for values in (matched, rows, errors))
-    return StereoSummary(sequence.name, count, *medians, plain, shift, shifted)
+    share, row_offset, row_error = (float(np.nanmedian(values)) for values in (matched, rows, errors))
+    return StereoSummary(sequence.name, count, share, row_offset, row_error, plain, shift, shifted)
 
 
 def _matches(

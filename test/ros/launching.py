@@ -14,15 +14,15 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 import launch
 
 
-def detector(namespace: str, **arguments: str) -> launch.LaunchDescription:
-    """`ros2 launch superpoint_ros detector.launch.py namespace:=... argument:=...`"""
-    file = Path(get_package_share_directory("superpoint_ros")) / "launch" / "detector.launch.py"
+def detector(namespace: str, file: str = "detector.launch.py", **arguments: str) -> launch.LaunchDescription:
+    """`ros2 launch superpoint_ros FILE namespace:=... argument:=...`"""
+    path = Path(get_package_share_directory("superpoint_ros")) / "launch" / file
     # On a loaded machine the gaps between images are longer than a camera's, which is not tested here.
     parameters = Path(tempfile.mkdtemp()) / "parameters.yaml"
     parameters.write_text(f"/{namespace}/superpoint_detector:\n  ros__parameters:\n    max_gap: 600.0\n")
     given = {"namespace": namespace, "params_file": str(parameters), **arguments}
     included = launch.actions.IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(file)), launch_arguments=given.items()
+        PythonLaunchDescriptionSource(str(path)), launch_arguments=given.items()
     )
     return launch.LaunchDescription([included, launch_testing.actions.ReadyToTest()])
 
