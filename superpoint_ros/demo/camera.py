@@ -92,4 +92,8 @@ def _truth_fields(matrix: np.ndarray) -> dict[str, object]:
         "homography": matrix.reshape(-1),
         "rmse": 0.0,
         "covariance": np.zeros(64),
+        "scene": 1,
+        "fundamental": np.zeros(9),
+        "epipolar_inliers": np.zeros(0, bool),
+        "epipolar_inlier_count": 0,
     }
