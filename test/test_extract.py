@@ -125,10 +125,10 @@ def test_an_image_that_does_not_fit_in_memory_is_reported_and_the_others_are_wri
     cv2.imwrite(str(album / "left" / "vast.png"), np.zeros((200, 300), np.uint8))
     extract_in_memory = SuperPoint._extract_in_memory
 
-    def small_memory(self, images, clock):
+    def small_memory(self, images, *others):
         if images[0].shape[1] == 300:
             raise error
-        return extract_in_memory(self, images, clock)
+        return extract_in_memory(self, images, *others)
 
     monkeypatch.setattr(SuperPoint, "_extract_in_memory", small_memory)
     code, out, log = extract(album)

@@ -130,7 +130,7 @@ def test_frames_of_a_video_are_written_once_at_the_requested_interval(tmp_path):
 @pytest.mark.parametrize("ros", [1, 2])
 def test_frames_of_a_bag_are_those_of_the_requested_topic(tmp_path, ros):
     bag = write_bag(tmp_path, ros, {"/left": "checkerboard", "/right": "cube"})
-    with pytest.raises(ValueError, match="a topic must be named, it holds /left, /right"):
+    with pytest.raises(ValueError, match="several image topics, name one of /left, /right"):
         frames.image_folder(bag, tmp_path / "frames")
     with pytest.raises(ValueError, match="'/up' is not among the image topics /left, /right"):
         frames.image_folder(bag, tmp_path / "frames", "/up")

@@ -111,7 +111,7 @@ def test_the_recipes_of_this_package_are_valid():
     [
         ({"stages": {"joint": {"stepz": 3}}}, "stage 'joint': key 'stepz' is unknown, allowed is one of steps"),
         ({"stages": {"joint": {"kind": "jiont"}}}, "kind 'jiont', allowed is one of shapes, label, detector, joint"),
-        ({"stages": {"joint": {"labels": "shapes"}}}, "needs the labels of an earlier stage, 'shapes' is none"),
+        ({"stages": {"joint": {"labels": "shapes"}}}, "needs the labels of an earlier stage, 'shapes' is not one"),
         ({"imagez": "x"}, "key 'imagez' is unknown, allowed is one of images, out"),
         ({"stages": {"shapes": {"batch": "many"}}}, "stage 'shapes': key 'batch' is 'many'"),
         (
