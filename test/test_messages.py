@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from superpoint_ros import Features, Frame, FrontEnd, Homography, Matches, Status, settings_from_parameters
+from superpoint_ros import Features, Frame, FrontEnd, Homography, Matches, Scene, Status, settings_from_parameters
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node.messages import (
     DESCRIPTOR_TYPES,
@@ -72,6 +72,22 @@ CONTRACT = {
         bool[] epipolar_inliers
         uint32 epipolar_inlier_count
     """,
+    "StereoMatches": """
+        std_msgs/Header header
+        builtin_interfaces/Time right_stamp
+        float64 baseline
+        float64 focal_length
+        uint32[] left_indices
+        uint32[] right_indices
+        float32[] similarity
+        bool[] refined
+        float32[] disparity
+        float32[] disparity_variance
+        float32[] row_offset
+        float32[] row_error
+        float32[] depth
+        float32[] points
+    """,
 }
 LABEL = "default:0123456789ab"
 
@@ -98,7 +114,8 @@ def test_every_field_of_a_definition_is_documented(project, name):
 
 
 def test_the_constants_in_python_are_those_of_the_definitions(typestore):
-    features, homography = (typestore.types[f"superpoint_ros/msg/{name}"] for name in CONTRACT)
+    features, homography = (typestore.types[f"superpoint_ros/msg/{name}"] for name in ("Features", "MatchedHomography"))
+    assert {name: getattr(homography, name) for name in Scene.__members__} == dict(Scene.__members__)
     assert {name: getattr(homography, name) for name in Status.__members__} == dict(Status.__members__)
     assert (features.FLOAT32, features.FLOAT16) == (FLOAT32, FLOAT16)
     assert DESCRIPTOR_TYPES == {"float32": features.FLOAT32, "float16": features.FLOAT16}
