@@ -35,7 +35,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["superpoint_ros", "superpoint_ros.*"]),
-    package_data={"superpoint_ros": ["pretrained/*", "training/recipes/*", "py.typed"]},
+    package_data={"superpoint_ros": ["extraction/pretrained/*", "training/recipes/*", "py.typed"]},
     data_files=[
         (SHARE, ["package.xml"]),
         *[(f"{SHARE}/{folder}", files(folder)) for folder in ("msg", "config", "launch")],

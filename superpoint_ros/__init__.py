@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "adapters.plots": ("plot_features", "plot_matches"),
     "evaluation.methods": ("Detection",),
     "extraction.padded": ("PaddedFeatures",),
     "extraction.checks": ("ImageError",),
@@ -49,7 +50,6 @@ _MODULES = {
     "frontend.settings": ("FrontEndSettings",),
     "node.messages": ("features_from_message",),
     "node.settings": ("settings_from_parameters",),
-    "plots": ("plot_features", "plot_matches"),
     "two_view.epipolar": ("estimate_epipolar",),
     "two_view.homography": ("estimate_homography",),
     "two_view.matching": ("match",),
@@ -57,6 +57,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from superpoint_ros.adapters.plots import plot_features, plot_matches
     from superpoint_ros.evaluation.methods import Detection
     from superpoint_ros.extraction.checks import ImageError
     from superpoint_ros.extraction.padded import PaddedFeatures
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
     from superpoint_ros.frontend.settings import FrontEndSettings
     from superpoint_ros.node.messages import features_from_message
     from superpoint_ros.node.settings import settings_from_parameters
-    from superpoint_ros.plots import plot_features, plot_matches
     from superpoint_ros.two_view.epipolar import estimate_epipolar
     from superpoint_ros.two_view.homography import estimate_homography
     from superpoint_ros.two_view.matching import match

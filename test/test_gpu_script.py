@@ -58,7 +58,7 @@ def test_on_a_bare_machine_it_measures_and_writes_its_results(script, tmp_path):
 
 
 def test_it_reads_the_weights_as_safetensors_does(script, project):
-    path = project / "superpoint_ros" / "pretrained" / "default.safetensors"
+    path = project / "superpoint_ros" / "extraction" / "pretrained" / "default.safetensors"
     found, expected = runpy.run_path(str(script))["read_safetensors"](path), load_file(path)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -17,8 +17,8 @@ matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, which draws t
 from matplotlib.colors import to_rgba  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from superpoint_ros.adapters.plots import INLIER, OUTLIER  # noqa: E402
 from superpoint_ros.evaluation import figures  # noqa: E402
-from superpoint_ros.plots import INLIER, OUTLIER  # noqa: E402
 
 
 def artists(axes, label):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from superpoint_ros.plots import Scored, plot_matches
+from superpoint_ros.adapters.plots import Scored, plot_matches
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

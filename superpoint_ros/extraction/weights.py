@@ -26,7 +26,7 @@ from superpoint_ros.extraction.network import (
 )
 from superpoint_ros.io.files import atomic_write
 
-_FOLDER = Path(__file__).parent.parent / "pretrained"
+_FOLDER = Path(__file__).parent / "pretrained"
 
 KNOWN = {
     "default": (_FOLDER / "default.safetensors", "trained by this package, free for any use (model card beside it)"),

@@ -1,0 +1,1 @@
+"""Features and matches in the forms of other libraries and systems."""
