@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros.two_view.geometry import project
-from superpoint_ros.two_view.local_motion import homography_warps, local_motion
+from superpoint_ros.two_view.geometry import jacobians, project
+from superpoint_ros.two_view.local_motion import local_motion
 from superpoint_ros.two_view.refinement import FARTHEST, Templates, detection_covariance, refine_points, smooth
 
 SIZE = (240, 320)
@@ -41,7 +41,7 @@ def refine(first, second, points, start, warps):
 def test_points_are_refined_to_a_tenth_of_their_detections_error(scene):
     first, second, points, true = scene
     start = true + np.random.default_rng(0).normal(0, 0.4, true.shape)
-    found = refine(first, second, points, start, homography_warps(TURNED, points))
+    found = refine(first, second, points, start, jacobians(TURNED, points))
     error = np.linalg.norm(found.points - true, axis=1)[found.found]
     assert found.found.mean() > 0.85
     assert np.median(error) < 0.06 < 0.1 * 1.2 < np.median(np.linalg.norm(start - true, axis=1))
@@ -49,7 +49,7 @@ def test_points_are_refined_to_a_tenth_of_their_detections_error(scene):
 
 def test_the_covariance_matches_the_errors(scene):
     first, second, points, true = scene
-    found = refine(first, second, points, true + 0.3, homography_warps(TURNED, points))
+    found = refine(first, second, points, true + 0.3, jacobians(TURNED, points))
     d, c = (found.points - true)[found.found], found.covariance[found.found]
     determinant = c[:, 0] * c[:, 2] - c[:, 1] ** 2
     squared = (c[:, 2] * d[:, 0] ** 2 - 2 * c[:, 1] * d[:, 0] * d[:, 1] + c[:, 0] * d[:, 1] ** 2) / determinant
@@ -60,7 +60,7 @@ def test_the_covariance_matches_the_errors(scene):
 def test_points_with_different_surroundings_keep_their_position(scene):
     first, _, points, true = scene
     noise = np.random.default_rng(1).integers(0, 255, SIZE).astype(np.uint8)
-    found = refine(first, noise, points, true, homography_warps(TURNED, points))
+    found = refine(first, noise, points, true, jacobians(TURNED, points))
     assert found.found.mean() < 0.05
     np.testing.assert_array_equal(found.points[~found.found], true[~found.found].astype(np.float32))
     assert np.isinf(found.covariance[~found.found, 0]).all()
@@ -68,7 +68,7 @@ def test_points_with_different_surroundings_keep_their_position(scene):
 
 def test_no_point_moves_further_than_allowed(scene):
     first, second, points, true = scene
-    found = refine(first, second, points, true + 5, homography_warps(TURNED, points))
+    found = refine(first, second, points, true + 5, jacobians(TURNED, points))
     assert np.linalg.norm(found.points - (true + 5), axis=1).max() <= FARTHEST + 1e-4
 
 
@@ -83,7 +83,7 @@ def test_flat_images_yield_no_point_and_no_nan(level):
 
 def test_starts_and_warps_that_are_not_finite_are_not_found(scene):
     first, second, points, true = scene
-    warps = homography_warps(TURNED, points)
+    warps = jacobians(TURNED, points)
     warps[0], start = np.nan, true.copy()
     start[1] = np.inf
     found = refine(first, second, points, start, warps)
@@ -121,7 +121,7 @@ def test_local_motion_without_matches_is_none():
 
 def test_the_warps_of_a_homography_are_its_derivatives():
     points, step = np.array([[30.0, 40.0], [200, 100]]), 1e-4
-    warps = homography_warps(TURNED, points)
+    warps = jacobians(TURNED, points)
     for axis in range(2):
         moved = points.copy()
         moved[:, axis] += step

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from superpoint_ros.evaluation import track_summary, tracks
-from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, jacobians, planar, project, stationary
+from superpoint_ros.evaluation.track_truth import LineTruth, PointTruth, jacobians, planar, stationary
 from superpoint_ros.evaluation.tracks import Observation, TrackTable
 from superpoint_ros.node.camera import Camera
+from superpoint_ros.two_view.geometry import project, transform_covariances
 
 SIZE = (480, 640)
 RNG = np.random.default_rng(5)
@@ -90,7 +91,7 @@ def test_an_invalid_covariance_has_no_normalised_square(stated):
 
 def test_covariances_rotate_with_the_image():
     quarter = np.array([[[0.0, -1.0], [1.0, 0.0]]])
-    assert tracks.transform_covariance(np.array([[4.0, 0.5, 1.0]]), quarter)[0].tolist() == [1.0, -0.5, 4.0]
+    assert transform_covariances(np.array([[4.0, 0.5, 1.0]]), quarter)[0].tolist() == [1.0, -0.5, 4.0]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from superpoint_ros.demo.camera import POSE_TOPIC, POSE_TYPE, TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
 from superpoint_ros.demo.recorder import Recorder
@@ -20,8 +19,8 @@ from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.simulation.room import Room
+from superpoint_ros.two_view.geometry import Matrix, cross_matrix
 
-Matrix = NDArray[np.float64]
 _EDGE = 3.0
 """Pixels around edges of the depth where matches are not judged: features there belong to two surfaces."""
 _RIGHT = 3.0
@@ -185,7 +184,7 @@ def _pose_matrix(message: Any) -> Matrix:
     """Convert a geometry_msgs/Pose to a (4, 4) matrix."""
     x, y, z, w = (getattr(message.orientation, name) for name in "xyzw")
     pose = np.eye(4)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    cross = cross_matrix(np.array([x, y, z]))
     pose[:3, :3] += 2 * (w * cross + cross @ cross)
     pose[:3, 3] = [getattr(message.position, name) for name in "xyz"]
     return pose

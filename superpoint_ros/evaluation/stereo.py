@@ -21,6 +21,7 @@ from superpoint_ros.features import Features
 from superpoint_ros.frontend.frames import Frame
 from superpoint_ros.frontend.frontend import FrontEnd
 from superpoint_ros.io.images import read_grey, to_grey
+from superpoint_ros.two_view.geometry import homogeneous
 from superpoint_ros.two_view.stereo import StereoMatches, match_stereo
 
 Image = NDArray[np.uint8]
@@ -189,7 +190,7 @@ def _solve(step: _Step, intrinsics: Array, scale: float, shift: float, farthest:
     used = (step.disparity >= scale / farthest) & (step.disparity + shift > 0.1)
     if np.count_nonzero(used) < _LEAST_POINTS:
         return None
-    rays = np.column_stack((step.points, np.ones(len(step.points)))) @ np.linalg.inv(intrinsics).T
+    rays = homogeneous(step.points) @ np.linalg.inv(intrinsics).T
     points = (rays * (scale / np.maximum(step.disparity + shift, 0.1))[:, None])[used]
     targets = step.next_points[used]
     settings: dict[str, Any] = {"reprojectionError": _THRESHOLD, "iterationsCount": 200, "confidence": 0.999}

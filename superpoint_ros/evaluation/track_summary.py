@@ -15,6 +15,7 @@ from superpoint_ros.evaluation.track_sources import Source
 from superpoint_ros.evaluation.track_truth import Truth, jacobians
 from superpoint_ros.evaluation.trackers import Tracker
 from superpoint_ros.evaluation.tracks import Observation, TrackTable
+from superpoint_ros.two_view.geometry import transform_covariances
 
 AFTER = (1, 5, 10, 20)
 """Numbers of frames after a track's first point at which it is evaluated."""
@@ -146,7 +147,7 @@ def _point_nmse(table: TrackTable, truth: Truth) -> float:
     for frame in np.unique(table.frames[first]).tolist():
         own = np.flatnonzero((table.frames[first] == frame) & tracks.is_correct(_lengths(residuals)))
         turn = jacobians(truth, table.points[first[own]], frame, frame + NMSE_AFTER)
-        both = tracks.transform_covariance(table.covariance[first[own]], turn) + table.covariance[later[own]]
+        both = transform_covariances(table.covariance[first[own]], turn) + table.covariance[later[own]]
         squares.append(tracks.normalised_squares(residuals[own], both))
     return _mean(np.concatenate(squares))
 

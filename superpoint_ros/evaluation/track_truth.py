@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.node.camera import Camera
+from superpoint_ros.two_view.geometry import cross_matrix, inside, numerical_jacobians, project
 
 Points = NDArray[np.float64]
 Transfer = Callable[[Points, int, int], tuple[Points, NDArray[np.bool_]]]
@@ -104,10 +105,9 @@ class LineTruth:
     def residuals(self, first: Points, second: Points, i: int, j: int) -> Points:
         """See `Truth`."""
         motion = np.linalg.inv(self.poses[j]) @ self.poses[i]
-        x, y, z = motion[:3, 3]
         if np.linalg.norm(motion[:3, 3]) < MIN_BASELINE:
             return np.full((len(second), 1), np.nan)
-        essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ motion[:3, :3]
+        essential = cross_matrix(motion[:3, 3]) @ motion[:3, :3]
         lines = self.camera.rays(first.astype(np.float32)).astype(float) @ essential.T
         rays = self.camera.rays(second.astype(np.float32)).astype(float)
         focal = self.camera.matrix.diagonal()[:2].mean()
@@ -126,22 +126,11 @@ def jacobians(truth: Truth, points: Points, i: int, j: int, step: float = 0.5) -
     Raises:
         ValueError: if the truth is not of kind points.
     """
-    columns = []
-    for shift in np.eye(2) * step:
-        after, before = truth.transfer(points + shift, i, j), truth.transfer(points - shift, i, j)
-        if after is None or before is None:
+
+    def transfer(points: Points) -> Points:
+        moved = truth.transfer(points, i, j)
+        if moved is None:
             raise ValueError(f"truth of kind '{truth.kind}' has no derivatives, allowed is kind points")
-        columns.append((after[0] - before[0]) / (2 * step))
-    return np.stack(columns, axis=-1)
+        return moved[0]
 
-
-def project(homography: NDArray[np.float64], points: Points) -> Points:
-    """Map (N, 2) points by a homography."""
-    mapped = np.column_stack((points, np.ones(len(points)))) @ homography.T
-    return np.asarray(mapped[:, :2] / mapped[:, 2:])
-
-
-def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Tell which points are inside an image of (height, width)."""
-    height, width = size
-    return np.asarray(((points >= 0) & (points <= [width - 1, height - 1])).all(axis=1))
+    return numerical_jacobians(transfer, points, step)

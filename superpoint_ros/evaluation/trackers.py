@@ -16,6 +16,7 @@ from superpoint_ros.evaluation.tracks import Observation
 from superpoint_ros.frontend.tracking import TrackIds
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.node import interface, parameters
+from superpoint_ros.two_view.geometry import inside
 
 Image = NDArray[np.uint8]
 
@@ -159,10 +160,9 @@ class KLTTracker:
         }
         there, found, _ = cv2.calcOpticalFlowPyrLK(first, second, points, None, **options)
         back, returned, _ = cv2.calcOpticalFlowPyrLK(second, first, there, None, **options)
-        height, width = second.shape
         good = (found.ravel() > 0) & (returned.ravel() > 0)
         good &= np.linalg.norm(back - points, axis=1) <= self._numbers["back"]
-        return there, good & ((there >= 0) & (there <= [width - 1, height - 1])).all(axis=1)
+        return there, good & inside(there, second.shape)
 
     def _corners(self, grey: Image, taken: NDArray[np.float32]) -> NDArray[np.float32]:
         """Detect new corners away from existing points."""

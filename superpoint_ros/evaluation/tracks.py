@@ -165,11 +165,3 @@ def normalised_squares(residuals: Points, covariance: NDArray[np.float64]) -> ND
     with np.errstate(invalid="ignore", divide="ignore"):
         squares = (yy * x**2 - 2 * xy * x * y + xx * y**2) / determinant
         return np.where((determinant > 0) & (xx > 0), squares, np.nan)
-
-
-def transform_covariance(covariance: NDArray[np.float64], jacobians: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute J C J^T for covariances (N, 3) of xx, xy, yy and Jacobians (N, 2, 2), as (N, 3)."""
-    xx, xy, yy = np.asarray(covariance, float).T
-    full = np.stack([np.stack([xx, xy], -1), np.stack([xy, yy], -1)], -2)
-    turned = jacobians @ full @ np.swapaxes(jacobians, -1, -2)
-    return np.stack([turned[:, 0, 0], turned[:, 0, 1], turned[:, 1, 1]], -1)

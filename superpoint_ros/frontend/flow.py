@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from superpoint_ros.features import Features, Homography, Matches, Status
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.views import View
-from superpoint_ros.two_view.geometry import project
-from superpoint_ros.two_view.local_motion import LocalMotion, homography_warps
+from superpoint_ros.two_view.geometry import jacobians, project
+from superpoint_ros.two_view.local_motion import LocalMotion
 from superpoint_ros.two_view.refinement import FARTHEST, Floats, Refine, Templates
 
 _ADOPTION = 2.0
@@ -68,7 +68,7 @@ def follow_images(
         by_plane = project(homography.matrix, points)
         planar |= np.hypot(*(by_plane - predicted).T) < _ON_PLANE
         predicted[planar] = by_plane[planar]
-        warps[planar] = homography_warps(homography.matrix, points[planar])
+        warps[planar] = jacobians(homography.matrix, points[planar])
     total = (warps @ before.tracks.warps).astype(np.float32)
     shift = np.einsum("nij,nj->ni", total, before.tracks.shift)
     # The search starts at the prediction, or at the detection if that is elsewhere.

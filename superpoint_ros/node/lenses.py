@@ -8,6 +8,8 @@ import numpy as np
 from numpy.polynomial import polynomial
 from numpy.typing import NDArray
 
+from superpoint_ros.two_view.geometry import project
+
 Array = NDArray[np.float64]
 
 _MAX_RADIUS = np.tan(np.radians(89.9))
@@ -39,8 +41,7 @@ def undistort(pixels: Array, matrix: Array, distortion: Array) -> Array:
         return distorted
     lens = _Lens.from_coefficients(distortion)
     if np.any(lens.tilt):
-        untilted = np.column_stack((distorted, np.ones(len(distorted)))) @ np.linalg.inv(_tilt_homography(*lens.tilt)).T
-        distorted = untilted[:, :2] / untilted[:, 2:]
+        distorted = project(np.linalg.inv(_tilt_homography(*lens.tilt)), distorted)
     # The radial part gives an initial guess; Newton's method solves for the tangential part.
     limit = lens.limit()
     samples = np.tan(np.linspace(0, 0.999 * np.arctan(limit), _TABLE))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node.camera import PINHOLE, Camera
+from superpoint_ros.two_view.geometry import numerical_jacobians, transform_covariances
 
 Floats = NDArray[np.float32]
 
@@ -37,15 +38,7 @@ def published_covariance(result: FrameResult, keypoints: Floats, covariance: Flo
     undistort = result.undistort
     if undistort is None or covariance is None or not len(keypoints):
         return covariance
-    # Derivatives over half a pixel to either side.
-    steps = np.eye(2) * 0.5
-    columns = [undistort(keypoints + step) - undistort(keypoints - step) for step in steps]
-    jacobian = np.stack(columns, axis=2)
-    xx, xy, yy = covariance.T
-    matrix = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
-    with np.errstate(invalid="ignore"):  # of matches without a covariance, infinity
-        turned = jacobian @ matrix @ jacobian.swapaxes(1, 2)
-    return np.stack((turned[:, 0, 0], turned[:, 0, 1], turned[:, 1, 1]), axis=1).astype(np.float32)
+    return transform_covariances(covariance, numerical_jacobians(undistort, keypoints)).astype(np.float32)
 
 
 def _normalized(calibration: Camera, keypoints: Floats, ideal: bool) -> Floats:

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from superpoint_ros.compute.blas import one_thread
 from superpoint_ros.features import EpipolarGeometry, Homography, Scene, Status
-from superpoint_ros.two_view.geometry import Matrix, Points
+from superpoint_ros.two_view.geometry import (
+    Matrix,
+    Points,
+    cross_matrix,
+    gric,
+    homogeneous,
+    robust_variance,
+    sampson_error,
+)
 from superpoint_ros.two_view.reprojection import reprojection_error
 
 LEAST_MATCHES = 16
@@ -71,11 +79,8 @@ def estimate_epipolar(
 
 
 def sampson_distance(fundamental: Matrix, source: Points, target: Points) -> NDArray[np.float64]:
-    """Compute the Sampson error of (M, 2) matched points in pixels (Hartley and Zisserman, 2004, section 11.4.3)."""
-    first, second = (np.column_stack((points, np.ones(len(points)))) for points in (source, target))
-    forward, backward = first @ fundamental.T, second @ fundamental
-    slope = (forward[:, :2] ** 2).sum(axis=1) + (backward[:, :2] ** 2).sum(axis=1)
-    return np.asarray(np.abs((second * forward).sum(axis=1)) / np.sqrt(np.maximum(slope, 1e-30)))
+    """Compute the absolute Sampson error of (M, 2) matched points in pixels."""
+    return np.abs(sampson_error(fundamental, homogeneous(source), homogeneous(target)))
 
 
 def _fundamental(source: Points, target: Points, threshold: float, camera_matrix: Matrix | None) -> Matrix | None:
@@ -117,8 +122,7 @@ def _refined(
     focal, centre = camera_matrix.diagonal()[:2], camera_matrix[:2, 2]
     camera = {"model": "PINHOLE", "width": 0, "height": 0, "params": [*focal, *centre]}
     pose, _ = poselib.refine_relative_pose(source, target, start, camera, camera, options)
-    x, y, z = pose.t
-    return _in_pixels(np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ pose.R, camera_matrix)
+    return _in_pixels(cross_matrix(pose.t) @ pose.R, camera_matrix)
 
 
 def _in_pixels(essential: Matrix, camera_matrix: Matrix) -> Matrix:
@@ -131,10 +135,5 @@ def _explains(from_plane: NDArray[np.float64], from_lines: NDArray[np.float64]) 
 
     Takes the errors of all matches in pixels.
     """
-    count = len(from_plane)
-    # The median of a chi-squared variable is 0.4549.
-    variance = max(float(np.median(from_lines**2)) / 0.4549, _FLOOR**2)
-    # The Sampson distance is in the space of (x, y, x', y'); a transfer error is distributed over both points.
-    plane = np.minimum(from_plane**2 / 2 / variance, 4).sum() + 2 * count * np.log(4) + 8 * np.log(4 * count)
-    lines = np.minimum(from_lines**2 / variance, 2).sum() + 3 * count * np.log(4) + 7 * np.log(4 * count)
-    return bool(plane <= lines)
+    variance = max(robust_variance(from_lines), _FLOOR**2)
+    return gric(from_plane**2 / 2, variance, 2, 8) <= gric(from_lines**2, variance, 3, 7)

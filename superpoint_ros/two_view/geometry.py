@@ -1,6 +1,9 @@
-"""Points and homographies in pixels; the centre of the top-left pixel is (0, 0)."""
+"""Points, homographies and their errors in pixels; the centre of the top-left pixel is (0, 0)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +12,80 @@ Points = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 
 
+def homogeneous(points: Points) -> NDArray[np.float64]:
+    """Append 1 to (N, 2) points, as (N, 3)."""
+    return np.column_stack((points, np.ones(len(points))))
+
+
 def project(homography: NDArray[np.floating], points: Points) -> NDArray[np.float64]:
     """Map (N, 2) points by a homography; points at infinity become non-finite."""
-    xyw = np.column_stack((points, np.ones(len(points)))) @ homography.T
+    xyw = homogeneous(points) @ homography.T
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(xyw[:, :2] / xyw[:, 2:])
+
+
+def jacobians(homography: Matrix, points: Points) -> NDArray[np.float64]:
+    """Compute the (N, 2, 2) Jacobians of a homography at (N, 2) points: the distortion of their patches."""
+    depth = points @ homography[2, :2] + homography[2, 2]
+    target = project(homography, points)
+    slopes = homography[:2, :2] - target[:, :, None] * homography[2, :2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(slopes / depth[:, None, None])
+
+
+def numerical_jacobians(
+    function: Callable[[NDArray[np.float64]], NDArray[np.floating]], points: Points, step: float = 0.5
+) -> NDArray[np.float64]:
+    """Compute the (N, 2, 2) Jacobians of a function of (N, 2) points, by central differences of `step` pixels."""
+    columns = [(function(points + move) - function(points - move)) / (2 * step) for move in step * np.eye(2)]
+    return np.stack(columns, axis=2)
+
+
+def transform_covariances(covariance: NDArray[np.floating], jacobians: NDArray[np.floating]) -> NDArray[Any]:
+    """Compute J C J^T of (N, 3) covariances as xx, xy, yy and (N, 2, 2) Jacobians, as (N, 3) xx, xy, yy."""
+    xx, xy, yy = covariance.T
+    matrix = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
+    with np.errstate(invalid="ignore"):  # infinite ones, of unknown positions
+        turned = jacobians @ matrix @ jacobians.swapaxes(1, 2)
+    return np.stack((turned[:, 0, 0], turned[:, 0, 1], turned[:, 1, 1]), axis=1)
+
+
+def cross_matrix(vector: NDArray[np.floating]) -> Matrix:
+    """Build the (3, 3) matrix whose product with another vector is the cross product with it."""
+    x, y, z = vector
+    return np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+
+
+def sampson_error(matrix: Matrix, first: Points, second: Points) -> NDArray[np.float64]:
+    """Compute the (M,) signed Sampson errors of matches (Hartley and Zisserman, 2004, section 11.4.3).
+
+    Args:
+        matrix: fundamental matrix for pixels, essential matrix for viewing rays.
+        first, second: (M, 3) matched points with a third coordinate of 1.
+    """
+    forward, backward = first @ matrix.T, second @ matrix
+    slope = (forward[:, :2] ** 2).sum(axis=1) + (backward[:, :2] ** 2).sum(axis=1)
+    return np.asarray((second * forward).sum(axis=1) / np.sqrt(np.maximum(slope, 1e-30)))
+
+
+def robust_variance(errors: NDArray[np.floating]) -> float:
+    """Estimate the variance of errors of mean 0 from their median square, in spite of outliers."""
+    return float(np.median(errors**2)) / 0.4549  # the median of a chi-squared variable
+
+
+def gric(squares: NDArray[np.floating], variance: float, dimensions: int, unknowns: int) -> float:
+    """Compute the geometric robust information criterion of a model of matches (Torr, 1998); the least is the best.
+
+    Args:
+        squares: (M,) squared distances of the matches from the model, in the space of (x, y, x', y'): the Sampson error
+            is such a distance, that of a transfer to the second image is divided among both points.
+        variance: of a coordinate.
+        dimensions: of the model in that space: 2 of a homography or rotation, 3 of an epipolar geometry.
+        unknowns: number of the model's parameters.
+    """
+    count = len(squares)
+    fit = np.minimum(squares / variance, 2 * (4 - dimensions)).sum()
+    return float(fit + dimensions * count * np.log(4) + unknowns * np.log(4 * count))
 
 
 def scaled(matrix: Matrix) -> Matrix | None:
@@ -38,10 +110,11 @@ def propagate_covariance(covariance: Matrix, left: Matrix, right: Matrix, matrix
     return np.asarray((result + result.T) / 2)
 
 
-def inside(points: Points, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Tell which (N, 2) points are finite and inside an image of (height, width) `size`."""
+def inside(points: Points, size: tuple[int, ...], margin: NDArray[np.floating] | float = 0.0) -> NDArray[np.bool_]:
+    """Tell which (N, 2) points are finite and at least `margin` pixels inside an image of (height, width) `size`."""
+    farthest = [size[1] - 1, size[0] - 1]
     with np.errstate(invalid="ignore"):
-        return np.asarray(((points >= 0) & (points <= [size[1] - 1, size[0] - 1])).all(axis=1))
+        return np.asarray(((points - margin >= 0) & (points + margin <= farthest)).all(axis=1))
 
 
 def homography_from_corners(source: Points, target: Points) -> Matrix:

@@ -7,11 +7,12 @@ agree well enough to predict the position of a point and the distortion of its p
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.two_view.geometry import Matrix, Points, project
+from superpoint_ros.two_view.geometry import Points, homogeneous
 
 CELL = 40
 """Side of a cell in pixels; a fit takes matches of the three by three cells around it."""
@@ -47,15 +48,6 @@ class LocalMotion:
         return np.asarray(np.einsum("nij,nj->ni", maps[:, :, :2], points) + maps[:, :, 2])
 
 
-def homography_warps(homography: Matrix, points: Points) -> NDArray[np.float64]:
-    """Compute the (N, 2, 2) derivatives of a homography at (N, 2) points: the distortion of their patches."""
-    depth = points @ homography[2, :2] + homography[2, 2]
-    target = project(homography, points)
-    slopes = homography[:2, :2] - target[:, :, None] * homography[2, :2]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(slopes / depth[:, None, None])
-
-
 def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> LocalMotion:
     """Fit the motion of each part of an image to matches.
 
@@ -72,10 +64,10 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     x, y = np.clip(first // CELL, 0, (columns - 1, rows - 1)).astype(np.int64).T
     cell = y * columns + x
-    places = np.column_stack(((first - middle) / CELL, np.ones(len(first))))
+    places = homogeneous((first - middle) / CELL)
     shift = (second - first) / CELL
-    centres = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
-    centres = np.column_stack((centres - middle / CELL, np.ones(len(centres))))
+    middles = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
+    centres = homogeneous(middles - middle / CELL)
     # The prior ties each cell's map to the global motion.
     prior = _PRIOR * (centres[:, :, None] * centres[:, None] + np.diag((1.0, 1.0, 0.0)))
     moments = np.concatenate((places[:, :, None] * places[:, None], places[:, :, None] * shift[:, None]), axis=2)
@@ -85,7 +77,7 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
     moments, filled = moments[order], cell[order[starts]]
     weights = np.ones(len(first))
-    maps = np.zeros((rows * columns, 3, 2))
+    maps: NDArray[Any] = np.zeros((rows * columns, 3, 2))
     for _ in range(_ITERATIONS):
         sums = np.zeros((rows * columns, 15))
         sums[filled] = np.add.reduceat(weights[order, None] * moments, starts)

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.two_view.geometry import Matrix, cross_matrix, gric, robust_variance, sampson_error
+
 Rays = NDArray[np.floating]
 Vectors = NDArray[np.float64]
-Matrix = NDArray[np.float64]
 Pose = tuple[Matrix, Vectors]
 
 _LEAST_MATCHES = 8
@@ -141,11 +142,8 @@ def depths(pose: Pose, a: Vectors, b: Vectors) -> Matrix:
 
 def sampson(pose: Pose, a: Vectors, b: Vectors) -> Vectors:
     """Compute the (M,) signed Sampson errors of matched rays at unit depth."""
-    rotation, (x, y, z) = pose
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
-    forward, backward = a @ essential.T, b @ essential
-    slope = (forward[:, :2] ** 2).sum(1) + (backward[:, :2] ** 2).sum(1)
-    return np.asarray((b * forward).sum(1) / np.sqrt(slope + 1e-30))
+    rotation, direction = pose
+    return sampson_error(cross_matrix(direction) @ rotation, a, b)
 
 
 def transfer(rotation: Matrix, a: Vectors, b: Vectors) -> Matrix:
@@ -201,9 +199,5 @@ def _least_squares(residuals: Callable[..., Vectors], unknowns: int, threshold: 
 
 def _without_parallax(epipolar: Vectors, transferred: Matrix) -> bool:
     """Tell whether the GRIC of a rotation (3 unknowns, 2 dimensions) is less than that of a motion (5, 3)."""
-    count = len(epipolar)
-    variance = float(np.median(epipolar**2)) / 0.4549 + 1e-18  # the median of a chi-squared variable
-    # Distances in the space of (x, y, x', y'): the Sampson error is one already, a transfer's is shared by both points.
-    motion = np.minimum(epipolar**2 / variance, 2).sum() + 3 * count * np.log(4) + 5 * np.log(4 * count)
-    turn = np.minimum((transferred**2).sum(1) / 2 / variance, 4).sum() + 2 * count * np.log(4) + 3 * np.log(4 * count)
-    return bool(turn < motion)
+    variance = robust_variance(epipolar) + 1e-18
+    return gric((transferred**2).sum(1) / 2, variance, 2, 3) < gric(epipolar**2, variance, 3, 5)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.two_view.geometry import inside, transform_covariances
+
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -121,7 +123,7 @@ class Templates:
         prior = 0.01 * (xx + yy) + 0.05
         xx, yy = xx + prior, yy + prior
         inverse = (np.stack((yy, -xy, xx), axis=1) / (xx * yy - xy * xy)[:, None]).astype(np.float32)
-        usable = _inside(image, points, RADIUS) & (contrast > _LEAST_CONTRAST)
+        usable = inside(points, image.shape, RADIUS) & (contrast > _LEAST_CONTRAST)
         layers /= samples
         return Templates(layers, contrast, inverse, usable)
 
@@ -193,7 +195,7 @@ def refine_points(
         # A patch that has moved too far does not come back.
         active = active & (length[index] > SMALL_STEP) & (distance[index] <= farthest)
     found = (length < SETTLED) & (correlation > LEAST_CORRELATION) & (distance <= farthest)
-    found &= _inside(image, moved, RADIUS * np.abs(turn).sum(axis=2))
+    found &= inside(moved, image.shape, RADIUS * np.abs(turn).sum(axis=2))
     covariance = _covariance(templates, turn, residual)
     covariance[~found] = np.inf, 0, np.inf
     return Refined(np.where(found[:, None], moved, start), covariance, found, correlation)
@@ -228,13 +230,6 @@ def _sample(image: Floats, x: Floats, y: Floats, out: Floats | None = None) -> F
     return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE))
 
 
-def _inside(image: Floats, points: Floats, reach: Floats | float) -> NDArray[np.bool_]:
-    """Tell whether (N, 2) points are at least `reach` from the image border."""
-    height, width = image.shape
-    farthest = np.array([width - 1, height - 1], np.float32)
-    return np.asarray(((points - reach >= 0) & (points + reach <= farthest)).all(axis=1))
-
-
 def _mean_product(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.einsum("np,np->n", a, b) / np.float32(a.shape[1]))
 
@@ -258,8 +253,5 @@ def _compare(t: Templates, grey: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _covariance(t: Templates, warps: Floats, residual: Floats) -> Floats:
     scale = CORRELATED * np.where(np.isfinite(residual), residual, 0) / t.layers.shape[2]
-    xx, xy, yy = (t.inverse * scale[:, None]).T
-    matrix = np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2)
-    turned = warps @ matrix @ warps.swapaxes(1, 2)
-    floor = np.float32(FLOOR**2)
-    return np.stack((turned[:, 0, 0] + floor, turned[:, 0, 1], turned[:, 1, 1] + floor), axis=1)
+    floor = np.array((FLOOR**2, 0, FLOOR**2), np.float32)
+    return np.asarray(transform_covariances(t.inverse * scale[:, None], warps) + floor)

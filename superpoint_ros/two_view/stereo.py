@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.features import Features, Matches
-from superpoint_ros.two_view.geometry import Points
+from superpoint_ros.two_view.geometry import Points, numerical_jacobians, transform_covariances
 from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.local_motion import local_motion
 from superpoint_ros.two_view.refinement import UNREFINED, Image, Templates, refine_points, smooth
@@ -221,10 +221,8 @@ def _refined(
     with np.errstate(invalid="ignore"):
         agreed = found.found & back.found & (np.hypot(*(back.points - origin).T) <= _CONSISTENT)
         agreed &= np.isfinite(shift).all(axis=1)
-    xx, xy, yy = np.where(agreed[:, None], found.covariance, UNREFINED).astype(np.float64).T
-    turned = bend_back @ np.stack((xx, xy, xy, yy), axis=1).reshape(-1, 2, 2) @ bend_back.swapaxes(1, 2)
-    covariance = turned.reshape(-1, 4)[:, [0, 1, 3]]
-    return np.where(agreed[:, None], shift, 0.0), covariance, agreed
+    covariance = np.where(agreed[:, None], found.covariance, UNREFINED).astype(np.float64)
+    return np.where(agreed[:, None], shift, 0.0), transform_covariances(covariance, bend_back), agreed
 
 
 def _smooth_part(
@@ -249,9 +247,7 @@ def _smooth_part(
 
 def _slopes(rectify: Rectify, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 2, 2) derivatives of rectified pixels by those of the image; no change where there are none."""
-    step = 0.5
-    columns = [(rectify(points + move) - rectify(points - move)) / (2 * step) for move in step * np.eye(2)]
-    slopes = np.stack(columns, axis=2)
+    slopes = numerical_jacobians(rectify, points)
     usable = np.asarray(np.isfinite(slopes).all(axis=(1, 2)))
     return np.asarray(np.where(usable[:, None, None], slopes, np.eye(2)))
 
