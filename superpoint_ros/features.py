@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,10 @@ class Link:
     forward: NDArray[np.int64]
     best: NDArray[np.float32]
     second: NDArray[np.float32]
+
+
+_COLUMNS = ("keypoints", "scores", "descriptors", "covariance", "levels", "sizes")
+"""The fields of `Features` with a row per keypoint, apart from `device_descriptors`."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,34 @@ class Features:
     def select(self, chosen: NDArray[np.integer]) -> Features:
         """Return the features of chosen keypoints, given by index; `device_descriptors` follow, `link` does not."""
         device = self.device_descriptors
-        rows = ("keypoints", "scores", "descriptors", "covariance", "levels", "sizes")
-        columns: dict[str, Any] = {name: getattr(self, name) for name in rows}
+        if device is not None:
+            import torch  # here, so that features in NumPy arrays alone do not need it
+
+            device = device[torch.from_numpy(chosen).to(device.device)]
+        columns: dict[str, Any] = {name: getattr(self, name) for name in _COLUMNS}
         columns = {name: None if column is None else column[chosen] for name, column in columns.items()}
-        return replace(
-            self,
-            device_descriptors=None if device is None else device[chosen.tolist()],
-            link=None,
-            **columns,
-        )
+        return replace(self, device_descriptors=device, link=None, **columns)
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """Concatenate features of one image, at least one, in the given order; `link` is dropped, like a column that
+        one of them lacks. `device_descriptors` are joined on the device of the first ones, None if those have none."""
+        columns: dict[str, Any] = {}
+        for name in _COLUMNS:
+            known = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+            columns[name] = np.concatenate(known) if len(known) == len(parts) else None
+        device = parts[0].device_descriptors
+        if device is not None:
+            import torch
+
+            rows = [
+                torch.from_numpy(part.descriptors).to(device.device, device.dtype)
+                if part.device_descriptors is None
+                else part.device_descriptors
+                for part in parts
+            ]
+            device = torch.cat(rows)
+        return replace(parts[0], device_descriptors=device, link=None, **columns)
 
     @staticmethod
     def empty(image_size: tuple[int, int], descriptor_size: int = 256) -> Features:

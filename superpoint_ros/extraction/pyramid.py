@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,20 +84,5 @@ def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 def merge(found: Sequence[Features], max_keypoints: int) -> Features:
     """Select the best features of all levels of one image; coordinates are in pixels of the image."""
-    scores = np.concatenate([features.scores for features in found])
-    best = np.argsort(-scores, kind="stable")[:max_keypoints]
-    on_device = [features.device_descriptors for features in found]
-    return Features(
-        np.concatenate([features.keypoints for features in found])[best],
-        scores[best],
-        np.concatenate([features.descriptors for features in found])[best],
-        found[0].image_size,
-        torch.cat(on_device)[torch.from_numpy(best).to(on_device[0].device)] if on_device[0] is not None else None,
-        levels=_best([features.levels for features in found], best),
-        sizes=_best([features.sizes for features in found], best),
-    )
-
-
-def _best(columns: Sequence[NDArray[Any] | None], best: NDArray[np.intp]) -> NDArray[Any] | None:
-    known = [column for column in columns if column is not None]
-    return np.concatenate(known)[best] if len(known) == len(columns) else None
+    joined = Features.join(found)
+    return joined.select(np.argsort(-joined.scores, kind="stable")[:max_keypoints])

@@ -189,9 +189,7 @@ def _update(
         (place[second[dropped]], restart(tracks[2])),
         (place[:count][new], ids.begin(int(np.count_nonzero(new)))),
     )
-    features = replace(
-        carry_features(detected, before.features, coasting, order), keypoints=keypoints[order], scores=scores[order]
-    )
+    features = replace(carry_features(detected, before.features, coasting, order), keypoints=keypoints[order])
     source = np.full(total, -1)
     source[place[second[found]]] = first[found]
     templates, state = carry_templates(templates, smoothed, features.keypoints, state, source, flow.correlation)

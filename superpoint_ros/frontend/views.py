@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from superpoint_ros.features import Features
@@ -22,9 +20,6 @@ _ALIKE = 0.92
 
 _MOST_CHANGE = 1.5
 """Change of area, or its inverse, from which a template is replaced."""
-
-_COLUMNS = ("levels", "sizes")
-"""Fields that a coasting keypoint keeps from its last detection, besides score and descriptor."""
 
 
 @dataclass(frozen=True)
@@ -121,23 +116,4 @@ def carry_features(
     """Concatenate detected and coasting features, in the given order."""
     if not len(coasting) and np.array_equal(order, np.arange(len(order))):
         return detected
-    descriptors = np.vstack((detected.descriptors, before.descriptors[coasting]))[order]
-    device, earlier = detected.device_descriptors, before.device_descriptors
-    if device is not None:
-        index = torch.from_numpy(order).to(device.device)
-        if len(coasting):
-            chosen = torch.from_numpy(before.descriptors[coasting]).to(device.device, device.dtype)
-            if earlier is not None:
-                chosen = earlier[torch.from_numpy(coasting).to(device.device)]
-            device = torch.cat((device[: len(detected)], chosen))
-        device = device[index]
-    columns: Any = {
-        name: _carried(getattr(detected, name), getattr(before, name), coasting, order) for name in _COLUMNS
-    }
-    return replace(detected, descriptors=descriptors, device_descriptors=device, link=None, **columns)
-
-
-def _carried(
-    own: NDArray[Any] | None, earlier: NDArray[Any] | None, coasting: NDArray[np.int64], order: NDArray[np.intp]
-) -> NDArray[Any] | None:
-    return None if own is None or earlier is None else np.append(own, earlier[coasting])[order]
+    return Features.join((detected, before.select(coasting))).select(order)
