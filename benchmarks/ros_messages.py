@@ -54,7 +54,7 @@ class RclpyPublisher:
         return int(self._publisher.get_subscription_count())
 
     def fill(self, number: int, fields: Mapping[str, Any]) -> Any:
-        from superpoint_ros.hosts.ros2 import fill_message
+        from superpoint_ros.hosts.ros2.messages import fill_message
 
         message = fill_message(self._message(), fields)
         message.header.stamp.nanosec = number

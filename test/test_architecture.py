@@ -98,7 +98,7 @@ def test_the_rules_themselves_have_no_cycle():
 
 
 def test_only_the_ros_2_host_imports_ros():
-    assert users("rclpy", "cv_bridge", "sensor_msgs_py", "sensor_msgs") == {"hosts/ros2.py"}
+    assert users("rclpy", "cv_bridge", "sensor_msgs_py", "sensor_msgs") == {"hosts/ros2/node.py"}
 
 
 def test_only_the_dds_host_imports_cyclonedds():

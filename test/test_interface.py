@@ -14,6 +14,7 @@ import yaml
 from superpoint_ros import FrontEnd, SuperPoint, estimate_homography, match
 from superpoint_ros.extraction.runtimes import PRECISIONS
 from superpoint_ros.node import interface
+from superpoint_ros.node.adapters import CONVERSIONS
 from superpoint_ros.node.interface import PARAMETERS, ParameterError, parameter
 from superpoint_ros.node.messages import DESCRIPTOR_TYPES
 from superpoint_ros.two_view.homography import METHODS, homography_from_points
@@ -35,6 +36,7 @@ TOPICS = {
     "~/image_annotated": "sensor_msgs/msg/Image",
     "~/keypoints_cloud": "sensor_msgs/msg/PointCloud2",
     "~/stereo_matches": "superpoint_ros/msg/StereoMatches",
+    "~/image_annotations": "foxglove_msgs/msg/ImageAnnotations",
     "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
 }
 
@@ -70,6 +72,7 @@ def test_the_documented_parameters_exist_with_their_defaults():
         "mask",
         "stereo",
         "stereo_slop",
+        "adapters",
     }
 
 
@@ -177,9 +180,10 @@ def test_a_value_of_the_wrong_type_is_rejected_by_name(entry):
 
 @pytest.mark.parametrize("entry", [e for e in PARAMETERS if e.choices], ids=lambda entry: entry.name)
 def test_only_the_choices_are_accepted_and_named(entry):
-    assert [entry.check(choice) for choice in entry.choices] == list(entry.choices)
+    one = (lambda choice: (choice,)) if entry.type is tuple else str
+    assert [entry.check(one(choice)) for choice in entry.choices] == [one(choice) for choice in entry.choices]
     with pytest.raises(ParameterError, match=re.escape(", ".join(entry.choices))):
-        entry.check("something else")
+        entry.check(one("something else"))
 
 
 def test_a_choice_that_yaml_reads_as_a_boolean_is_accepted():
@@ -197,15 +201,26 @@ def test_every_camera_has_its_own_topics_and_the_node_has_one_for_diagnostics():
     cameras = parameter("cameras").check(["left", "rig/right"])
     assert cameras == ("left", "rig/right")
     names = {place: topic.name for place, topic in interface.outputs(cameras).items()}
-    assert len(names) == 2 * (len(interface.OUTPUTS) - 2) + 1
+    plain = [topic for topic in interface.OUTPUTS if not topic.adapter]
+    assert len(names) == 2 * (len(plain) - 2) + 1
     assert names["features", "left"] == "~/left/features" and names["diagnostics", ""] == "/diagnostics"
     assert names["keypoints_cloud", "rig/right"] == "~/rig/right/keypoints_cloud"
     assert interface.topic("image").for_camera("left").name == "left/image"
     alone = {place: topic.name for place, topic in interface.outputs(parameter("cameras").check([""])).items()}
     stereo = ("stereo_matches", "")
-    assert alone == {(topic.key, ""): topic.name for topic in interface.OUTPUTS if topic.key != stereo[0]}
+    assert alone == {(topic.key, ""): topic.name for topic in plain if topic.key != stereo[0]}
     with_stereo = {place: topic.name for place, topic in interface.outputs(cameras, stereo=True).items()}
     assert with_stereo == {**names, stereo: "~/stereo_matches"}
+
+
+def test_the_topics_of_an_adapter_exist_where_it_is_on():
+    adapted = [topic for topic in interface.OUTPUTS if topic.adapter]
+    assert {topic.adapter for topic in adapted} == set(parameter("adapters").choices)
+    assert {topic.key for topic in adapted} == set(CONVERSIONS)
+    assert parameter("adapters").default == ("",)
+    for topic in adapted:
+        added = set(interface.outputs(("",), adapters=[topic.adapter])) - set(interface.outputs(("",)))
+        assert (topic.key, "") in added and {interface.topic(key).adapter for key, _ in added} == {topic.adapter}
 
 
 def test_an_unknown_parameter_is_rejected_with_the_known_ones():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
+from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Scene
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -84,6 +84,11 @@ class FrameResult:
     track_ages: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     coasted: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     epipolar: EpipolarGeometry = field(default_factory=EpipolarGeometry.unknown)
+
+    @property
+    def inliers(self) -> NDArray[np.bool_]:
+        """The inliers among the matches, (M,), of the model that explains them: homography or fundamental matrix."""
+        return self.epipolar.inliers if self.epipolar.scene == Scene.GENERAL else self.homography.inliers
 
     @property
     def undistort(self) -> Callable[[NDArray[np.floating]], NDArray[np.float64]] | None:

@@ -28,7 +28,8 @@ class Qos:
 class Topic:
     """A topic of the node. `name` is relative, private ("~/features") or absolute, as in ROS 2.
 
-    A `shared` topic is one of the whole node, not of each camera.
+    A `shared` topic is one of the whole node, not of each camera. One with an `adapter` exists if that is among the
+    parameter `adapters`.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Topic:
     qos: Qos
     description: str
     shared: bool = False
+    adapter: str = ""
 
     def for_camera(self, camera: str) -> Topic:
         """Return the topic of one of several cameras, "left/image" or "~/left/features"; shared ones stay."""
@@ -65,6 +67,8 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """Describe the values that the parameter accepts."""
+        if self.choices and self.type is tuple:
+            return f"a list of different names from {', '.join(self.choices)}, or one empty name for none"
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.type is bool:
@@ -100,7 +104,7 @@ class Parameter:
         if valid and self.minimum is not None:
             valid = self.minimum <= value <= self.maximum
         if valid and self.choices:
-            valid = value in self.choices
+            valid = value in self.choices if self.type is not tuple else {*value} <= {"", *self.choices}
         if not valid:
             raise ParameterError(f"parameter '{self.name}' is {value!r}, allowed is {self.allowed}")
         return self.type(value)

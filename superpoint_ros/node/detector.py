@@ -5,56 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.frontend.frames import Frame, FrameResult, Mask, Pinhole
+from superpoint_ros.frontend.frames import Frame, FrameResult, Mask
 from superpoint_ros.frontend.frontend import FrontEnd
 from superpoint_ros.node import interface
 from superpoint_ros.node.camera import Camera, is_rectified
 from superpoint_ros.node.diagnostics import SKIPPED_FRAMES, CameraHealth, Diagnostics
+from superpoint_ros.node.host import Host
 from superpoint_ros.node.images import Grey, grey_from_compressed, grey_from_image
 from superpoint_ros.node.intensity import Intensity
 from superpoint_ros.node.masks import CameraMasks
-from superpoint_ros.node.messages import features_fields, homography_fields
+from superpoint_ros.node.outputs import Outputs
 from superpoint_ros.node.qos import explain_mismatch
 from superpoint_ros.node.settings import settings_from_parameters
+from superpoint_ros.node.state import CameraState
 from superpoint_ros.node.stereo import stereo_pair
 from superpoint_ros.node.stereo_outputs import StereoOutputs
-from superpoint_ros.node.visualization import annotated_fields, cloud_fields
-from superpoint_ros.node.warnings import ThrottledWarnings, format_error
-
-
-class Host(Protocol):
-    """The program around the detector, as the detector sees it."""
-
-    def subscriber_count(self, key: str, camera: str) -> int:
-        """Return the number of subscribers of a camera's output topic."""
-
-    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
-        """Publish a message of the topic's type; `header` is the image's."""
-
-    def now(self) -> int:
-        """Return the time in nanoseconds of the clock that stamps images."""
-
-    def warn(self, text: str) -> None:
-        """Log a warning."""
-
-    def image_topic(self, camera: str) -> str:
-        """Return the full name of a camera's image topic."""
-
-
-class _CameraState:
-    """The calibration and health of a camera."""
-
-    def __init__(self, health: CameraHealth, masks: CameraMasks, intensity: Intensity) -> None:
-        self.calibration: Camera | None = None
-        self.pinhole: Pinhole | None = None
-        self.health = health
-        self.masks = masks
-        self.intensity = intensity
+from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
 
 
 class Detector:
@@ -89,13 +58,14 @@ class Detector:
         self.front_end = FrontEnd(superpoint, settings, self._publish, self._on_problem, pair=pair, slop=slop)
         self._warn = ThrottledWarnings(host.warn) if live else ThrottledWarnings(host.warn, clock=None)
         self._cameras = {name: self._camera_state(name) for name in self.cameras}
+        self._outputs = Outputs(host, self._warn, self._cameras, self.label, self.adapters)
         self._stereo = self._create_stereo(pair, slop) if pair else None
         self._submit_frame: Callable[[Frame], Any] = self.front_end.process
         if live:
             self.front_end.start()
             self._submit_frame = self.front_end.submit
 
-    def _camera_state(self, camera: str) -> _CameraState:
+    def _camera_state(self, camera: str) -> CameraState:
         health = CameraHealth()
 
         def report(what: str, reason: str | None) -> None:
@@ -104,7 +74,7 @@ class Detector:
                 self._warn(f"{self._host.image_topic(camera)}: {what}", reason)
 
         masks, intensity = CameraMasks(self.values, camera, report), Intensity(str(self.values["intensity"]))
-        return _CameraState(health, masks, intensity)
+        return CameraState(health, masks, intensity)
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -116,7 +86,14 @@ class Detector:
     @property
     def outputs(self) -> dict[tuple[str, str], interface.Topic]:
         """Return the output topics by key and camera, see `interface.outputs`."""
-        return interface.outputs(self.cameras, self._stereo is not None)
+        return interface.outputs(self.cameras, self._stereo is not None, self.adapters)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Return the names of the adapters that are on."""
+        names = self.values["adapters"]
+        assert isinstance(names, tuple)
+        return tuple(filter(None, names))
 
     @property
     def unpaired(self) -> int | None:
@@ -154,7 +131,7 @@ class Detector:
         stamp = stamp_to_ns(message.header.stamp)
         self._cameras[camera].masks.add(stamp, message, self._max_pixels)
 
-    def _mask(self, state: _CameraState, stamp: int, size: tuple[int, int]) -> Mask | None:
+    def _mask(self, state: CameraState, stamp: int, size: tuple[int, int]) -> Mask | None:
         return state.masks.mask(stamp, size, self.values)
 
     def set_camera_info(self, message: Any, camera: str = "") -> None:
@@ -168,7 +145,7 @@ class Detector:
             state.calibration = calibration
         except Exception as error:
             state.calibration, state.pinhole, reason = None, None, format_error(error)
-            self._warn(f"{image}: calibration ignored", reason, _unexpected(error))
+            self._warn(f"{image}: calibration ignored", reason, unexpected(error))
         state.health.set_problem("calibration ignored", reason)
         if self._stereo is not None:
             self._stereo.calibrate(*(self._cameras[name].calibration for name in self._stereo.cameras))
@@ -176,7 +153,7 @@ class Detector:
     def report_unreadable(self, topic: str, error: Exception, camera: str = "") -> None:
         """Count and warn about an input message that the host failed to read or process."""
         self._cameras[camera].health.count_problem("unreadable messages", f"{topic}: {format_error(error)}")
-        self._warn(f"{topic}: message skipped", format_error(error), _unexpected(error))
+        self._warn(f"{topic}: message skipped", format_error(error), unexpected(error))
 
     def report_incompatible_qos(self, key: str, topic: str, policy: str, camera: str = "") -> None:
         """Warn that another node's endpoint does not match this node's.
@@ -213,9 +190,8 @@ class Detector:
 
     def _create_stereo(self, pair: tuple[str, str], slop: int) -> StereoOutputs:
         health = self._cameras[pair[0]].health
-        return StereoOutputs(
-            pair, slop, self._host, self._warn, health, self.front_end.stopwatch, self._publish_optional
-        )
+        publish = self._outputs.publish_optional
+        return StereoOutputs(pair, slop, self._host, self._warn, health, self.front_end.stopwatch, publish)
 
     def close(self) -> None:
         """Finish the current frame and stop. Idempotent."""
@@ -224,54 +200,10 @@ class Detector:
             self._stereo.pairing.finish()
 
     def _publish(self, result: FrameResult) -> None:
-        header, camera, host = result.frame.context, result.frame.camera, self._host
-        state = self._cameras[camera]
-        descriptor_type = str(self.values["descriptor_type"])
-        host.publish(
-            "features", camera, header, features_fields(result, self.label, descriptor_type, state.calibration)
-        )
-        reference = {"reference_stamp": result.reference_stamp}
-        host.publish("matched_homography", camera, header, {**homography_fields(result), **reference})
-        state.health.record_age((host.now() - result.frame.stamp) * 1e-9)
-        if host.subscriber_count("image_annotated", camera):
-            self._publish_optional("image_annotated", result, lambda: annotated_fields(result))
-        deep = self._stereo is not None and self._stereo.has_cloud_of(camera)
-        if host.subscriber_count("keypoints_cloud", camera) and not deep:
-            self._check_size(state, result)
-            self._publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result))
+        with_pairs = self._stereo is not None and self._stereo.has_cloud_of(result.frame.camera)
+        self._outputs.publish(result, str(self.values["descriptor_type"]), cloud=not with_pairs)
         if self._stereo is not None:
             self._stereo.add(result, self.values)
-
-    def _publish_optional(
-        self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any]], camera: str | None = None
-    ) -> None:
-        """Publish an optional output; its failure must not affect the frame's features.
-
-        Args:
-            camera: whose topic it is, if not that of the frame.
-        """
-        topic_camera, camera = result.frame.camera if camera is None else camera, result.frame.camera
-        try:
-            self._host.publish(key, topic_camera, result.frame.context, fields())
-        except Exception as error:
-            self._cameras[camera].health.count_problem(f"{key} skipped", format_error(error))
-            self._warn(f"{self._host.image_topic(camera)}: {key} skipped", format_error(error), _unexpected(error))
-
-    def _cloud(self, state: _CameraState, result: FrameResult) -> Mapping[str, Any]:
-        fields = cloud_fields(result, state.calibration)
-        state.health.add_to_total("keypoints without a viewing ray", int(np.isnan(fields["points"][:, 0]).sum()))
-        return fields
-
-    def _check_size(self, state: _CameraState, result: FrameResult) -> None:
-        reason, calibration = None, state.calibration
-        if calibration is not None and calibration.image_size != result.features.image_size:
-            (height, width), (rows, columns) = calibration.image_size, result.features.image_size
-            reason = (
-                f"it is for {width}x{height} pixels and the image has {columns}x{rows}, so the cloud contains pixels "
-                "at z = 0"
-            )
-            self._warn(f"{self._host.image_topic(result.frame.camera)}: calibration of another image size", reason)
-        state.health.set_problem("calibration of another image size", reason)
 
     def _on_problem(self, camera: str, reason: str) -> None:
         self._cameras[camera].health.count_problem(SKIPPED_FRAMES, reason)
@@ -292,11 +224,6 @@ class Detector:
         for stage, seconds in self.front_end.stopwatch.medians().items():
             values[f"{stage}, median (ms)"] = f"{seconds * 1e3:.2f}"
         return Diagnostics(f"front end {camera}".rstrip(), level, message, self.label, values)
-
-
-def _unexpected(error: Exception) -> Exception | None:
-    """Return the error if its traceback may be useful, unlike that of a ValueError."""
-    return None if isinstance(error, ValueError) else error
 
 
 def stamp_to_ns(stamp: Any) -> int:

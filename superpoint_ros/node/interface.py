@@ -127,6 +127,13 @@ PARAMETERS = (
         0.1,
         100.0,
     ),
+    Parameter(
+        "adapters",
+        ("",),
+        "more outputs, in the forms of other systems: foxglove for `~/image_annotations`",
+        choices=("foxglove",),
+        read_only=True,
+    ),
     Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),
     Parameter("tracking", True, "give keypoints track ids that persist through matches"),
     Parameter("match.min_similarity", 0.5, "minimum cosine similarity of a match", -1.0, 1.0),

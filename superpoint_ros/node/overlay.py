@@ -6,16 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.adapters.palette import INLIER, OUTLIER, colours, shades, shades_by_rank
 from superpoint_ros.features import Features, Matches, Scene, Status
 from superpoint_ros.frontend.frames import FrameResult
 
-_INLIER, _OUTLIER, _TEXT, _DARK = (80, 220, 80), (60, 60, 230), (255, 255, 255), (40, 20, 20)
+_TEXT, _DARK = (255, 255, 255), (40, 20, 20)
 _SHIFT = 4
-
-
-_NEW, _OLD = 40, 170  # entries of OpenCV's colour map: blue and yellow
-_MAX_AGE = 20
-"""Age in frames from which tracks have the colour of the oldest."""
 
 
 def annotate(result: FrameResult) -> NDArray[np.uint8]:
@@ -29,17 +25,11 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
     if result.reference is not None:
         first, second = result.matches.indices[:, 0], result.matches.indices[:, 1]
         pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
-        inliers = _inliers(result)
-        for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
+        inliers = result.inliers
+        for inlier, colour in ((False, OUTLIER), (True, INLIER)):
             lines = _to_fixed_point(pairs[inliers == inlier])
             cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
-    ages = result.track_ages
-    shades = (
-        _NEW + (_OLD - _NEW) * np.minimum(ages, _MAX_AGE) / _MAX_AGE
-        if len(ages)
-        else _shades_by_rank(len(result.features))
-    )
-    _draw_keypoints(canvas, result.features, shades, result.coasted)
+    _draw_keypoints(canvas, result.features, shades(result), result.coasted)
     _write(canvas, _caption(result))
     return canvas
 
@@ -47,7 +37,7 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
 def draw_features(image: NDArray[np.uint8], features: Features) -> NDArray[np.uint8]:
     """Draw a circle around each keypoint, coloured by score, on a copy of an (H, W) grey or (H, W, 3) BGR image."""
     canvas = _in_colour(image)
-    _draw_keypoints(canvas, features, _shades_by_rank(len(features)), np.zeros(len(features), bool))
+    _draw_keypoints(canvas, features, shades_by_rank(len(features)), np.zeros(len(features), bool))
     return canvas
 
 
@@ -65,7 +55,7 @@ def draw_matches(
     first, second = matches.indices.T
     shift = np.array([left.shape[1], 0])
     pairs = np.stack((features[0].keypoints[first], features[1].keypoints[second] + shift), axis=1)
-    for inlier, colour in ((False, _OUTLIER), (True, _INLIER)):
+    for inlier, colour in ((False, OUTLIER), (True, INLIER)):
         cv2.polylines(
             canvas,
             list(_to_fixed_point(pairs[inliers == inlier])),
@@ -82,34 +72,24 @@ def _in_colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image.copy(), np.uint8)
 
 
-def _shades_by_rank(count: int) -> NDArray[np.float64]:
-    # Scores fall off steeply, so colours follow ranks.
-    return np.linspace(_OLD, _NEW, max(count, 1))[:count]
-
-
 def _thickness(canvas: NDArray[np.uint8]) -> int:
     return max(1, round(canvas.shape[1] / 900))
 
 
 def _draw_keypoints(
-    canvas: NDArray[np.uint8], features: Features, shades: NDArray[np.floating], thin: NDArray[np.bool_]
+    canvas: NDArray[np.uint8], features: Features, shade: NDArray[np.floating], thin: NDArray[np.bool_]
 ) -> None:
     """Draw circles sized relative to the image, each inside a dark one for contrast."""
     if not len(features):
         return
     thickness = _thickness(canvas)
     radius = round(max(3.0, canvas.shape[1] / 200) * (1 << _SHIFT))
-    colours = cv2.applyColorMap(shades.astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0].tolist()
     places = _to_fixed_point(features.keypoints).tolist()
     for centre, faint in zip(places, thin.tolist(), strict=True):
         if not faint:
             cv2.circle(canvas, centre, radius + (thickness << _SHIFT), _DARK, thickness, cv2.LINE_AA, _SHIFT)
-    for centre, colour in zip(places, colours, strict=True):
+    for centre, colour in zip(places, colours(shade), strict=True):
         cv2.circle(canvas, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
-
-
-def _inliers(result: FrameResult) -> NDArray[np.bool_]:
-    return result.epipolar.inliers if result.epipolar.scene == Scene.GENERAL else result.homography.inliers
 
 
 def _caption(result: FrameResult) -> str:

@@ -10,7 +10,7 @@ from superpoint_ros.frontend.timing import STEREO, Stopwatch
 from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.diagnostics import CameraHealth
 from superpoint_ros.node.stereo import PENDING, Pair, Pairing, StereoGeometry, match_pair, stereo_fields
-from superpoint_ros.node.warnings import ThrottledWarnings, format_error
+from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
 
 SWAPPED = (
     "almost all disparities are negative, as if left and right were swapped; check the image topics and that "
@@ -79,7 +79,7 @@ class StereoOutputs:
             if pair is not None and wanted:
                 self._publish_pair(pair, wanted, values)
         except Exception as error:
-            self._report("no matches", format_error(error), None if isinstance(error, ValueError) else error)
+            self._report("no matches", format_error(error), unexpected(error))
 
     def _publish_pair(self, pair: Pair, wanted: list[tuple[str, str]], values: Mapping[str, Any]) -> None:
         geometry = self._geometry or StereoGeometry.of(self.cameras, *self._calibrations)

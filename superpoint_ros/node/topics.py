@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from superpoint_ros.node.declarations import Qos, Topic
 
@@ -67,6 +67,15 @@ OUTPUTS = (
         shared=True,
     ),
     Topic(
+        "image_annotations",
+        "~/image_annotations",
+        "foxglove_msgs/msg/ImageAnnotations",
+        RESULT,
+        "keypoints and matches that Foxglove draws over the image, with `foxglove` among the `adapters`; far smaller "
+        "than an annotated image",
+        adapter="foxglove",
+    ),
+    Topic(
         "diagnostics",
         "/diagnostics",
         "diagnostic_msgs/msg/DiagnosticArray",
@@ -90,8 +99,17 @@ def topic(key: str) -> Topic:
     return next(entry for entry in INPUTS + OUTPUTS if entry.key == key)
 
 
-def outputs(cameras: Iterable[str], stereo: bool = False) -> dict[tuple[str, str], Topic]:
-    """List the output topics by key and camera; those shared by all cameras have an empty camera name."""
+def outputs(
+    cameras: Iterable[str], stereo: bool = False, adapters: Collection[str] = ()
+) -> dict[tuple[str, str], Topic]:
+    """List the output topics by key and camera; those shared by all cameras have an empty camera name.
+
+    Args:
+        cameras: their names.
+        stereo: whether there is a stereo pair.
+        adapters: names of those that are on.
+    """
     entries = [entry for entry in OUTPUTS if stereo or entry.key != "stereo_matches"]
+    entries = [entry for entry in entries if not entry.adapter or entry.adapter in adapters]
     named = [(entry, camera, entry.for_camera(camera)) for entry in entries for camera in cameras]
     return {(entry.key, "" if own is entry else camera): own for entry, camera, own in named}

@@ -50,3 +50,8 @@ def format_error(error: BaseException) -> str:
     """Format an exception in one line: the text of a ValueError, the type and text of any other."""
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def unexpected(error: Exception) -> Exception | None:
+    """Return the error if its traceback may be useful, unlike that of a ValueError."""
+    return None if isinstance(error, ValueError) else error

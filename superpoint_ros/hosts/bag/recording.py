@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 STORAGES = ("mcap", "sqlite3")
 ALWAYS = ("features", "matched_homography", "stereo_matches")
-"""Outputs that are written in any case, the last one if there is a stereo pair."""
+"""Outputs that are written in any case, as are those of adapters; the last one if there is a stereo pair."""
 OPTIONAL = ("keypoints_cloud", "image_annotated")
 _WRITE_ERRORS = (OSError, sqlite3.Error)
 _COMPRESSED = "sensor_msgs/msg/CompressedImage"
@@ -76,7 +76,7 @@ class RecordingDetector:
         names = {
             place: self._names.resolve(topic.name)
             for place, topic in self._detector.outputs.items()
-            if place[0] in written
+            if place[0] in written or topic.adapter
         }
         if len(set(names.values())) < len(names):
             raise StandaloneError(f"two outputs have the same name, they are {', '.join(names.values())}")

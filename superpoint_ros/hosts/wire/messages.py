@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from superpoint_ros.hosts.wire.typesystem import message_class
+from superpoint_ros.hosts.wire.typesystem import message_class, nested_types
 from superpoint_ros.node.detector import Diagnostics, ns_to_stamp
 
 _FLOAT32 = 7  # sensor_msgs/PointField
@@ -26,12 +26,25 @@ def header_message(stamp: int, frame_id: str) -> Any:
 
 
 def create_message(type_name: str, header: Any, fields: Mapping[str, Any]) -> Any:
-    """Create a message of this type from the detector's fields."""
+    """Create a message of this type from the detector's fields, with the header if the type has one."""
+    own = {"header": header} if "header" in nested_types(type_name) else {}
+    return _create(type_name, {**own, **fields})
+
+
+def _create(type_name: str, fields: Mapping[str, Any]) -> Any:
+    """Create a message; nested ones are messages, mappings, or rows of an (N, fields) array, times in nanoseconds."""
     values = dict(fields)
-    for name in ("reference_stamp", "right_stamp"):
-        if name in values:
-            values[name] = time_message(values[name])
-    return message_class(type_name)(header=header, **values)
+    for name, nested in nested_types(type_name).items():
+        value = values[name]
+        if isinstance(value, np.ndarray):
+            values[name] = [message_class(nested)(*row) for row in value.tolist()]
+        elif isinstance(value, list):
+            values[name] = [_create(nested, each) if isinstance(each, Mapping) else each for each in value]
+        elif isinstance(value, Mapping):
+            values[name] = _create(nested, value)
+        elif isinstance(value, int):
+            values[name] = time_message(value)
+    return message_class(type_name)(**values)
 
 
 def cloud_message(header: Any, points: np.ndarray) -> Any:

@@ -6,6 +6,7 @@ import functools
 import re
 from typing import TYPE_CHECKING, Any
 
+from superpoint_ros.hosts.wire.definitions import DEFINITIONS
 from superpoint_ros.hosts.wire.text import read_leniently
 from superpoint_ros.io.resources import share_directory
 from superpoint_ros.node.errors import StandaloneError
@@ -19,7 +20,7 @@ _TYPE_NAME = re.compile(r"[a-z][a-z0-9_]*/msg/[A-Za-z][A-Za-z0-9]*")
 
 @functools.cache
 def typestore() -> Typestore:
-    """Load the message types of ROS 2 Jazzy and of this package.
+    """Load the message types of ROS 2 Jazzy, of `DEFINITIONS` and of this package.
 
     Raises:
         StandaloneError: if rosbags is not installed, or this package was installed without its messages.
@@ -32,14 +33,15 @@ def typestore() -> Typestore:
         ) from error
     store = get_typestore(Stores.ROS2_JAZZY)
     definitions = {}
+    for name, text in DEFINITIONS.items():
+        definitions.update(get_types_from_msg("\n".join(map(str.strip, text.splitlines())), name))
     try:
         folder = share_directory() / "msg"
     except FileNotFoundError as error:
         raise StandaloneError(str(error)) from error
     for path in sorted(folder.glob("*.msg")):
         definitions.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{PACKAGE}/msg/{path.stem}"))
-    if definitions:
-        store.register(definitions)
+    store.register(definitions)
     return store
 
 
@@ -55,6 +57,18 @@ def message_class(type_name: str) -> Any:
     return typestore().types[type_name]
 
 
+@functools.cache
+def nested_types(type_name: str) -> dict[str, str]:
+    """Return the type of each field that is a message or a sequence of messages, without the others."""
+    found = {}
+    for name, (kind, inner) in typestore().fielddefs[type_name][1]:
+        while isinstance(inner, tuple) and isinstance(inner[0], tuple):  # arrays and sequences: ((kind, inner), length)
+            (kind, inner), _ = inner
+        if kind.name == "NAME":
+            found[name] = str(inner)
+    return found
+
+
 def check_type(type_name: str) -> str:
     """Return `type_name` if it is known.
 
@@ -64,8 +78,8 @@ def check_type(type_name: str) -> str:
     if type_name not in typestore().types:
         kind = "unknown" if _TYPE_NAME.fullmatch(type_name) else "invalid"
         raise StandaloneError(
-            f"message type {type_name!r} is {kind}, allowed are the types of ROS 2 Jazzy's common packages and of "
-            f"{PACKAGE}, as in sensor_msgs/msg/Image"
+            f"message type {type_name!r} is {kind}, allowed are the types of ROS 2 Jazzy's common packages, of "
+            f"{PACKAGE} and some of foxglove_msgs, as in sensor_msgs/msg/Image"
         )
     return type_name
 

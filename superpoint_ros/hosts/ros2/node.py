@@ -1,8 +1,7 @@
-"""Host 1: the detector as an rclpy node."""
+"""The detector as an rclpy node."""
 
 from __future__ import annotations
 
-import array
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,13 +20,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_policy_name_from_kind
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, PointField
 from sensor_msgs_py import point_cloud2
 
 from superpoint_ros.extraction.superpoint import ImageError
-from superpoint_ros.msg import Features, MatchedHomography, StereoMatches
+from superpoint_ros.hosts.ros2.messages import fill_message, message_class
 from superpoint_ros.node import interface
-from superpoint_ros.node.detector import Detector, ns_to_stamp
+from superpoint_ros.node.detector import Detector
 from superpoint_ros.node.images import Grey
 from superpoint_ros.node.parameters import describe_unknown, is_standard_parameter, names_set_explicitly
 
@@ -36,17 +35,6 @@ try:
 except ImportError:  # its name in Humble
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 
-_TYPES = {
-    "sensor_msgs/msg/Image": Image,
-    "sensor_msgs/msg/CompressedImage": CompressedImage,
-    "sensor_msgs/msg/CameraInfo": CameraInfo,
-    "sensor_msgs/msg/PointCloud2": PointCloud2,
-    "superpoint_ros/msg/Features": Features,
-    "superpoint_ros/msg/MatchedHomography": MatchedHomography,
-    "superpoint_ros/msg/StereoMatches": StereoMatches,
-    "diagnostic_msgs/msg/DiagnosticArray": DiagnosticArray,
-}
-_TYPECODES = {"float32": "f", "float64": "d", "uint8": "B", "uint32": "I", "int64": "q"}
 _CLOUD_FIELDS = [
     PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
     for i, name in enumerate(("x", "y", "z", "score"))
@@ -63,7 +51,9 @@ class SuperPointDetector(Node):
         values = self._declare_parameters(arguments)
         self.detector = Detector(values, self, self._to_mono8 if self._bridge_works() else None)
         outputs = self.detector.outputs
-        self._outputs = {place: self._create_publisher(topic, place[1]) for place, topic in outputs.items()}
+        self._outputs = {
+            place: self._create_publisher(topic, place[1]) for place, topic in outputs.items() if self._has_type(topic)
+        }
         self._inputs = {camera: self._create_inputs(camera) for camera in self.detector.cameras}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.create_timer(1.0, self._publish_diagnostics)
@@ -76,14 +66,14 @@ class SuperPointDetector(Node):
     # The `Host` protocol
 
     def subscriber_count(self, key: str, camera: str) -> int:
-        return self._outputs[key, camera].get_subscription_count() if self.context.ok() else 0
+        publisher = self._outputs.get((key, camera)) if self.context.ok() else None
+        return 0 if publisher is None else publisher.get_subscription_count()
 
     def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
         if key == "keypoints_cloud":
             message = point_cloud2.create_cloud(header, _CLOUD_FIELDS, np.ascontiguousarray(fields["points"]))
         else:
-            message = fill_message(_TYPES[interface.topic(key).type](), fields)
-            message.header = header
+            message = fill_message(message_class(interface.topic(key).type)(), {"header": header, **fields})
         self._send(key, camera, message)
 
     def _send(self, key: str, camera: str, message: Any) -> None:
@@ -133,12 +123,23 @@ class SuperPointDetector(Node):
 
     def _create_subscription(self, topic: interface.Topic, name: str, submit: Any, camera: str) -> Any:
         callback = partial(self._process, submit, name, camera)
-        arguments = (_TYPES[topic.type], name, callback, _qos(topic))
+        arguments = (message_class(topic.type), name, callback, _qos(topic))
         events = SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic.key, name, camera))
         return _with_events(self.create_subscription, arguments, events)
 
+    def _has_type(self, topic: interface.Topic) -> bool:
+        """Tell whether the messages of an adapter's topic are installed; warn if they are not."""
+        try:
+            message_class(topic.type)
+        except ValueError as error:
+            if not topic.adapter:
+                raise
+            self.warn(f"adapter '{topic.adapter}' has no topic {topic.name}: {error}")
+            return False
+        return True
+
     def _create_publisher(self, topic: interface.Topic, camera: str) -> Any:
-        arguments = (_TYPES[topic.type], topic.name, _qos(topic))
+        arguments = (message_class(topic.type), topic.name, _qos(topic))
         events = PublisherEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic.key, topic.name, camera))
         return _with_events(self.create_publisher, arguments, events)
 
@@ -238,30 +239,6 @@ def _descriptor(parameter: interface.Parameter) -> ParameterDescriptor:
             limits = FloatingPointRange(from_value=float(parameter.minimum), to_value=float(parameter.maximum))
             descriptor.floating_point_range = [limits]
     return descriptor
-
-
-def fill_message(message: Any, fields: Mapping[str, Any]) -> Any:
-    """Fill the fields of a message, NumPy arrays included, and return it."""
-    for name, value in fields.items():
-        if name in ("reference_stamp", "right_stamp"):
-            stamp = getattr(message, name)
-            stamp.sec, stamp.nanosec = ns_to_stamp(value)
-        else:
-            setattr(message, name, _field(value))
-    return message
-
-
-def _field(value: Any) -> Any:
-    """Convert NumPy arrays to what rclpy's setters copy fastest: array.array if it has a type code."""
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype == bool:
-        return value.tolist()
-    if value.dtype == np.float64:
-        return value  # the fixed-size fields are NumPy arrays in rclpy
-    numbers = array.array(_TYPECODES[value.dtype.name])
-    numbers.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))  # type: ignore[arg-type]
-    return numbers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""Host 1: the detector as an rclpy node."""

@@ -1,0 +1,50 @@
+"""Message types of packages that are not among ROS 2's common ones."""
+
+from __future__ import annotations
+
+DEFINITIONS = {
+    "foxglove_msgs/msg/Point2": "float64 x\nfloat64 y",
+    "foxglove_msgs/msg/Color": "float64 r\nfloat64 g\nfloat64 b\nfloat64 a",
+    "foxglove_msgs/msg/KeyValuePair": "string key\nstring value",
+    "foxglove_msgs/msg/CircleAnnotation": """
+        builtin_interfaces/Time timestamp
+        foxglove_msgs/Point2 position
+        float64 diameter
+        float64 thickness
+        foxglove_msgs/Color fill_color
+        foxglove_msgs/Color outline_color
+        foxglove_msgs/KeyValuePair[] metadata
+    """,
+    "foxglove_msgs/msg/PointsAnnotation": """
+        uint8 UNKNOWN=0
+        uint8 POINTS=1
+        uint8 LINE_LOOP=2
+        uint8 LINE_STRIP=3
+        uint8 LINE_LIST=4
+        builtin_interfaces/Time timestamp
+        uint8 type
+        foxglove_msgs/Point2[] points
+        foxglove_msgs/Color outline_color
+        foxglove_msgs/Color[] outline_colors
+        foxglove_msgs/Color fill_color
+        float64 thickness
+        foxglove_msgs/KeyValuePair[] metadata
+    """,
+    "foxglove_msgs/msg/TextAnnotation": """
+        builtin_interfaces/Time timestamp
+        foxglove_msgs/Point2 position
+        string text
+        float64 font_size
+        foxglove_msgs/Color text_color
+        foxglove_msgs/Color background_color
+        foxglove_msgs/KeyValuePair[] metadata
+    """,
+    "foxglove_msgs/msg/ImageAnnotations": """
+        builtin_interfaces/Time timestamp
+        foxglove_msgs/CircleAnnotation[] circles
+        foxglove_msgs/PointsAnnotation[] points
+        foxglove_msgs/TextAnnotation[] texts
+        foxglove_msgs/KeyValuePair[] metadata
+    """,
+}
+"""Definitions by type name. Those of foxglove_msgs are of release 3.2.5 and later, which added `metadata` and more."""
