@@ -1,0 +1,1 @@
+"""Visual odometry from the published features: the example of a consumer."""

@@ -1,0 +1,146 @@
+"""Where the camera is: the pose from known points, and the motion between two frames of unknown points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import poselib
+from numpy.typing import NDArray
+
+from superpoint_ros.odometry.smoother import project
+from superpoint_ros.two_view.motion import MotionStatus, estimate_motion
+
+Array = NDArray[np.float64]
+
+_CAMERA = {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [1.0, 0.0, 0.0]}
+_LEAST_ANGLE = 0.015
+"""Minimum median parallax of the points of a start, in radians."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """The pose of a camera among known points.
+
+    Attributes:
+        pose: (4, 4) from the camera's frame to the map's.
+        inliers: (N,) bool.
+        covariance: (6, 6) of translation and rotation along and about the map's axes; infinite if they are too few.
+    """
+
+    pose: Array
+    inliers: NDArray[np.bool_]
+    covariance: Array
+
+
+def locate_camera(points: Array, rays: Array, sigma: Array, threshold: float) -> Location | None:
+    """Estimate the pose of a camera by PoseLib's LO-RANSAC and robust refinement.
+
+    Args:
+        points: (N, 3) in the map's frame.
+        rays: (N, 2) normalized points.
+        sigma: (N,) standard deviations of `rays`.
+        threshold: maximum reprojection error of an inlier in normalized units.
+
+    Returns:
+        None if there are fewer than four points or no pose has four inliers.
+    """
+    if len(points) < 4:
+        return None
+    ransac = {"max_reproj_error": threshold, "max_iterations": 1000, "min_iterations": 20}
+    loss = {"loss_type": "CAUCHY", "loss_scale": threshold / 3}
+    found, info = poselib.estimate_absolute_pose(rays, points, _CAMERA, ransac, loss)
+    inliers = np.array(info["inliers"], bool)
+    if np.count_nonzero(inliers) < 4:
+        return None
+    pose = np.eye(4)
+    pose[:3, :3] = np.asarray(found.R).T
+    pose[:3, 3] = -pose[:3, :3] @ np.asarray(found.t)
+    return Location(pose, inliers, _covariance(pose, points[inliers], sigma[inliers]))
+
+
+def _covariance(pose: Array, points: Array, sigma: Array) -> Array:
+    """Propagate the errors of the observations to the pose."""
+    x, y, z = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+    a, b, zero = x / z, y / z, np.zeros(len(x))
+    # Of the normalized point, by translation and rotation along and about the camera's axes.
+    rows = [[-1 / z, zero, a / z, a * b, -1 - a * a, b], [zero, -1 / z, b / z, 1 + b * b, -a * b, -a]]
+    jacobian = np.concatenate([np.stack(row, axis=1) / sigma[:, None] for row in rows])
+    turned = np.kron(np.eye(2), pose[:3, :3])
+    try:
+        return np.asarray(turned @ np.linalg.inv(jacobian.T @ jacobian) @ turned.T)
+    except np.linalg.LinAlgError:
+        return np.full((6, 6), np.inf)
+
+
+def turn_of(first: Array, second: Array, threshold: float) -> Array | None:
+    """Estimate the (3, 3) rotation between two frames of (N, 2) normalized points, if that is all that they show."""
+    motion = estimate_motion(_vectors(first), _vectors(second), threshold)
+    return motion.rotation if motion.status is MotionStatus.ROTATION_ONLY else None
+
+
+def start(first: Array, middle: Array, last: Array, threshold: float, planar: bool) -> tuple[Array, Array] | None:
+    """Estimate the motion between two frames, checked by a third one between them.
+
+    Args:
+        first, middle, last: (N, 2) normalized points of the same tracks in three frames.
+        threshold: maximum error of an inlier, in normalized units.
+        planar: the scene may be a plane, whose homography then has two possible motions.
+
+    Returns:
+        (4, 4) pose of the last camera in the frame of the first, with a translation of length 1, and (N, 3) points in
+        it, NaN where they do not fit; None if the motion cannot be told yet.
+    """
+    best, most = None, 0.6 * len(first)
+    for rotation, translation in _motions(first, last, threshold, planar):
+        points = _triangulate(rotation, translation, first, last, threshold)
+        known = np.isfinite(points[:, 0])
+        if np.count_nonzero(known) <= most or _parallax(rotation, first[known], last[known]) < _LEAST_ANGLE:
+            continue
+        found = locate_camera(points[known], middle[known], np.full(np.count_nonzero(known), threshold), threshold)
+        if found is not None and np.count_nonzero(found.inliers) > most:
+            pose = np.eye(4)
+            pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ translation
+            best, most = (pose, points), np.count_nonzero(found.inliers)
+    return best
+
+
+def _motions(first: Array, last: Array, threshold: float, planar: bool) -> Iterator[tuple[Array, Array]]:
+    motion = estimate_motion(_vectors(first), _vectors(last), threshold)
+    if motion.status is MotionStatus.OK:
+        yield motion.rotation, motion.direction
+    if planar:
+        matrix, _ = cv2.findHomography(first, last, cv2.USAC_MAGSAC, threshold)
+        if matrix is not None:
+            _, rotations, translations, _ = cv2.decomposeHomographyMat(matrix, np.eye(3))
+            for rotation, translation in zip(rotations, translations, strict=True):
+                length = float(np.linalg.norm(translation))
+                if length > 0:
+                    yield rotation, translation.ravel() / length
+
+
+def _triangulate(rotation: Array, translation: Array, first: Array, last: Array, threshold: float) -> Array:
+    """Triangulate (N, 3) points in the first camera's frame; NaN behind a camera or off its image points."""
+    second = np.column_stack((rotation, translation))
+    homogeneous: Any = cv2.triangulatePoints(np.eye(3, 4), second, first.T, last.T).T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        points = homogeneous[:, :3] / homogeneous[:, 3:]
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ translation
+    errors = [np.linalg.norm(project(place, points) - rays, axis=1) for place, rays in ((np.eye(4), first), (pose, last))]
+    good = (errors[0] < threshold) & (errors[1] < threshold)
+    return np.where(good[:, None], points, np.nan)
+
+
+def _parallax(rotation: Array, first: Array, last: Array) -> float:
+    """Return the median angle between rays of the same points, in radians."""
+    one, two = _vectors(first) @ rotation.T, _vectors(last)
+    cosine = (one * two).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1))
+    return float(np.median(np.arccos(np.clip(cosine, -1, 1))))
+
+
+def _vectors(rays: Array) -> Array:
+    return np.column_stack((rays, np.ones(len(rays))))
