@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,6 +109,41 @@ class Parameter:
         if not valid:
             raise ParameterError(f"parameter '{self.name}' is {value!r}, allowed is {self.allowed}")
         return self.type(value)
+
+
+class ParameterTable:
+    """The parameters of a node."""
+
+    def __init__(self, parameters: Iterable[Parameter]) -> None:
+        self._by_name = {parameter.name: parameter for parameter in parameters}
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._by_name.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._by_name
+
+    def __getitem__(self, name: str) -> Parameter:
+        """Look up a parameter by name.
+
+        Raises:
+            ParameterError: if there is none.
+        """
+        if name not in self._by_name:
+            raise ParameterError(f"parameter '{name}' is unknown, known are {', '.join(self._by_name)}")
+        return self._by_name[name]
+
+    def defaults(self) -> dict[str, Value]:
+        """Return the default of every parameter by name."""
+        return {parameter.name: parameter.default for parameter in self}
+
+    def checked(self, values: Mapping[str, Any]) -> dict[str, Value]:
+        """Convert `values` to their parameters' types.
+
+        Raises:
+            ParameterError: for an unknown name, a wrong type or a value out of range.
+        """
+        return {name: self[name].check(value) for name, value in values.items()}
 
 
 def _format(number: float | None) -> str:

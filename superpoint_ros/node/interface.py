@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from superpoint_ros.node.declarations import Parameter, ParameterError, Qos, Topic, Value
+from superpoint_ros.node.declarations import Parameter, ParameterError, ParameterTable, Qos, Topic, Value
 from superpoint_ros.node.topics import INPUTS, OUTPUTS, outputs, topic, with_transport
 
-__all__ = ["INPUTS", "NODE_NAME", "OUTPUTS", "PARAMETERS", "Parameter", "ParameterError", "Qos", "Topic", "Value",
+__all__ = ["INPUTS", "NODE_NAME", "OUTPUTS", "PARAMETERS", "Parameter", "ParameterError", "ParameterTable", "Qos",
+           "TABLE", "Topic", "Value",
            "checked", "defaults", "is_known", "outputs", "parameter", "topic", "with_transport"]  # fmt: skip
 
 NODE_NAME = "superpoint_detector"
@@ -206,34 +204,8 @@ PARAMETERS = (
     Parameter("max_gap", 1.0, "maximum time between two matched frames, in seconds", 0.001, 3600.0),
 )
 
-_BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
-
-
-def defaults() -> dict[str, Value]:
-    """Return the default of every parameter by name."""
-    return {parameter.name: parameter.default for parameter in PARAMETERS}
-
-
-def checked(values: Mapping[str, Any]) -> dict[str, Value]:
-    """Convert `values` to their parameters' types.
-
-    Raises:
-        ParameterError: for an unknown name, a wrong type or a value out of range.
-    """
-    return {name: parameter(name).check(value) for name, value in values.items()}
-
-
-def parameter(name: str) -> Parameter:
-    """Look up a parameter by name.
-
-    Raises:
-        ParameterError: if there is none.
-    """
-    if name not in _BY_NAME:
-        raise ParameterError(f"parameter '{name}' is unknown, known are {', '.join(_BY_NAME)}")
-    return _BY_NAME[name]
-
-
-def is_known(name: str) -> bool:
-    """Tell whether there is a parameter with this name."""
-    return name in _BY_NAME
+TABLE = ParameterTable(PARAMETERS)
+defaults = TABLE.defaults
+checked = TABLE.checked
+parameter = TABLE.__getitem__
+is_known = TABLE.__contains__

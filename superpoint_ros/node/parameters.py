@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from superpoint_ros.node import interface, parameter_yaml
-from superpoint_ros.node.interface import ParameterError, Qos
+from superpoint_ros.node.declarations import ParameterError, ParameterTable, Qos
 
 _QOS = "qos_overrides."
 
@@ -31,7 +31,12 @@ class NodeParameters:
     warning: str
 
 
-def read_parameters(params_files: Iterable[str | Path], assignments: Iterable[str], full_name: str) -> NodeParameters:
+def read_parameters(
+    params_files: Iterable[str | Path],
+    assignments: Iterable[str],
+    full_name: str,
+    table: ParameterTable = interface.TABLE,
+) -> NodeParameters:
     """Read the parameters of a node; later files override earlier ones, and assignments override files.
 
     Args:
@@ -39,6 +44,7 @@ def read_parameters(params_files: Iterable[str | Path], assignments: Iterable[st
         assignments: texts such as "max_keypoints:=500", "/superpoint_detector:max_keypoints:=500".
         full_name: namespace and name of the node, as in "/front/superpoint_detector"; sections and assignments are
             matched with the wildcards of ROS 2: `*` for one part of the name, `/**` for any number.
+        table: the node's parameters.
 
     Raises:
         ParameterError: if a file cannot be read or is not a parameters file, an assignment is malformed, a value is
@@ -54,10 +60,10 @@ def read_parameters(params_files: Iterable[str | Path], assignments: Iterable[st
         values[name] = value
         explicit |= set() if "*" in pattern else {name}
     own = {name: value for name, value in values.items() if not is_standard_parameter(name)}
-    unknown = [name for name in own if not interface.is_known(name) and name not in explicit]
-    known = interface.checked({name: value for name, value in own.items() if name not in unknown})
+    unknown = [name for name in own if name not in table and name not in explicit]
+    known = table.checked({name: value for name, value in own.items() if name not in unknown})
     qos_overrides = {name: value for name, value in values.items() if name.startswith(_QOS)}
-    return NodeParameters(known, qos_overrides, describe_unknown(unknown))
+    return NodeParameters(known, qos_overrides, describe_unknown(unknown, table))
 
 
 def is_standard_parameter(name: str) -> bool:
@@ -65,11 +71,11 @@ def is_standard_parameter(name: str) -> bool:
     return name.startswith(_QOS) or name in ("use_sim_time", "start_type_description_service")
 
 
-def describe_unknown(names: Sequence[str]) -> str:
+def describe_unknown(names: Sequence[str], table: ParameterTable = interface.TABLE) -> str:
     """Describe unknown parameters in one sentence; empty if there are none."""
     if not names:
         return ""
-    known = [parameter.name for parameter in interface.PARAMETERS]
+    known = [parameter.name for parameter in table]
     close = {name: difflib.get_close_matches(name, known, 1) for name in names}
     listed = (f"'{name}'" + (f" (did you mean '{close[name][0]}'?)" if close[name] else "") for name in names)
     return f"parameters that the node does not have are ignored: {', '.join(listed)}"

@@ -94,7 +94,8 @@ def start(first: Array, middle: Array, last: Array, threshold: float, planar: bo
         (4, 4) pose of the last camera in the frame of the first, with a translation of length 1, and (N, 3) points in
         it, NaN where they do not fit; None if the motion cannot be told yet.
     """
-    best, most = None, 0.6 * len(first)
+    best: tuple[Array, Array] | None = None
+    most = 0.6 * len(first)
     for rotation, translation in _motions(first, last, threshold, planar):
         points = _triangulate(rotation, translation, first, last, threshold)
         known = np.isfinite(points[:, 0])
@@ -104,7 +105,7 @@ def start(first: Array, middle: Array, last: Array, threshold: float, planar: bo
         if found is not None and np.count_nonzero(found.inliers) > most:
             pose = np.eye(4)
             pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ translation
-            best, most = (pose, points), np.count_nonzero(found.inliers)
+            best, most = (pose, points), float(np.count_nonzero(found.inliers))
     return best
 
 
@@ -130,9 +131,10 @@ def _triangulate(rotation: Array, translation: Array, first: Array, last: Array,
         points = homogeneous[:, :3] / homogeneous[:, 3:]
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ translation
-    errors = [np.linalg.norm(project(place, points) - rays, axis=1) for place, rays in ((np.eye(4), first), (pose, last))]
-    good = (errors[0] < threshold) & (errors[1] < threshold)
-    return np.where(good[:, None], points, np.nan)
+    for place, rays in ((np.eye(4), first), (pose, last)):
+        good = np.linalg.norm(project(place, points) - rays, axis=1) < threshold
+        points = np.where(good[:, None], points, np.nan)
+    return points
 
 
 def _parallax(rotation: Array, first: Array, last: Array) -> float:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import gtsam
 import numpy as np
@@ -62,6 +62,7 @@ class Frame:
         focal_length: pixels per normalized unit.
         weights: name and hash; descriptors of different weights are not comparable.
         right_position: (3,) position of the right camera in the left one's frame in metres; None without stereo.
+        travelled: distance that the camera has travelled so far in metres; None if unknown.
     """
 
     stamp: int
@@ -72,6 +73,7 @@ class Frame:
     focal_length: float
     weights: str
     right_position: Array | None = None
+    travelled: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ class Estimate:
         covariance: (6, 6) of translation and rotation along and about the axes of the frame in which it started.
         metric: whether translations are in metres.
         points: number of points that the pose rests on.
+        local_covariance: (6, 6), the part of `covariance` from this frame alone, without drift.
         reason: why it is not tracking, or how; one sentence.
+        keyframe: whether it became a keyframe.
     """
 
     stamp: int
@@ -95,6 +99,8 @@ class Estimate:
     metric: bool
     points: int = 0
     reason: str = ""
+    local_covariance: Array = field(default_factory=lambda: np.zeros((6, 6)))
+    keyframe: bool = False
 
 
 class Odometry:
@@ -123,6 +129,9 @@ class Odometry:
     def register(self, frame: Frame) -> Estimate:
         """Estimate the pose of a frame, which must be later than all before it."""
         frame = self._with_known_ids(frame)
+        before = self._keyframe or (self._history[0] if self._history else None)
+        if before is not None and not _same_rig(before, frame):
+            self._restart()
         if self._map is None:
             return self._initialise(frame)
         # The tracks of known points say where the camera is; where they end, the points' descriptors do.
@@ -139,12 +148,16 @@ class Odometry:
         points = int(np.count_nonzero(location.inliers))
         covariance = self._covariance() + location.covariance
         # Keyframes and all their points are then estimated together.
-        if self._needs_keyframe(frame, points):
+        keyframe = self._needs_keyframe(frame, points)
+        if keyframe:
             self._add_keyframe(frame, location)
             covariance = self._covariance()
         self._history = [frame]
         reason = "" if points else "the camera only turns among points of unknown depth"
-        return Estimate(frame.stamp, State.TRACKING, self._pose, covariance, self._metric, points, reason)
+        own = location.covariance
+        return Estimate(
+            frame.stamp, State.TRACKING, self._pose, covariance, self._metric, points, reason, own, keyframe
+        )
 
     def _with_known_ids(self, frame: Frame) -> Frame:
         """Give tracks that were recognised their former ids, and those of a restarted detector others than before."""
@@ -184,15 +197,17 @@ class Odometry:
             return False
         if len(history) < 3:
             return False
-        rays = [_rays(each, ids) for each in (first, middle, frame)]
+        one, two, three = (_rays(each, ids) for each in (first, middle, frame))
         planar = all(each.scene is not Scene.GENERAL for each in history[1:])
-        found = start(*rays, self._settings.max_error / frame.focal_length, planar)
+        found = start(one, two, three, self._settings.max_error / frame.focal_length, planar)
         if found is None:
             return False
         pose, points = found
-        depth = float(np.nanmedian(points[:, 2]))
+        scale = (self._settings.start_depth or 1.0) / float(np.nanmedian(points[:, 2]))
         self._metric = self._settings.start_depth > 0
-        pose[:3, 3] *= (self._settings.start_depth or 1.0) / depth
+        if first.travelled is not None and frame.travelled is not None and frame.travelled > first.travelled:
+            scale, self._metric = frame.travelled - first.travelled, True
+        pose[:3, 3] *= scale
         self._map = Smoother(None, self._settings.window)
         self._map.add(self._pose, first.observations)
         self._pose = self._pose @ pose
@@ -279,7 +294,8 @@ class Odometry:
         carry = gtsam.Pose3(np.linalg.inv(self._pose) @ before).AdjointMap()
         self._drift = carry @ self._drift @ carry.T + self._map.step_covariance
         self._keyframe_pose = self._pose
-        self._keyframe, self._keyframe_points = frame, np.count_nonzero(np.isfinite(self._map.locate(seen.ids)[:, 0]))
+        self._keyframe = frame
+        self._keyframe_points = int(np.count_nonzero(np.isfinite(self._map.locate(seen.ids)[:, 0])))
 
 
 def _common(*frames: Frame) -> NDArray[np.int64]:
@@ -294,3 +310,10 @@ def _rays(frame: Frame, ids: NDArray[np.int64]) -> Array:
     """Return the normalized points of tracks, given by sorted ids."""
     _, rows, _ = np.intersect1d(frame.observations.ids, ids, return_indices=True)
     return frame.observations.rays[rows]
+
+
+def _same_rig(one: Frame, other: Frame) -> bool:
+    """Tell whether two frames are of the same calibration."""
+    if (one.right_position is None) != (other.right_position is None) or one.focal_length != other.focal_length:
+        return False
+    return one.right_position is None or np.array_equal(one.right_position, other.right_position)  # type: ignore[arg-type]

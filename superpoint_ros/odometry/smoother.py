@@ -55,8 +55,8 @@ class Keyframe:
 class Smoother:
     """Bundle adjustment over the latest keyframes.
 
-    A track is a smart factor (Carlone et al., 2014): its point is triangulated and eliminated inside the factor, so that
-    poses are the only unknowns. Keyframes that have left the window keep their pose, which anchors the others.
+    A track is a smart factor (Carlone et al., 2014): its point is triangulated and eliminated inside the factor, so
+    that poses are the only unknowns. Keyframes that have left the window keep their pose, which anchors the others.
 
     Args:
         right_position: (3,) position of the right camera in the left camera's frame, in metres; None for one camera.
@@ -68,8 +68,8 @@ class Smoother:
     Attributes:
         keyframes: by number, in order.
         points: (3,) position in the map of each track that is seen from different places, by id.
-        step_covariance: (6, 6) of the motion from the keyframe before the last one to it: rotation and translation about
-            and along the axes of the last one.
+        step_covariance: (6, 6) of the motion from the keyframe before the last one to it: rotation and translation
+            about and along the axes of the last one.
     """
 
     def __init__(
@@ -159,10 +159,10 @@ class Smoother:
         factors: dict[int, Any] = {}
         for track, found in rows.items():
             if len(found) > 1:
-                keys, cameras, rays, variances = zip(*found, strict=True)
+                keys, cameras, places, variances = zip(*found, strict=True)
                 noise = gtsam.noiseModel.Isotropic.Sigma(2, float(np.sqrt(sum(variances) / len(variances))))
                 factors[track] = gtsam.SmartProjectionRigFactorPinholePoseCal3_S2(noise, self._rig, self._params)
-                factors[track].add(rays, keys, cameras)
+                factors[track].add(places, keys, cameras)
         return factors
 
     def _drop_outliers(self, factors: dict[int, Any], scale: float = 1.0) -> set[int]:

@@ -108,26 +108,11 @@ def pose_message(stamp: int, frame_id: str, pose: np.ndarray) -> Any:
     """Create a geometry_msgs/PoseStamped from a (4, 4) matrix from a body's frame to `frame_id`."""
     point, quaternion, pose_class = (message_class(f"geometry_msgs/msg/{n}") for n in ("Point", "Quaternion", "Pose"))
     x, y, z = (float(value) for value in pose[:3, 3])
-    qx, qy, qz, qw = _quaternion(pose[:3, :3])
+    qx, qy, qz, qw = quaternion(pose[:3, :3])
     return message_class("geometry_msgs/msg/PoseStamped")(
         header=header_message(stamp, frame_id),
         pose=pose_class(position=point(x=x, y=y, z=z), orientation=quaternion(x=qx, y=qy, z=qz, w=qw)),
     )
-
-
-def _quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
-    """Convert a (3, 3) rotation to x, y, z, w: the dominant eigenvector of Bar-Itzhack's matrix (2000)."""
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
-    symmetric = np.array(
-        [
-            [xx - yy - zz, yx + xy, zx + xz, zy - yz],
-            [yx + xy, yy - xx - zz, zy + yz, xz - zx],
-            [zx + xz, zy + yz, zz - xx - yy, yx - xy],
-            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
-        ]
-    )
-    x, y, z, w = np.linalg.eigh(symmetric)[1][:, -1].tolist()
-    return (x, y, z, w) if w >= 0 else (-x, -y, -z, -w)
 
 
 def diagnostics_message(node_name: str, states: Iterable[Diagnostics]) -> Any:

@@ -1,0 +1,114 @@
+"""Convert the detector's messages to frames of the odometry, and its estimates to fields of messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.features import Scene, Status
+from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.detector import stamp_to_ns
+from superpoint_ros.node.messages import features_from_message
+from superpoint_ros.odometry.odometry import Estimate, Frame
+from superpoint_ros.odometry.smoother import Observations
+
+Array = NDArray[np.float64]
+
+OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Rotation from an optical frame (z forward, x right, y down) to a body's (x forward, y left, z up); REP 103."""
+_UNKNOWN_ERROR = 1.0
+"""Standard deviation of keypoints without a covariance, in pixels."""
+_MIN_DISPARITY = 0.1
+"""Minimum disparity of a stereo match that tells a depth, in pixels."""
+
+
+def frame_from_messages(
+    features: Any,
+    homography: Any,
+    stereo: Any | None,
+    camera: Camera,
+    noise: float = 0.2,
+    disparity_offset: float = 0.0,
+    travelled: float | None = None,
+) -> Frame:
+    """Convert the messages of one moment.
+
+    Args:
+        features, homography, stereo: messages of superpoint_ros; `stereo` is None for a single camera.
+        camera: calibration of the (left) camera.
+        noise, disparity_offset: see `interface.PARAMETERS`.
+        travelled: distance travelled so far in metres, if known.
+
+    Raises:
+        ValueError: in one sentence, if the messages are without tracks or rays, or do not fit together.
+    """
+    found = features_from_message(features)
+    ids = np.array(features.track_ids, np.int64)
+    rays = np.array(features.normalized, np.float64).reshape(-1, 2)
+    for name, count, cause in (
+        ("track ids", len(ids), "parameter 'tracking' of the detector is off"),
+        ("normalized points", len(rays), "the detector has no camera_info for images of this size"),
+    ):
+        if count != len(found):
+            raise ValueError(f"the features have {count} {name} for {len(found)} keypoints, because {cause}")
+    covariance = np.full((len(ids), 2), _UNKNOWN_ERROR**2) if found.covariance is None else found.covariance[:, ::2]
+    # Pixels of rectified images and of images with rectified points are those of P.
+    focal = float((camera.projection if features.camera_model_of_points == "pinhole" else camera.matrix)[0, 0])
+    right, position = np.full((len(ids), 2), np.nan), None
+    if stereo is not None:
+        # Raw images have rays in the camera's own frame, whose rotation to the rectified one is R.
+        turn = np.eye(3) if features.camera_model_of_points == "pinhole" else camera.rotation
+        position = turn.T @ [float(stereo.baseline), 0.0, 0.0]
+        disparity = np.array(stereo.disparity, np.float64) + disparity_offset
+        rows = np.array(stereo.left_indices, np.int64)
+        if len(rows) and rows.max() >= len(ids):
+            raise ValueError(f"the stereo matches name keypoint {rows.max()}, allowed is less than {len(ids)}")
+        points = np.array(stereo.points, np.float64).reshape(-1, 3)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            points *= (np.array(stereo.disparity, np.float64) / disparity)[:, None]
+            seen = points - position
+            right[rows] = np.where(disparity[:, None] > _MIN_DISPARITY, seen[:, :2] / seen[:, 2:], np.nan)
+    sigma = np.sqrt(covariance.mean(axis=1) + noise**2) / focal
+    good = np.isfinite(rays).all(axis=1) & np.isfinite(sigma)
+    return Frame(
+        stamp_to_ns(features.header.stamp),
+        found.select(np.flatnonzero(good)),
+        Observations(ids, rays, right, sigma).select(good),
+        Status(int(homography.status)),
+        Scene(int(homography.scene)),
+        focal,
+        str(features.weights),
+        position,
+        travelled,
+    )
+
+
+def camera_in_base(x: float, y: float, z: float, roll: float, pitch: float, yaw: float) -> Array:
+    """Build the (4, 4) pose of the optical frame in the base frame, from metres and degrees about fixed axes."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(np.radians([roll, pitch, yaw])):
+        one, two = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[one, one] = step[two, two] = np.cos(angle)
+        step[two, one], step[one, two] = np.sin(angle), -np.sin(angle)
+        turn = step @ turn
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn @ OPTICAL, (x, y, z)
+    return pose
+
+
+def base_pose(estimate: Estimate, camera: Array) -> tuple[Array, Array]:
+    """Return the (4, 4) pose of the base and its (6, 6) covariance, translation first, in the odometry frame.
+
+    Args:
+        camera: (4, 4) pose of the optical frame in the base frame. The base started at the origin.
+    """
+    pose = camera @ estimate.pose @ np.linalg.inv(camera)
+    # The base is at a lever arm from the camera, so that errors of its rotation displace it.
+    x, y, z = pose[:3, :3] @ -camera[:3, 3]
+    change = np.eye(6)
+    change[:3, 3:] = -np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    change = change @ np.kron(np.eye(2), camera[:3, :3])
+    return pose, change @ estimate.covariance @ change.T
