@@ -32,6 +32,9 @@ __all__ = [
     "PaddedFeatures",
     "plot_features",
     "plot_matches",
+    "to_opencv",
+    "from_opencv",
+    "matches_to_opencv",
     "features_from_message",
     "settings_from_parameters",
     "Detection",
@@ -39,6 +42,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "adapters.opencv": ("from_opencv", "matches_to_opencv", "to_opencv"),
     "adapters.plots": ("plot_features", "plot_matches"),
     "evaluation.methods": ("Detection",),
     "extraction.padded": ("PaddedFeatures",),
@@ -57,6 +61,7 @@ _MODULES = {
 }
 
 if TYPE_CHECKING:
+    from superpoint_ros.adapters.opencv import from_opencv, matches_to_opencv, to_opencv
     from superpoint_ros.adapters.plots import plot_features, plot_matches
     from superpoint_ros.evaluation.methods import Detection
     from superpoint_ros.extraction.checks import ImageError
