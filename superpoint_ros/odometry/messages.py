@@ -11,8 +11,7 @@ from superpoint_ros.features import Scene, Status
 from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.messages import features_from_message
-from superpoint_ros.odometry.odometry import Estimate, Frame
-from superpoint_ros.odometry.smoother import Observations
+from superpoint_ros.odometry.values import Estimate, Frame, Observations
 
 Array = NDArray[np.float64]
 

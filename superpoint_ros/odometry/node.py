@@ -17,7 +17,8 @@ from superpoint_ros.node.poses import pose_fields, transform_fields, twist_field
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error
 from superpoint_ros.odometry import interface
 from superpoint_ros.odometry.messages import base_pose, camera_in_base, frame_from_messages
-from superpoint_ros.odometry.odometry import Estimate, Odometry, Settings, State
+from superpoint_ros.odometry.odometry import Odometry
+from superpoint_ros.odometry.values import Estimate, Settings, State
 
 _PENDING = 20
 """Maximum number of moments whose messages are incomplete."""

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import gtsam
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import Features, Scene, Status
+from superpoint_ros.features import Scene, Status
 from superpoint_ros.odometry.motion import Location, locate_camera, start, turn_of
-from superpoint_ros.odometry.smoother import Array, Observations, Smoother
+from superpoint_ros.odometry.smoother import Smoother
+from superpoint_ros.odometry.values import Array, Estimate, Frame, Settings, State
 from superpoint_ros.two_view.matching import match
 
 _NEW_KEYFRAME = 0.1
@@ -25,82 +25,6 @@ _HISTORY = 60
 """Maximum number of frames in which a single camera's first parallax is waited for."""
 _EPOCH_BITS = 40
 """Track ids of a detector are below this power of two, so that those of a restarted one can be told apart."""
-
-
-class State(enum.IntEnum):
-    """State of the odometry."""
-
-    INITIALISING = 0
-    TRACKING = 1
-    LOST = 2
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the odometry; the descriptions are those of the parameters.
-
-    Raises nothing: `interface.PARAMETERS` checks the ranges.
-    """
-
-    min_points: int = 15
-    max_error: float = 2.0
-    noise: float = 0.2
-    window: int = 8
-    lost_after: float = 3.0
-    start_depth: float = 0.0
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What was published for a moment.
-
-    Attributes:
-        stamp: nanoseconds.
-        features: of the left or only camera.
-        observations: of its tracks.
-        status, scene: of the match with the frame before.
-        focal_length: pixels per normalized unit.
-        weights: name and hash; descriptors of different weights are not comparable.
-        right_position: (3,) position of the right camera in the left one's frame in metres; None without stereo.
-        travelled: distance that the camera has travelled so far in metres; None if unknown.
-    """
-
-    stamp: int
-    features: Features
-    observations: Observations
-    status: Status
-    scene: Scene
-    focal_length: float
-    weights: str
-    right_position: Array | None = None
-    travelled: float | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Where the camera is.
-
-    Attributes:
-        stamp: nanoseconds.
-        state: TRACKING if the pose is known; otherwise it is the last known one.
-        pose: (4, 4) from the camera's optical frame to the frame in which it started.
-        covariance: (6, 6) of translation and rotation along and about the axes of the frame in which it started.
-        metric: whether translations are in metres.
-        points: number of points that the pose rests on.
-        local_covariance: (6, 6), the part of `covariance` from this frame alone, without drift.
-        reason: why it is not tracking, or how; one sentence.
-        keyframe: whether it became a keyframe.
-    """
-
-    stamp: int
-    state: State
-    pose: Array
-    covariance: Array
-    metric: bool
-    points: int = 0
-    reason: str = ""
-    local_covariance: Array = field(default_factory=lambda: np.zeros((6, 6)))
-    keyframe: bool = False
 
 
 class Odometry:

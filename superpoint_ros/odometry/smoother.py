@@ -7,10 +7,8 @@ from typing import Any
 
 import gtsam
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Ids = NDArray[np.int64]
+from superpoint_ros.odometry.values import Array, Ids, Observations
 
 _FIXED = 1e-6
 """Standard deviation of poses that are not estimated any more, in radians and in units of the map."""
@@ -18,30 +16,6 @@ _WEAK = np.array([0.1, 0.1, 0.1, 1.0, 1.0, 1.0])
 """The same of the predicted motion between two keyframes; it decides only what the images leave open."""
 _LOOSE = 4.0
 """Multiple of the maximum error at the predicted pose, before the first estimate."""
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What a frame sees of the tracks.
-
-    Attributes:
-        ids: (N,) int64 track ids.
-        rays: (N, 2) undistorted normalized points x/z, y/z.
-        right_rays: (N, 2) the same in the right camera, turned parallel to the left one; NaN without a stereo match.
-        sigma: (N,) standard deviations in normalized units.
-    """
-
-    ids: Ids
-    rays: Array
-    right_rays: Array
-    sigma: Array
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def select(self, chosen: NDArray[Any]) -> Observations:
-        """Return the observations of chosen tracks, given by index or mask."""
-        return Observations(self.ids[chosen], self.rays[chosen], self.right_rays[chosen], self.sigma[chosen])
 
 
 @dataclass
