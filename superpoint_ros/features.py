@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_]
+"""(H, W) of an image's size, False for pixels to ignore."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -133,6 +136,13 @@ class Matches:
         return Matches(np.zeros((0, 2), np.int64), np.zeros(0, np.float32))
 
 
+def matched_points(
+    first: Features, second: Features, matches: Matches
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the (M, 2) matched keypoints of the first and of the second image."""
+    return first.keypoints[matches.indices[:, 0]], second.keypoints[matches.indices[:, 1]]
+
+
 class Status(enum.IntEnum):
     """Status of a homography, with the numbers of MatchedHomography.msg."""
 
@@ -208,3 +218,8 @@ class EpipolarGeometry:
     def planar(matches: int) -> EpipolarGeometry:
         """Create the result for matches explained by a homography."""
         return EpipolarGeometry(Scene.PLANAR, np.zeros((3, 3)), np.zeros(matches, bool))
+
+
+def explained(homography: Homography, epipolar: EpipolarGeometry) -> NDArray[np.bool_]:
+    """Return the (M,) inliers of the model that explains the matches: the fundamental matrix, or the homography."""
+    return epipolar.inliers if epipolar.scene == Scene.GENERAL else homography.inliers

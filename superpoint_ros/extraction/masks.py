@@ -10,10 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superpoint_ros.features import Features
-
-Mask = NDArray[np.bool_]
-"""(H, W) of an image's size, False for pixels to ignore."""
+from superpoint_ros.features import Features, Mask
 
 
 def masked_heat(heat: Tensor, masks: Sequence[Mask | None], size: tuple[int, int]) -> Tensor:
@@ -26,14 +23,14 @@ def masked_heat(heat: Tensor, masks: Sequence[Mask | None], size: tuple[int, int
     heat = heat.clone()
     for one, mask in zip(heat, masks, strict=True):
         if mask is not None:
-            one[: size[0], : size[1]] *= torch.from_numpy(_scaled(mask, size)).to(one)
+            one[: size[0], : size[1]] *= torch.from_numpy(scaled(mask, size).astype(np.float32)).to(one)
     return heat
 
 
 def padded_mask(mask: Mask, size: tuple[int, int], image: Tensor) -> Tensor:
     """Scale a mask to (height, width) `size` and pad it to a (..., H, W) image, as float32 on the CPU."""
     padded = torch.ones(image.shape[-2:])
-    padded[: size[0], : size[1]] = torch.from_numpy(_scaled(mask, size))
+    padded[: size[0], : size[1]] = torch.from_numpy(scaled(mask, size).astype(np.float32))
     return padded
 
 
@@ -54,7 +51,8 @@ def select_unmasked(features: Features, mask: Mask | None, count: int) -> Featur
     return features.select(np.flatnonzero(unmasked(features.keypoints, mask))[:count])
 
 
-def _scaled(mask: Mask, size: tuple[int, int]) -> NDArray[np.float32]:
+def scaled(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Scale a mask to (height, width) `size`."""
     if mask.shape == size:
-        return mask.astype(np.float32)
-    return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST), np.float32)
+        return mask
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST), bool)

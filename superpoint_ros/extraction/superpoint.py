@@ -19,12 +19,12 @@ from superpoint_ros.extraction.checks import ImageError, check_image, check_mask
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
-from superpoint_ros.extraction.masks import Mask, masked_heat, padded_mask, select_unmasked
+from superpoint_ros.extraction.masks import masked_heat, padded_mask, select_unmasked
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import MIN_SIDE, Level
 from superpoint_ros.extraction.results import collect
 from superpoint_ros.extraction.spread import CANDIDATES, cover
-from superpoint_ros.features import Features
+from superpoint_ros.features import Features, Mask
 from superpoint_ros.io.images import MAX_PIXELS
 
 _MAX_BATCH = 16

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Scene
+from superpoint_ros.features import (
+    EpipolarGeometry,
+    Features,
+    Homography,
+    Mask,
+    Matches,
+    explained,
+    matched_points,
+)
+from superpoint_ros.two_view.geometry import numerical_jacobians
 
 Image = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,10 @@ class Frame:
     pinhole: Pinhole | None = None
     mask: Callable[[tuple[int, int]], Mask | None] | None = None
 
+    def pinhole_for(self, size: tuple[int, int]) -> Pinhole | None:
+        """The ideal camera, if it is for images of (height, width) `size`."""
+        return self.pinhole if self.pinhole is not None and self.pinhole.image_size == size else None
+
 
 @dataclass(frozen=True)
 class FrameResult:
@@ -88,13 +101,29 @@ class FrameResult:
     @property
     def inliers(self) -> NDArray[np.bool_]:
         """The inliers among the matches, (M,), of the model that explains them: homography or fundamental matrix."""
-        return self.epipolar.inliers if self.epipolar.scene == Scene.GENERAL else self.homography.inliers
+        return explained(self.homography, self.epipolar)
 
     @property
     def undistort(self) -> Callable[[NDArray[np.floating]], NDArray[np.float64]] | None:
         """What takes pixels of the image to those that homography and epipolar geometry are in; None for no change."""
-        pinhole = self.frame.pinhole
-        return pinhole.undistort if pinhole is not None and pinhole.image_size == self.features.image_size else None
+        pinhole = self.frame.pinhole_for(self.features.image_size)
+        return None if pinhole is None else pinhole.undistort
+
+    def undistorted(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take (N, 2) pixels of the image to those that homography and epipolar geometry are in."""
+        return points if self.undistort is None else self.undistort(points).astype(np.float32)
+
+    @cached_property
+    def point_slopes(self) -> NDArray[np.float64] | None:
+        """The (N, 2, 2) Jacobians of `undistort` at the keypoints; None for no change."""
+        return None if self.undistort is None else numerical_jacobians(self.undistort, self.features.keypoints)
+
+    @property
+    def points(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The (M, 2) matched pixels of the previous image and of this one."""
+        if self.reference is None:
+            return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
+        return matched_points(self.reference, self.features, self.matches)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Status
-from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image, Mask
+from superpoint_ros.features import EpipolarGeometry, Features, Homography, Mask, Matches, Status
+from superpoint_ros.frontend.frames import Counters, Frame, FrameResult, Image
 from superpoint_ros.frontend.registration import register_frame
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.slots import Slots
@@ -246,7 +246,7 @@ class FrontEnd:
             epipolar = EpipolarGeometry.unknown()
         else:
             seconds = max(frame.stamp - stamp, 1) * 1e-9
-            known = camera.ids, settings, self.stopwatch, seconds, frame.pinhole
+            known = camera.ids, settings, self.stopwatch, seconds, frame.pinhole_for(features.image_size)
             found = register_frame(before, image, features, *known, decoded.mask, self.refine)
             view, matches, homography, epipolar = found.view, found.matches, found.homography, found.epipolar
         camera.view, camera.stamp = view, frame.stamp

@@ -8,16 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.features import EpipolarGeometry, Homography
-from superpoint_ros.frontend.frames import Image, Pinhole
+from superpoint_ros.frontend.frames import Pinhole
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.two_view.epipolar import estimate_epipolar
 from superpoint_ros.two_view.geometry import Points
 from superpoint_ros.two_view.homography import homography_from_points
-
-
-def pinhole_of(pinhole: Pinhole | None, image: Image) -> Pinhole | None:
-    """The pinhole camera, if it is for images of this size."""
-    return pinhole if pinhole is not None and pinhole.image_size == image.shape[:2] else None
 
 
 def explain(

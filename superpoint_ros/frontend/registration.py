@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from superpoint_ros.extraction.clock import Clock
 from superpoint_ros.extraction.masks import unmasked
-from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches
+from superpoint_ros.features import EpipolarGeometry, Features, Homography, Mask, Matches, matched_points
 from superpoint_ros.frontend.flow import COASTING_DISTANCE, Flow, associate, follow_images
-from superpoint_ros.frontend.frames import Image, Mask, Pinhole
-from superpoint_ros.frontend.models import explain, pinhole_of
+from superpoint_ros.frontend.frames import Image, Pinhole
+from superpoint_ros.frontend.models import explain
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, restart
 from superpoint_ros.frontend.views import Course, View, carry_features, carry_templates, make_view
@@ -61,13 +61,12 @@ def register_frame(
     mask: Mask | None = None,
     refine: Refine = refine_points,
 ) -> Registration:
-    """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame`,
-    `refine` that of `FrontEnd`."""
+    """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame` for
+    images of this size, `refine` that of `FrontEnd`."""
     reference = before.features
     with clock.stage("match"):
         # Match detections with keypoints of the previous frame.
         matches = _match(before, detected, settings, seconds)
-        first, second = matches.indices.T
     with clock.stage("homography"):
         # Estimate the motion of the image as a plane,
         homography = estimate_homography(
@@ -83,7 +82,7 @@ def register_frame(
         # and locally.
         course = None
         if settings.refine or settings.window:
-            motion = local_motion(reference.keypoints[first], detected.keypoints[second], reference.image_size)
+            motion = local_motion(*matched_points(reference, detected, matches), reference.image_size)
             course = Course(motion, seconds, _support(matches))
         if settings.refine and course is not None:
             smoothed, templates = smooth(to_grey(image)), before.templates
@@ -96,14 +95,14 @@ def register_frame(
             seen, coasting = associate(before, flow, matches, detected, settings)
             # Fuse flow and detections into positions with covariances.
             view, matches = _update(before, templates, image, smoothed, detected, flow, seen, coasting, ids, mask)
-            points = reference.keypoints[matches.indices[:, 0]], view.features.keypoints[matches.indices[:, 1]]
+            points = matched_points(reference, view.features, matches)
             homography = with_points(homography, *points, settings.threshold)
         else:
             view = _by_descriptors(before, image, detected, matches, ids)
+            points = matched_points(reference, detected, matches)
     with clock.stage("epipolar"):
         # Select the model: a plane, or a scene with depth.
-        points = reference.keypoints[matches.indices[:, 0]], view.features.keypoints[matches.indices[:, 1]]
-        homography, epipolar = explain(*points, homography, settings, pinhole_of(pinhole, image))
+        homography, epipolar = explain(*points, homography, settings, pinhole)
     return Registration(replace(view, course=course), matches, homography, epipolar)
 
 

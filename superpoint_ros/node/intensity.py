@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from superpoint_ros.extraction.checks import ImageError
 
-MODES = ("linear", "auto", "clahe")
-
 _DARKEST, _BRIGHTEST = 0.5, 99.5
 """Percentiles of the grey levels that become black and white."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
-import cv2
 import numpy as np
 
-from superpoint_ros.frontend.frames import Mask
+from superpoint_ros.extraction.masks import scaled
+from superpoint_ros.features import Mask
 from superpoint_ros.io.images import read_grey
 from superpoint_ros.node.images import grey_from_image
 
@@ -78,7 +79,9 @@ class CameraMasks:
             self._report("mask missing", None)
             return same[-1]
         # A mask made from a later image belongs to that one.
-        latest, mask = max(((other, mask) for other, mask in received if other <= stamp), default=(0, None), key=_stamp)
+        latest, mask = max(
+            ((other, mask) for other, mask in received if other <= stamp), default=(0, None), key=itemgetter(0)
+        )
         age, limit = (stamp - latest) * 1e-9, float(values["mask_max_age"])
         if mask is None:
             return None
@@ -91,14 +94,9 @@ class CameraMasks:
         return mask
 
     def _fit(self, mask: Mask, size: tuple[int, int]) -> Mask:
-        if mask.shape == size:
-            return mask
-        (rows, columns), (height, width) = mask.shape, size
-        self._report(
-            "mask of another size", f"it is {columns}x{rows} pixels and is scaled to the image's {width}x{height}"
-        )
-        return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0)
-
-
-def _stamp(entry: tuple[int, Any]) -> int:
-    return entry[0]
+        if mask.shape != size:
+            (rows, columns), (height, width) = mask.shape, size
+            self._report(
+                "mask of another size", f"it is {columns}x{rows} pixels and is scaled to the image's {width}x{height}"
+            )
+        return scaled(mask, size)

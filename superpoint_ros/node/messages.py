@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from superpoint_ros.features import Features
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node.camera import Camera
-from superpoint_ros.node.rays import published, published_covariance, ray_fields
+from superpoint_ros.node.rays import published_covariance, ray_fields
 
 FLOAT32, FLOAT16 = 0, 1
 DESCRIPTOR_TYPES = {"float32": FLOAT32, "float16": FLOAT16}
@@ -40,12 +40,12 @@ def features_fields(
         "image_height": features.image_size[0],
         "image_width": features.image_size[1],
         "weights": weights,
-        "keypoints": np.ascontiguousarray(published(result, features.keypoints), np.float32).reshape(-1),
+        "keypoints": np.ascontiguousarray(result.undistorted(features.keypoints), np.float32).reshape(-1),
         "scores": np.ascontiguousarray(features.scores, np.float32),
         "track_ids": result.track_ids,
         "track_ages": result.track_ages.astype(np.uint32),
         "coasted": result.coasted,
-        "covariance": _flatten(published_covariance(result, features.keypoints, features.covariance)),
+        "covariance": _flatten(published_covariance(result, features.covariance)),
         **ray_fields(result, calibration),
         "sizes": _array_or_empty(features.sizes, np.float32),
         "levels": _array_or_empty(features.levels, np.uint8),
@@ -77,19 +77,18 @@ def _to_float16(rows: NDArray[np.float32]) -> NDArray[np.float16]:
 
 def homography_fields(result: FrameResult) -> dict[str, Any]:
     """Build the fields of superpoint_ros/msg/MatchedHomography, except the header and the reference stamp."""
-    matches, homography, reference = result.matches, result.homography, result.reference
-    first, second = matches.indices[:, 0], matches.indices[:, 1]
-    reference_points = reference.keypoints[first] if reference is not None else np.zeros((0, 2), np.float32)
-    current_points = result.features.keypoints[second]
+    matches, homography = result.matches, result.homography
+    first, second = matches.indices.T
+    reference_points, current_points = result.points
     return {
         "status": int(homography.status),
         "reference_indices": first.astype(np.uint32),
         "current_indices": second.astype(np.uint32),
-        "reference_points": published(result, reference_points).reshape(-1),
-        "current_points": published(result, current_points).reshape(-1),
+        "reference_points": result.undistorted(reference_points).reshape(-1),
+        "current_points": result.undistorted(current_points).reshape(-1),
         "similarity": matches.similarity,
         "refined": matches.refined if matches.refined is not None else np.zeros(len(matches), bool),
-        "match_covariance": _flatten(published_covariance(result, current_points, matches.covariance)),
+        "match_covariance": _flatten(published_covariance(result, matches.covariance, second)),
         "inliers": homography.inliers,
         "inlier_count": homography.inlier_count,
         "homography": homography.matrix.reshape(-1),

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.adapters.palette import INLIER, OUTLIER, colours, shades, shades_by_rank
-from superpoint_ros.features import Features, Matches, Scene, Status
+from superpoint_ros.features import Features, Matches, Scene, Status, matched_points
 from superpoint_ros.frontend.frames import FrameResult
 
 _TEXT, _DARK = (255, 255, 255), (40, 20, 20)
@@ -23,12 +23,7 @@ def annotate(result: FrameResult) -> NDArray[np.uint8]:
     """
     canvas = _in_colour(result.image)
     if result.reference is not None:
-        first, second = result.matches.indices[:, 0], result.matches.indices[:, 1]
-        pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
-        inliers = result.inliers
-        for inlier, colour in ((False, OUTLIER), (True, INLIER)):
-            lines = _to_fixed_point(pairs[inliers == inlier])
-            cv2.polylines(canvas, list(lines), False, colour, _thickness(canvas), cv2.LINE_AA, _SHIFT)
+        _draw_lines(canvas, np.stack(result.points, axis=1), result.inliers, _thickness(canvas))
     _draw_keypoints(canvas, result.features, shades(result), result.coasted)
     _write(canvas, _caption(result))
     return canvas
@@ -52,20 +47,18 @@ def draw_matches(
     canvas = np.zeros((max(len(left), len(right)), left.shape[1] + right.shape[1], 3), np.uint8)
     canvas[: len(left), : left.shape[1]] = left
     canvas[: len(right), left.shape[1] :] = right
-    first, second = matches.indices.T
-    shift = np.array([left.shape[1], 0])
-    pairs = np.stack((features[0].keypoints[first], features[1].keypoints[second] + shift), axis=1)
-    for inlier, colour in ((False, OUTLIER), (True, INLIER)):
-        cv2.polylines(
-            canvas,
-            list(_to_fixed_point(pairs[inliers == inlier])),
-            False,
-            colour,
-            _thickness(left),
-            cv2.LINE_AA,
-            _SHIFT,
-        )
+    pairs = np.stack(matched_points(*features, matches), axis=1) + np.array([[0, 0], [left.shape[1], 0]])
+    _draw_lines(canvas, pairs, inliers, _thickness(left))
     return canvas
+
+
+def _draw_lines(
+    canvas: NDArray[np.uint8], pairs: NDArray[np.floating], inliers: NDArray[np.bool_], thickness: int
+) -> None:
+    """Draw lines between (M, 2, 2) pairs of pixels, those of inliers last."""
+    for inlier, colour in ((False, OUTLIER), (True, INLIER)):
+        lines = _to_fixed_point(pairs[inliers == inlier])
+        cv2.polylines(canvas, list(lines), False, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _in_colour(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

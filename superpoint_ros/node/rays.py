@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node.camera import PINHOLE, Camera
-from superpoint_ros.two_view.geometry import numerical_jacobians, transform_covariances
+from superpoint_ros.two_view.geometry import transform_covariances
 
 Floats = NDArray[np.float32]
 
@@ -28,17 +28,18 @@ def ray_fields(result: FrameResult, calibration: Camera | None) -> dict[str, Any
     }
 
 
-def published(result: FrameResult, keypoints: Floats) -> Floats:
-    """(N, 2) pixels of the image as they are published, in the ideal camera's where the frame has one."""
-    return keypoints if result.undistort is None else result.undistort(keypoints).astype(np.float32)
+def published_covariance(
+    result: FrameResult, covariance: Floats | None, chosen: NDArray[np.integer] | None = None
+) -> Floats | None:
+    """Transform covariances of keypoints to the pixels that are published, those of the frame's ideal camera.
 
-
-def published_covariance(result: FrameResult, keypoints: Floats, covariance: Floats | None) -> Floats | None:
-    """(N, 3) covariances xx, xy, yy of (N, 2) pixels of the image as they are published."""
-    undistort = result.undistort
-    if undistort is None or covariance is None or not len(keypoints):
+    Args:
+        covariance: (N, 3) as xx, xy, yy in pixels of the image.
+        chosen: (N,) indices of the keypoints they belong to; None for all.
+    """
+    if covariance is None or (slopes := result.point_slopes) is None:
         return covariance
-    return transform_covariances(covariance, numerical_jacobians(undistort, keypoints)).astype(np.float32)
+    return transform_covariances(covariance, slopes if chosen is None else slopes[chosen]).astype(np.float32)
 
 
 def _normalized(calibration: Camera, keypoints: Floats, ideal: bool) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.compute.blas import one_thread
-from superpoint_ros.features import Features, Homography, Matches, Status
+from superpoint_ros.features import Features, Homography, Matches, Status, matched_points
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.alignment import align
 from superpoint_ros.two_view.geometry import Matrix, Points, scaled
@@ -64,8 +64,7 @@ def estimate_homography(
             if size != features.image_size:
                 raise ValueError(f"the {name} image is {size}, that of its features was {features.image_size}")
     return homography_from_points(
-        first.keypoints[matches.indices[:, 0]],
-        second.keypoints[matches.indices[:, 1]],
+        *matched_points(first, second, matches),
         method=method,
         threshold=threshold,
         min_inliers=min_inliers,
