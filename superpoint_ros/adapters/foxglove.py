@@ -31,8 +31,7 @@ def image_annotations(result: FrameResult) -> dict[str, Any]:
     width, stamp = result.features.image_size[1], result.frame.stamp
     annotations = []
     if result.reference is not None:
-        first, second = result.matches.indices[:, 0], result.matches.indices[:, 1]
-        pairs = np.stack((result.reference.keypoints[first], result.features.keypoints[second]), axis=1)
+        pairs = np.stack(result.points, axis=1)
         for inlier, colour in ((False, OUTLIER), (True, INLIER)):
             ends = pairs[result.inliers == inlier].reshape(-1, 2)
             annotations.append(_annotation(stamp, LINE_LIST, ends, colour, max(1.0, width / 900)))

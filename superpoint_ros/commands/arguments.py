@@ -1,9 +1,18 @@
-"""Options shared by several commands: number types, and options for parameters of the detector."""
+"""Options shared by several commands, their types, and progress bars."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+EXTRACTION = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
+              "border", "resize", "levels", "tile_pixels", "max_pixels")  # fmt: skip
+"""Parameters of the extraction that commands on image files have."""
 
 
 def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
@@ -25,12 +34,43 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--params-file", action="append", default=[], metavar="FILE", help="ROS 2 parameters file (repeatable)"
     )
-    parser.add_argument(
-        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="set a parameter (repeatable)"
-    )
+    add_param(parser, "set a parameter (repeatable)")
     parser.add_argument(
         "-r", "--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name, __ns and __node too"
     )
+
+
+def add_param(parser: argparse.ArgumentParser, description: str) -> None:
+    """Add the option that sets parameters one by one."""
+    parser.add_argument("-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help=description)
+
+
+def add_methods(parser: argparse.ArgumentParser, description: str, default: tuple[str, ...] | None = None) -> None:
+    """Add the option that selects the methods to evaluate."""
+    parser.add_argument("-m", "--methods", nargs="+", metavar="METHOD", default=default, help=description)
+
+
+def add_cache(parser: argparse._ArgumentGroup) -> None:
+    """Add the options for cached predictions."""
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help="cache folder of predictions (default: in the user's cache folder)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="neither read nor write cached predictions")
+
+
+def cache_folder(options: argparse.Namespace) -> Path | None:
+    """Return the folder that the options of `add_cache` select; None for no cache."""
+    from superpoint_ros.evaluation import cache
+
+    return None if options.no_cache else options.cache or cache.default_folder()
+
+
+def track_progress(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    """Iterate over items with a progress bar on stderr, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, description, total, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def int_at_least(minimum: int) -> Callable[[str], int]:

@@ -8,6 +8,8 @@ import logging
 import sys
 from pathlib import Path
 
+from superpoint_ros.commands.arguments import add_param, positive_float
+
 _log = logging.getLogger(__name__)
 
 
@@ -18,12 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="flight (a simulated camera over a photograph), room or room_stereo (in a furnished room), a folder of "
         "images or in EuRoC layout, a video file, or the number of a camera device (default: %(default)s)",
     )
-    parser.add_argument("--rate", type=_positive, default=10.0, help="images per second (default: %(default)s)")
-    parser.add_argument("--seconds", type=_positive, default=40.0, help="maximum duration (default: %(default)s)")
+    parser.add_argument("--rate", type=positive_float, default=10.0, help="images per second (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive_float, default=40.0, help="maximum duration (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="output folder (default: %(default)s)")
-    parser.add_argument(
-        "-p", "--param", action="append", default=[], metavar="NAME:=VALUE", help="parameter of the detector"
-    )
+    add_param(parser, "parameter of the detector")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON on stdout")
     parser.add_argument("--role", choices=("all", "camera"), default="all", help=argparse.SUPPRESS)
 
@@ -58,10 +58,3 @@ def _camera(options: argparse.Namespace) -> int:
     count = publish(open_source(options.source, options.rate, frames, skipped))
     json.dump({"frames": count, "left_out": skipped}, sys.stdout)
     return 0
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not allowed, it must be positive")
-    return value

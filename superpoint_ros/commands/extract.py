@@ -9,12 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import add_parameters
+from superpoint_ros.commands.arguments import EXTRACTION, add_parameters
 
 _log = logging.getLogger(__name__)
-
-_OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-            "border", "resize", "levels", "tile_pixels", "max_pixels")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overlay", action="store_true", help="also draw the keypoints into a PNG file")
     parser.add_argument("--json", action="store_true", help="print one JSON object per image on stdout")
-    add_parameters(parser, _OPTIONS)
+    add_parameters(parser, EXTRACTION)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,13 +29,13 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
     from rich.progress import track
 
-    from superpoint_ros import SuperPoint
     from superpoint_ros.io.files import atomic_write
     from superpoint_ros.io.images import read_colour, to_grey
     from superpoint_ros.node import interface
     from superpoint_ros.node.overlay import draw_features
+    from superpoint_ros.node.settings import superpoint_from_parameters
 
-    superpoint = SuperPoint(**interface.checked({name: getattr(options, name) for name in _OPTIONS}))  # type: ignore[arg-type]
+    superpoint = superpoint_from_parameters(interface.checked({name: getattr(options, name) for name in EXTRACTION}))
     out = Path(options.out)
     paths, failed = _images(options.images)
     targets, total = _targets(paths, out), len(paths) + failed

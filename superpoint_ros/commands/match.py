@@ -7,15 +7,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from superpoint_ros.commands.arguments import add_parameters
+from superpoint_ros.commands.arguments import EXTRACTION, add_parameters
 
 if TYPE_CHECKING:
     from superpoint_ros import EpipolarGeometry, Features, Homography, Matches
 
-_OPTIONS = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-            "border", "resize", "levels", "tile_pixels", "max_pixels", "match.min_similarity", "match.ratio",
-            "homography.method", "homography.threshold", "homography.min_inliers")  # fmt: skip
-_EXTRACTION = _OPTIONS[:12]
+_OPTIONS = (*EXTRACTION, "match.min_similarity", "match.ratio", "homography.method", "homography.threshold",
+            "homography.min_inliers")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from superpoint_ros import SuperPoint, estimate_epipolar, estimate_homography, match
+    from superpoint_ros import estimate_epipolar, estimate_homography, match
+    from superpoint_ros.features import explained, matched_points
     from superpoint_ros.io.images import read_colour
     from superpoint_ros.node import interface
+    from superpoint_ros.node.settings import superpoint_from_parameters
 
     values: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _OPTIONS})
-    superpoint = SuperPoint(**{name: values[name] for name in _EXTRACTION})
+    superpoint = superpoint_from_parameters(values)
     images = [read_colour(path, options.max_pixels) for path in (options.first, options.second)]
     first, second = (superpoint.extract(image) for image in images)
     matches = match(first, second, min_similarity=values["match.min_similarity"], ratio=values["match.ratio"])
@@ -45,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
         min_inliers=values["homography.min_inliers"],
         images=(images[0], images[1]),
     )
-    points = first.keypoints[matches.indices[:, 0]], second.keypoints[matches.indices[:, 1]]
+    points = matched_points(first, second, matches)
     epipolar = estimate_epipolar(*points, homography)
     if options.out:
-        _draw(Path(options.out), images, first, second, matches, _inliers(homography, epipolar))
+        _draw(Path(options.out), images, first, second, matches, explained(homography, epipolar))
     summary = _summary(first, second, matches, homography, epipolar)
     if options.json:
         details = {"points_a": points[0].tolist(), "points_b": points[1].tolist()}
@@ -87,10 +87,6 @@ def _in_words(found: dict[str, Any]) -> str:
         lines.append(f"fundamental matrix: {found['epipolar_inlier_count']} inliers")
         lines += ["  " + " ".join(f"{value:12.6g}" for value in row) for row in found["fundamental"]]
     return "\n".join(lines)
-
-
-def _inliers(homography: Homography, epipolar: EpipolarGeometry) -> Any:
-    return epipolar.inliers if epipolar.scene.name == "GENERAL" else homography.inliers
 
 
 def _draw(out: Path, images: list[Any], first: Features, second: Features, matches: Matches, inliers: Any) -> None:

@@ -49,17 +49,14 @@ class FrontEndTracker:
     """
 
     def __init__(self, name: str = "superpoint", values: Mapping[str, Any] | None = None) -> None:
-        from superpoint_ros.extraction.superpoint import SuperPoint
         from superpoint_ros.frontend.frontend import FrontEnd
-        from superpoint_ros.node.settings import settings_from_parameters
+        from superpoint_ros.node.settings import settings_from_parameters, superpoint_from_parameters
 
         self.name = name
         self._values = interface.checked(values or {})
-        used = {**interface.defaults(), **self._values}
-        if not used["tracking"]:
+        if not {**interface.defaults(), **self._values}["tracking"]:
             raise ValueError("parameter 'tracking' is false, allowed for tracks is true")
-        choices = {key: str(used[key]) for key in ("weights", "device", "runtime", "precision")}
-        superpoint = SuperPoint(**choices)  # type: ignore[arg-type]
+        superpoint = superpoint_from_parameters(self._values)
         self._sha256 = superpoint.weights.sha256
         self._runtime = superpoint.runtime
         self._front_end = FrontEnd(superpoint, settings_from_parameters(self._values), on_problem=_warn)
@@ -83,17 +80,17 @@ class FrontEndTracker:
         result = self._front_end.process(Frame(stamp, lambda: image))
         if result is None:
             return Observation.empty()
-        features, matches, reference = result.features, result.matches, result.reference
-        none = np.zeros((0, 2))
+        features, matches = result.features, result.matches
+        before, here = result.points
         return Observation(
             features.keypoints.astype(float),
             result.track_ids,
-            _float(getattr(features, "covariance", None)),
-            getattr(result, "coasted", None),
-            -1 if reference is None else self._frames[result.reference_stamp],
-            none if reference is None else reference.keypoints[matches.indices[:, 0]].astype(float),
-            features.keypoints[matches.indices[:, 1]].astype(float),
-            _float(getattr(matches, "covariance", None)),
+            _float(features.covariance),
+            result.coasted,
+            -1 if result.reference is None else self._frames[result.reference_stamp],
+            before.astype(float),
+            here.astype(float),
+            _float(matches.covariance),
         )
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from superpoint_ros.extraction.superpoint import SuperPoint
-from superpoint_ros.frontend.frames import Frame, FrameResult, Mask
+from superpoint_ros.features import Mask
+from superpoint_ros.frontend.frames import Frame, FrameResult
 from superpoint_ros.frontend.frontend import FrontEnd
 from superpoint_ros.node import interface
 from superpoint_ros.node.camera import Camera, is_rectified
@@ -19,7 +19,7 @@ from superpoint_ros.node.intensity import Intensity
 from superpoint_ros.node.masks import CameraMasks
 from superpoint_ros.node.outputs import Outputs
 from superpoint_ros.node.qos import explain_mismatch
-from superpoint_ros.node.settings import settings_from_parameters
+from superpoint_ros.node.settings import settings_from_parameters, superpoint_from_parameters
 from superpoint_ros.node.state import CameraState
 from superpoint_ros.node.stereo import stereo_pair
 from superpoint_ros.node.stereo_outputs import StereoOutputs
@@ -51,8 +51,7 @@ class Detector:
         self._host = host
         self._to_mono8 = cv_bridge_to_mono8
         pair, slop = stereo_pair(self.values), round(float(str(self.values["stereo_slop"])) * 1e9)
-        choices = {name: str(self.values[name]) for name in ("weights", "device", "runtime", "precision")}
-        superpoint = SuperPoint(**choices)  # type: ignore[arg-type]
+        superpoint = superpoint_from_parameters(self.values)
         self.label = superpoint.weights.label
         settings = settings_from_parameters(self.values)
         self.front_end = FrontEnd(superpoint, settings, self._publish, self._on_problem, pair=pair, slop=slop)

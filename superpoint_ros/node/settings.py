@@ -1,4 +1,4 @@
-"""Convert the node's parameters to the front end's settings."""
+"""From the node's parameters to an extractor and the front end's settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from superpoint_ros.extraction.superpoint import Extraction
+from superpoint_ros.extraction.superpoint import Extraction, SuperPoint
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.node import interface
+
+_CHOICES = ("weights", "device", "runtime", "precision")
+
+
+def superpoint_from_parameters(values: Mapping[str, Any]) -> SuperPoint:
+    """Create the extractor of validated parameter values; missing ones take their defaults.
+
+    Raises:
+        ValueError: in one sentence, if weights, device, runtime or precision is invalid or unavailable.
+    """
+    p = {**interface.defaults(), **values}
+    return SuperPoint(**{name: p[name] for name in (*_CHOICES, *(field.name for field in fields(Extraction)))})
 
 
 def settings_from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:

@@ -7,21 +7,17 @@ import json
 import time
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import int_at_least, positive_float
+from superpoint_ros.commands.arguments import add_methods, int_at_least, positive_float
 
 METHODS = ("superpoint", "sift", "orb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, help="folder of images")
-    parser.add_argument(
-        "-m",
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        default=METHODS,
-        help="superpoint[:WEIGHTS], sift, orb, akaze, or package.module:Class of your own "
-        f"(default: {' '.join(METHODS)})",
+    add_methods(
+        parser,
+        f"superpoint[:WEIGHTS], sift, orb, akaze, or package.module:Class of your own (default: {' '.join(METHODS)})",
+        METHODS,
     )
     parser.add_argument(
         "--limit", type=int_at_least(0), default=50, help="most images, spread evenly; 0 for all (default: %(default)s)"

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import int_at_least, positive_float
+from superpoint_ros.commands.arguments import (
+    add_cache,
+    add_methods,
+    cache_folder,
+    int_at_least,
+    positive_float,
+    track_progress,
+)
 
 METHODS = ("superpoint", "sift", "orb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sequence", type=Path, help="folder in the layout of EuRoC, TUM RGB-D or KITTI odometry")
-    parser.add_argument(
-        "-m",
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        default=METHODS,
-        help=f"superpoint[:WEIGHTS], sift, orb, akaze, or your own package.module:Class (default: {' '.join(METHODS)})",
+    add_methods(
+        parser,
+        f"superpoint[:WEIGHTS], sift, orb, akaze, or your own package.module:Class (default: {' '.join(METHODS)})",
+        METHODS,
     )
     parser.add_argument(
         "--camera-info", type=Path, metavar="YAML", help="calibration file, instead of the layout's own"
@@ -65,11 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10,
         help="number of frames of the relative pose error (default: %(default)s)",
     )
-    work = parser.add_argument_group("work")
-    work.add_argument(
-        "--cache", type=Path, metavar="DIR", help="cache folder of predictions (default: in the user's cache folder)"
-    )
-    work.add_argument("--no-cache", action="store_true", help="neither read nor write cached predictions")
+    add_cache(parser.add_argument_group("work"))
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="DIR", help="write JSON, CSV, Markdown and plots")
     output.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
@@ -78,15 +76,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from superpoint_ros.evaluation import cache, odometry, odometry_plots, odometry_report, odometry_summary
+    from superpoint_ros.evaluation import odometry, odometry_plots, odometry_report, odometry_summary
     from superpoint_ros.evaluation.sequences import open_sequence
 
     odometry_summary.check_installed()
     names = ("max_keypoints", "nms_radius", "estimator", "threshold", "min_translation", "delta")
     settings = odometry.Settings(**{name: getattr(options, name) for name in names})
     sequence = open_sequence(options.sequence, options.camera_info).part(options.start, options.frames, options.every)
-    predictions = None if options.no_cache else options.cache or cache.default_folder()
-    found = odometry.evaluate(sequence, options.methods, settings, predictions, _progress)
+    found = odometry.evaluate(
+        sequence,
+        options.methods,
+        settings,
+        cache_folder(options),
+        lambda images: track_progress(images, "odometry", len(images)),
+    )
     summaries = odometry_summary.summarise(found)
     if options.json:
         print(json.dumps(odometry_report.as_dict(found, summaries), allow_nan=False))
@@ -99,11 +102,3 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(f"written: {', '.join(str(path) for path in written)}")
     return 0
-
-
-def _progress(images: Sequence[Path]) -> Iterator[Path]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(images, description="odometry", console=console, disable=not sys.stderr.isatty())

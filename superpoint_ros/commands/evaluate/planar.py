@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from superpoint_ros.commands.arguments import int_at_least, positive_float
+from superpoint_ros.commands.arguments import add_cache, add_methods, cache_folder, int_at_least, positive_float
 
 if TYPE_CHECKING:
     from superpoint_ros.evaluation.benchmarks import Benchmark
@@ -18,12 +18,9 @@ DESCRIBERS = ("superpoint", "sift", "orb")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder in HPatches layout, or one written by `evaluate make-pairs`")
-    parser.add_argument(
-        "-m",
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        help="superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class "
+    add_methods(
+        parser,
+        "superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class "
         f"of your own (default: {' '.join(DETECTORS)}, of which homography and matching take those with descriptors)",
     )
     protocol = parser.add_argument_group("protocol", "defaults are those of the published evaluations")
@@ -51,10 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--align", action="store_true", default=None, help="refine the homographies of every method on the images"
     )
     work = parser.add_argument_group("work")
-    work.add_argument(
-        "--cache", type=Path, metavar="DIR", help="cache folder of predictions (default: in the user's cache folder)"
-    )
-    work.add_argument("--no-cache", action="store_true", help="neither read nor write cached predictions")
+    add_cache(work)
     work.add_argument("--processes", type=int_at_least(1), default=1, help="number of processes (default: %(default)s)")
     work.add_argument(
         "--ray", nargs="?", const="", metavar="ADDRESS", help="use Ray, locally or on the cluster at ADDRESS"
@@ -69,13 +63,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from superpoint_ros.evaluation import cache, pairs, report, results, suite
+    from superpoint_ros.evaluation import pairs, report, results, suite
     from superpoint_ros.evaluation.engine import Engine
 
     benchmarks = _benchmarks(options)
     dataset = pairs.read_dataset(options.dataset)
     names = options.methods or (DETECTORS if options.benchmark in ("all", "repeatability") else DESCRIBERS)
-    predictions = None if options.no_cache else options.cache or cache.default_folder()
+    predictions = cache_folder(options)
     found = suite.evaluate(dataset, names, benchmarks, Engine(options.processes, options.ray), predictions)
     if options.json:
         print(json.dumps(found.as_dict(), allow_nan=False))

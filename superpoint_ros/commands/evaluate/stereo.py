@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from superpoint_ros.commands.arguments import int_at_least
+from superpoint_ros.commands.arguments import add_param, int_at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,28 +14,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", help="room (simulated), or a folder in the layout of KITTI odometry with the images of both cameras"
     )
     parser.add_argument("--frames", type=int_at_least(2), help="maximum number of pairs (default: all, 30 of the room)")
-    parser.add_argument(
-        "-p",
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME:=VALUE",
-        help="set a parameter of the node (repeatable)",
-    )
+    add_param(parser, "set a parameter of the node (repeatable)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
 
 
 def run(options: argparse.Namespace) -> int:
-    from superpoint_ros import FrontEnd, SuperPoint
+    from superpoint_ros import FrontEnd
     from superpoint_ros.evaluation import stereo
     from superpoint_ros.node import interface, parameters
-    from superpoint_ros.node.settings import settings_from_parameters
+    from superpoint_ros.node.settings import settings_from_parameters, superpoint_from_parameters
 
-    given = parameters.read_parameters([], options.param, f"/{interface.NODE_NAME}").values
-    values = {**interface.defaults(), **given}
+    values = parameters.read_parameters([], options.param, f"/{interface.NODE_NAME}").values
     sequence = stereo.open_stereo(options.source, options.frames)
-    choices = {name: str(values[name]) for name in ("weights", "device", "runtime", "precision")}
-    front_end = FrontEnd(SuperPoint(**choices), settings_from_parameters(values))  # type: ignore[arg-type]
+    front_end = FrontEnd(superpoint_from_parameters(values), settings_from_parameters(values))
     found = stereo.evaluate(sequence, front_end)
     if options.json:
         print(json.dumps({name: value if value == value else None for name, value in asdict(found).items()}))

@@ -5,17 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from superpoint_ros.commands.arguments import int_at_least, positive_float
-
-if TYPE_CHECKING:
-    from superpoint_ros.evaluation.track_sources import Source
+from superpoint_ros.commands.arguments import add_methods, add_param, int_at_least, positive_float, track_progress
 
 METHODS = ("superpoint", "klt", "orb")
 
@@ -26,24 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="flight or room (simulated), a folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or one with "
         "images of a plane and homographies (HPatches)",
     )
-    parser.add_argument(
-        "-m",
-        "--methods",
-        nargs="+",
-        metavar="METHOD",
-        default=METHODS,
-        help="superpoint[:WEIGHTS,NAME=VALUE] (the front end, with other parameters), klt, or chained matches of orb, "
+    add_methods(
+        parser,
+        "superpoint[:WEIGHTS,NAME=VALUE] (the front end, with other parameters), klt, or chained matches of orb, "
         f"sift, akaze or your own package.module:Class (default: {' '.join(METHODS)})",
+        METHODS,
     )
     parser.add_argument("--weights", help="weights of superpoint: known name or path (default: those of the node)")
-    parser.add_argument(
-        "-p",
-        "--param",
-        action="append",
-        default=[],
-        metavar="NAME:=VALUE",
-        help="set a parameter of the node for every superpoint (repeatable)",
-    )
+    add_param(parser, "set a parameter of the node for every superpoint (repeatable)")
     frames = parser.add_argument_group("frames")
     frames.add_argument("--start", type=int_at_least(0), default=0, help="first frame (default: %(default)s)")
     frames.add_argument(
@@ -69,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         values["weights"] = options.weights
     source = open_source(options.source, options.frames, options.rate, options.start)
     chosen = [trackers.create(spec, values) for spec in options.methods]
-    runs = track_summary.evaluate(source, chosen, _progress)
+    runs = track_summary.evaluate(source, chosen, lambda images: track_progress(images, "tracks", len(images)))
     if options.json:
         print(json.dumps(track_report.as_dict(source, runs), allow_nan=False))
     else:
@@ -83,11 +65,3 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(f"written: {', '.join(str(path) for path in written + plots)}")
     return 0
-
-
-def _progress(source: Source) -> Iterator[NDArray[np.uint8]]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(source, description="tracks", total=len(source), console=console, disable=not sys.stderr.isatty())
