@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from superpoint_ros.evaluation.odometry import Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
-from superpoint_ros.evaluation.results import versions
-from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
-from superpoint_ros.io.files import write_text
+from superpoint_ros.evaluation.results import finite, versions
+from superpoint_ros.evaluation.tables import Column, Table, markdown_text, method_table, show_tables
+from superpoint_ros.io.files import write_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,60 +54,29 @@ def tables(odometry: Odometry, summaries: list[Summary]) -> list[Table]:
         f"steps are scaled to their true length; RPE over {min(numbers.delta, steps)} frames, ATE after alignment by a "
         f"similarity, root mean squares; true path {values['path']:.3g} m"
     )
+    methods = [(summary.method, summary.values) for summary in summaries]
     return [
-        _table("Error of each step (degrees)", f"{protocol}; {short}", _STEPS, summaries),
-        _table("Trajectory", chained, _TRAJECTORY, summaries),
-        _table("Matches", "medians over the steps, and steps without a translation or without any estimate", _COUNTS,
-               summaries),
+        method_table("Error of each step (degrees)", f"{protocol}; {short}", _STEPS, methods),
+        method_table("Trajectory", chained, _TRAJECTORY, methods),
+        method_table("Matches", "medians over the steps, and steps without a translation or without any estimate",
+                     _COUNTS, methods),
     ]  # fmt: skip
-
-
-def _table(heading: str, note: str, columns: list[Column], summaries: list[Summary]) -> Table:
-    rows = tuple((s.method, *(_number(s.values[column.metric], column) for column in columns)) for s in summaries)
-    best = {
-        (r, c)
-        for c, column in enumerate(columns, 1)
-        for r in best_rows([summary.values[column.metric] for summary in summaries], column)
-    }
-    return Table(heading, note, ("method", *(column.title for column in columns)), rows, frozenset(best))
-
-
-def _number(value: float, column: Column) -> str:
-    return "-" if math.isnan(value) else "failed" if math.isinf(value) else f"{value:.{column.digits}f}"
 
 
 def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None:
     """Print the tables, best figures in bold, and what was skipped."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    for table in tables(odometry, summaries):
-        rich_table = RichTable(
-            title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
-        )
-        for c, title in enumerate(table.header):
-            # A long method name may wrap, a figure must not.
-            widest = max(len(row[c]) for row in table.rows)
-            rich_table.add_column(
-                title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
-            )
-        add_rows(rich_table, table)
-        console.print(rich_table)
-    for item in odometry.skipped:
-        console.print(f"skipped: {escape(f'{item.name}: {item.reason}')}", highlight=False)
+    show_tables(tables(odometry, summaries), _skipped(odometry), console)
 
 
 def markdown(odometry: Odometry, summaries: list[Summary]) -> str:
     """Format the tables as Markdown, best figures in bold, and what was skipped."""
     sequence = odometry.sequence
-    lines = [f"Sequence `{sequence.name}` ({sequence.layout}), {len(sequence)} frames."]
-    for table in tables(odometry, summaries):
-        lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
-        lines += markdown_lines(table)
-    if odometry.skipped:
-        lines += ["", "### Skipped", "", *(f"* {item.name}: {item.reason}" for item in odometry.skipped)]
-    return "\n".join(lines) + "\n"
+    introduction = f"Sequence `{sequence.name}` ({sequence.layout}), {len(sequence)} frames."
+    return markdown_text(introduction, tables(odometry, summaries), _skipped(odometry))
+
+
+def _skipped(odometry: Odometry) -> list[str]:
+    return [f"{item.name}: {item.reason}" for item in odometry.skipped]
 
 
 def as_dict(odometry: Odometry, summaries: list[Summary]) -> dict[str, Any]:
@@ -127,8 +95,8 @@ def as_dict(odometry: Odometry, summaries: list[Summary]) -> dict[str, Any]:
                 "method": track.method,
                 "settings": track.settings,
                 "seconds": round(track.seconds, 3),
-                "summary": {name: _finite(value) for name, value in summary.values.items()},
-                "steps": [{name: _finite(value) for name, value in asdict(step).items()} for step in track.steps],
+                "summary": finite(summary.values),
+                "steps": [finite(asdict(step)) for step in track.steps],
                 "positions": track.poses[:, :3, 3].tolist(),
                 "aligned_positions": summary.aligned.tolist(),
             }
@@ -151,16 +119,9 @@ def as_csv(odometry: Odometry) -> str:
 
 def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Path]:
     """Write odometry.json, odometry.csv and odometry.md to a folder; return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "odometry.json": json.dumps(as_dict(odometry, summaries), indent=1, allow_nan=False) + "\n",
         "odometry.csv": as_csv(odometry),
         "odometry.md": markdown(odometry, summaries),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return write_texts(folder, texts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from superpoint_ros.evaluation.benchmarks import EPSILONS
 from superpoint_ros.evaluation.results import Results, Summary
-from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
+from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines, skipped_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,9 +76,7 @@ def markdown(results: Results) -> str:
             note = table.note
             lines += [f"{note}.", ""]
         lines += markdown_lines(table)
-    if results.skipped:
-        lines += ["", "### Skipped", "", *(f"* {sentence}" for sentence in skipped(results))]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *skipped_lines(skipped(results))]) + "\n"
 
 
 def show(results: Results, console: Console) -> None:

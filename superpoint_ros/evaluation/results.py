@@ -7,7 +7,7 @@ import io
 import json
 import math
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from superpoint_ros.evaluation.benchmarks import Benchmark, Values
 from superpoint_ros.evaluation.pairs import GROUPS, Skipped
-from superpoint_ros.io.files import write_text
+from superpoint_ros.io.files import write_texts
 
 OVERALL = "overall"
 
@@ -102,7 +102,7 @@ class Results:
                     "method": s.method,
                     "group": s.group,
                     "pairs": s.pairs,
-                    "values": _finite(s.values),
+                    "values": finite(s.values),
                 }
                 for benchmark in self.benchmarks
                 for s in self.summaries(benchmark.name)
@@ -113,7 +113,7 @@ class Results:
                     "method": row.method,
                     "pair": row.pair,
                     "group": row.group,
-                    "values": _finite(row.values),
+                    "values": finite(row.values),
                 }
                 for row in self.rows
             ],
@@ -134,15 +134,12 @@ class Results:
 
 def write(results: Results, folder: Path, markdown: str) -> list[Path]:
     """Write results.json, results.csv and results.md to a folder; return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "results.json": json.dumps(results.as_dict(), indent=1, allow_nan=False) + "\n",
         "results.csv": results.as_csv(),
         "results.md": markdown,
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in texts]
+    return write_texts(folder, texts)
 
 
 def versions() -> dict[str, str]:
@@ -169,5 +166,8 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _finite(values: Values) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace NaN and infinity by None, as JSON has neither."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }

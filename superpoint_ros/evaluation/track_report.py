@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from superpoint_ros.evaluation.results import versions
-from superpoint_ros.evaluation.tables import Column, Table, add_rows, best_rows, markdown_lines
+from superpoint_ros.evaluation.results import finite, versions
+from superpoint_ros.evaluation.tables import Column, Table, markdown_text, method_table, show_tables
 from superpoint_ros.evaluation.track_sources import Source
 from superpoint_ros.evaluation.track_summary import AFTER, NMSE_AFTER, Run
 from superpoint_ros.evaluation.tracks import WRONG
-from superpoint_ros.io.files import write_text
+from superpoint_ros.io.files import write_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,50 +66,18 @@ def tables(source: Source, runs: Sequence[Run]) -> list[Table]:
 
 def _table(heading: str, note: str, columns: list[Column], runs: Sequence[Run]) -> Table:
     columns = [column for column in columns if any(not math.isnan(run.values[column.metric]) for run in runs)]
-    rows = tuple((run.method, *(_number(run.values[column.metric], column) for column in columns)) for run in runs)
-    best = {
-        (r, c)
-        for c, column in enumerate(columns, 1)
-        for r in best_rows([run.values[column.metric] for run in runs], column)
-    }
-    return Table(heading, note, ("method", *(column.title for column in columns)), rows, frozenset(best))
-
-
-def _number(value: float, column: Column) -> str:
-    return "-" if math.isnan(value) else f"{value:.{column.digits}f}"
+    return method_table(heading, note, columns, [(run.method, run.values) for run in runs])
 
 
 def show(source: Source, runs: Sequence[Run], console: Console) -> None:
     """Print the tables, with the best figures in bold, and the skipped items."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    for table in tables(source, runs):
-        drawn = RichTable(
-            title=table.heading, caption=table.note, title_justify="left", caption_justify="left", box=SIMPLE_HEAD
-        )
-        for c, title in enumerate(table.header):
-            # Long method names may wrap, figures must not.
-            widest = max(len(row[c]) for row in table.rows)
-            drawn.add_column(
-                title, justify="right" if c else "left", min_width=widest if c else min(widest, 16), overflow="fold"
-            )
-        add_rows(drawn, table)
-        console.print(drawn)
-    for reason in source.skipped:
-        console.print(f"skipped: {escape(reason)}", highlight=False)
+    show_tables(tables(source, runs), source.skipped, console)
 
 
 def markdown(source: Source, runs: Sequence[Run]) -> str:
     """Format the tables, with the best figures in bold, and the skipped items."""
-    lines = [f"`{source.name}` ({source.kind}), {len(source)} frames."]
-    for table in tables(source, runs):
-        lines += ["", f"### {table.heading}", "", f"{table.note[0].upper()}{table.note[1:]}.", ""]
-        lines += markdown_lines(table)
-    if source.skipped:
-        lines += ["", "### Skipped", "", *(f"* {reason}" for reason in source.skipped)]
-    return "\n".join(lines) + "\n"
+    introduction = f"`{source.name}` ({source.kind}), {len(source)} frames."
+    return markdown_text(introduction, tables(source, runs), source.skipped)
 
 
 def as_dict(source: Source, runs: Sequence[Run]) -> dict[str, Any]:
@@ -128,10 +96,10 @@ def as_dict(source: Source, runs: Sequence[Run]) -> dict[str, Any]:
                 "method": run.method,
                 "settings": run.settings,
                 "seconds": round(run.seconds, 3),
-                "summary": {name: _finite(value) for name, value in run.values.items()},
+                "summary": finite(run.values),
                 "alive": run.alive.tolist(),
                 "after": [
-                    {"frames": step, "off": _finite(median), "tracks": count, "survival": _finite(run.survival[step])}
+                    finite({"frames": step, "off": median, "tracks": count, "survival": run.survival[step]})
                     for step, median, count in run.drift()
                 ],
             }
@@ -156,16 +124,9 @@ def as_csv(runs: Sequence[Run]) -> str:
 
 def write(source: Source, runs: Sequence[Run], folder: Path) -> list[Path]:
     """Write tracks.json, tracks.csv and tracks.md to a folder, each atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "tracks.json": json.dumps(as_dict(source, runs), indent=1, allow_nan=False) + "\n",
         "tracks.csv": as_csv(runs),
         "tracks.md": markdown(source, runs),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return write_texts(folder, texts)

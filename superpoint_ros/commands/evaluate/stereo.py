@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from superpoint_ros import FrontEnd
-    from superpoint_ros.evaluation import stereo
+    from superpoint_ros.evaluation import results, stereo
     from superpoint_ros.node import interface, parameters
     from superpoint_ros.node.settings import settings_from_parameters, superpoint_from_parameters
 
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     front_end = FrontEnd(superpoint_from_parameters(values), settings_from_parameters(values))
     found = stereo.evaluate(sequence, front_end)
     if options.json:
-        print(json.dumps({name: value if value == value else None for name, value in asdict(found).items()}))
+        print(json.dumps(results.finite(asdict(found))))
         return 0
     print(f"{found.name}, {found.pairs} pairs, medians:")
     shifted = f"{100 * found.shifted_step_error:.2f} % (by {found.shift:+.2f} px, from the tracks)"
