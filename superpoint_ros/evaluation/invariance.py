@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,7 @@ def evaluate(
     skipped = sorted({item for item in results if isinstance(item, Skipped)}, key=lambda item: item.name)
     rows = [row for item in results if not isinstance(item, Skipped) for row in item]
     if not rows:
-        why = f": {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        why = f": {skipped[0]}" if skipped else ""
         raise ValueError(f"no image could be evaluated{why}")
     return rows, skipped
 
@@ -267,5 +267,5 @@ def as_dict(rows: Sequence[Row], skipped: Sequence[Skipped], protocol: Protocol,
             {"method": r.method, "image": r.image, **said(r.transform), "matches": r.matches, "right": r.right}
             for r in rows
         ],
-        "left_out": [{"name": item.name, "reason": item.reason} for item in skipped],
+        "left_out": [asdict(item) for item in skipped],
     }

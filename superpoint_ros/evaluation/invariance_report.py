@@ -55,7 +55,7 @@ def show(found: Sequence[Table], skipped: Sequence[Skipped], console: Console) -
         add_rows(drawn, table)
         console.print(drawn)
     for item in skipped:
-        console.print(f"skipped: {item.name}: {item.reason}", markup=False)
+        console.print(f"skipped: {item}", markup=False)
 
 
 def markdown(found: Sequence[Table]) -> str:

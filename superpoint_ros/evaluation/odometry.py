@@ -158,10 +158,7 @@ def evaluate(
             break
         used.append(index)
     if not runs or len(used) < 2:
-        raise ValueError(
-            f"there is nothing to evaluate in sequence '{sequence.name}': "
-            + "; ".join(f"{item.name}: {item.reason}" for item in skipped)
-        )
+        raise ValueError(f"there is nothing to evaluate in sequence '{sequence.name}': " + "; ".join(map(str, skipped)))
     tracks = tuple(Track(r.name, r.settings, tuple(r.steps), np.array(r.poses), r.seconds) for r in runs)
     return Odometry(sequence.select(used), settings, tracks, tuple(skipped))
 

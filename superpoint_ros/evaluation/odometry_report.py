@@ -65,18 +65,14 @@ def tables(odometry: Odometry, summaries: list[Summary]) -> list[Table]:
 
 def show(odometry: Odometry, summaries: list[Summary], console: Console) -> None:
     """Print the tables, best figures in bold, and what was skipped."""
-    show_tables(tables(odometry, summaries), _skipped(odometry), console)
+    show_tables(tables(odometry, summaries), list(map(str, odometry.skipped)), console)
 
 
 def markdown(odometry: Odometry, summaries: list[Summary]) -> str:
     """Format the tables as Markdown, best figures in bold, and what was skipped."""
     sequence = odometry.sequence
     introduction = f"Sequence `{sequence.name}` ({sequence.layout}), {len(sequence)} frames."
-    return markdown_text(introduction, tables(odometry, summaries), _skipped(odometry))
-
-
-def _skipped(odometry: Odometry) -> list[str]:
-    return [f"{item.name}: {item.reason}" for item in odometry.skipped]
+    return markdown_text(introduction, tables(odometry, summaries), list(map(str, odometry.skipped)))
 
 
 def as_dict(odometry: Odometry, summaries: list[Summary]) -> dict[str, Any]:

@@ -34,6 +34,9 @@ class Skipped:
     name: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -105,7 +108,7 @@ def read_dataset(folder: str | Path) -> Dataset:
         if sequence.views:
             sequences.append(sequence)
     if not sequences:
-        why = f": {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        why = f": {skipped[0]}" if skipped else ""
         raise ValueError(f"dataset '{folder}' has no sequence in HPatches layout (1.ppm, 2.ppm, H_1_2 ...){why}")
     return Dataset(root, tuple(sequences), tuple(skipped))
 

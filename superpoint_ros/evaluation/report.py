@@ -57,7 +57,7 @@ def tables(results: Results) -> list[Table]:
 
 def skipped(results: Results) -> list[str]:
     """Describe everything that was skipped, in one sentence each."""
-    return [f"{item.name}: {item.reason}" for item in results.skipped]
+    return [str(item) for item in results.skipped]
 
 
 def markdown(results: Results) -> str:

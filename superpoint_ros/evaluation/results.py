@@ -8,7 +8,7 @@ import json
 import math
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ class Results:
             "versions": self.versions,
             "seconds": round(self.seconds, 3),
             "predictions": {"computed": self.computed, "reused": self.reused},
-            "left_out": [{"name": item.name, "reason": item.reason} for item in self.skipped],
+            "left_out": [asdict(item) for item in self.skipped],
             "summaries": [
                 {
                     "benchmark": s.benchmark,

@@ -64,7 +64,7 @@ def evaluate(
     rows = [row for outcome in outcomes for row in outcome.rows]
     skipped = list(dict.fromkeys([*dataset.skipped, *(item for outcome in outcomes for item in outcome.skipped)]))
     if not rows:
-        why = f": {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        why = f": {skipped[0]}" if skipped else ""
         raise ValueError(f"nothing in dataset '{dataset.folder}' could be evaluated{why}")
     # Tasks complete in any order; tables keep the order of methods and pairs.
     position = {name: index for index, name in enumerate(names)}

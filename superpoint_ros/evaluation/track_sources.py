@@ -128,7 +128,7 @@ def _room(times: NDArray[np.float64]) -> Source:
 def _planar(folder: Path, frames: int | None, rate: float, start: int) -> Source:
     dataset = pairs.read_dataset(folder)
     sequence = next(iter(dataset.sequences), None)
-    skipped = tuple(f"{item.name}: {item.reason}" for item in dataset.skipped)
+    skipped = tuple(map(str, dataset.skipped))
     if sequence is None:
         raise ValueError(f"folder '{folder}' contains no images of a plane" + "".join(f"; {item}" for item in skipped))
     views = [(sequence.reference, np.eye(3)), *(sequence.views[number] for number in sorted(sequence.views))]

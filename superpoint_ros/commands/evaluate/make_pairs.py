@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 
@@ -51,9 +52,9 @@ def run(options: argparse.Namespace) -> int:
     made, skipped = warps.make_pairs(options.images, options.out, settings, options.limit, engine)
     if options.json:
         summary = {"pairs": made, "out": str(options.out)}
-        print(json.dumps({**summary, "left_out": [{"name": i.name, "reason": i.reason} for i in skipped]}))
+        print(json.dumps({**summary, "left_out": [asdict(item) for item in skipped]}))
         return 0
     print(f"{made} pairs in {options.out}")
     for item in skipped:
-        print(f"skipped: {item.name}: {item.reason}")
+        print(f"skipped: {item}")
     return 0
