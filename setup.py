@@ -18,6 +18,7 @@ HAS_OPENVINO = (
     "(platform_machine == 'x86_64' or platform_machine == 'AMD64' or platform_machine == 'aarch64' "
     "or platform_machine == 'arm64') and python_version < '3.15'"
 )
+VIDEO = ["av>=12"]
 ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]
 
 
@@ -62,10 +63,12 @@ setup(
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
         "ray": ["ray>=2.10"],
+        "video": VIDEO,
         "train": ["lightning>=2.2", "pydantic>=2.5", *BAGS, "tensorboard>=2.12", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
         "test": [
             *ONNX,
+            *VIDEO,
             "lark",
             "matplotlib>=3.8",
             "packaging",

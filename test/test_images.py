@@ -238,6 +238,31 @@ def test_a_png_of_image_transport_equals_the_raw_image(encoding):
     np.testing.assert_array_equal(found, grey_from_image(message(pixels, encoding)))
 
 
+@pytest.mark.parametrize(
+    ("ending", "names"),
+    [
+        (".jpg", ["", "jpeg", "jpg", "JPEG", "image/jpeg", "jpeg compressed", "rgb8; jpg compressed bgr8",
+                  "bgr8; jpeg compressed bgr8", "rgb8;jpeg compressed bgr8", "yuv422; jpeg compressed bgr8",
+                  "yuv422_yuy2; jpeg compressed bgr8", "8UC3; jpeg compressed bgr8"]),
+        (".png", ["", "png", "PNG", "png compressed", "rgb8; png compressed bgr8", "bgra8; png compressed bgr8"]),
+        (".webp", ["", "webp"]),
+    ],
+)  # fmt: skip
+def test_a_format_may_be_in_the_form_of_any_version_of_ros_or_of_foxglove(photograph, ending, names):
+    data = stored(photograph[:64, :80], ending)
+    expected = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2GRAY)
+    for name in names:
+        error = np.abs(grey_from_compressed(compressed(data, name)).astype(int) - expected)
+        assert error.mean() < 1 and error.max() <= 12, name
+
+
+@pytest.mark.parametrize("name", ["png", "mono16; png compressed ", "mono16; png compressed mono16"])
+def test_a_png_of_16_bits_is_scaled_whatever_its_format_says(name):
+    pixels = noise(HEIGHT, WIDTH, dtype=np.uint16)
+    found = grey_from_compressed(compressed(stored(pixels, ".png"), name))
+    np.testing.assert_allclose(found, pixels / 257, atol=0.51)
+
+
 @pytest.mark.parametrize("ending", [".png", ".jpg"])
 def test_colours_stored_as_rgb_are_read_as_rgb(ending):
     pixels = np.full((HEIGHT, WIDTH, 3), (250, 30, 110), np.uint8)

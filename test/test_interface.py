@@ -17,6 +17,7 @@ from superpoint_ros.node import interface
 from superpoint_ros.node.adapters import CONVERSIONS
 from superpoint_ros.node.interface import PARAMETERS, ParameterError, parameter
 from superpoint_ros.node.messages import DESCRIPTOR_TYPES
+from superpoint_ros.node.topics import TRANSPORTS
 from superpoint_ros.two_view.homography import METHODS, homography_from_points
 
 NAMES = [entry.name for entry in PARAMETERS]
@@ -27,17 +28,20 @@ PROMISED = {
     "image_transport": "raw", "descriptor_type": "float32", "homography.threshold": 3.0, "max_gap": 1.0,
 }  # fmt: skip
 TOPICS = {
-    "image": "sensor_msgs/msg/Image",
-    "image/compressed": "sensor_msgs/msg/CompressedImage",
-    "mask": "sensor_msgs/msg/Image",
-    "camera_info": "sensor_msgs/msg/CameraInfo",
-    "~/features": "superpoint_ros/msg/Features",
-    "~/matched_homography": "superpoint_ros/msg/MatchedHomography",
-    "~/image_annotated": "sensor_msgs/msg/Image",
-    "~/keypoints_cloud": "sensor_msgs/msg/PointCloud2",
-    "~/stereo_matches": "superpoint_ros/msg/StereoMatches",
-    "~/image_annotations": "foxglove_msgs/msg/ImageAnnotations",
-    "/diagnostics": "diagnostic_msgs/msg/DiagnosticArray",
+    ("image", "sensor_msgs/msg/Image"),
+    ("image/compressed", "sensor_msgs/msg/CompressedImage"),
+    ("mask", "sensor_msgs/msg/Image"),
+    ("camera_info", "sensor_msgs/msg/CameraInfo"),
+    ("~/features", "superpoint_ros/msg/Features"),
+    ("~/matched_homography", "superpoint_ros/msg/MatchedHomography"),
+    ("~/image_annotated", "sensor_msgs/msg/Image"),
+    ("~/keypoints_cloud", "sensor_msgs/msg/PointCloud2"),
+    ("~/stereo_matches", "superpoint_ros/msg/StereoMatches"),
+    ("~/image_annotations", "foxglove_msgs/msg/ImageAnnotations"),
+    ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"),
+    ("image/foxglove", "foxglove_msgs/msg/CompressedVideo"),
+    ("image", "foxglove_msgs/msg/CompressedVideo"),
+    ("image", "foxglove_msgs/msg/CompressedImage"),
 }
 
 
@@ -137,6 +141,7 @@ def test_a_front_end_without_settings_has_the_nodes_defaults(superpoint):
 
 
 def test_choices_are_exactly_those_of_the_code():
+    assert set(parameter("image_transport").choices) == set(TRANSPORTS)
     assert set(parameter("homography.method").choices) == set(METHODS)
     assert set(parameter("precision").choices) == {"auto", *PRECISIONS}
     assert set(parameter("descriptor_type").choices) == set(DESCRIPTOR_TYPES)
@@ -231,8 +236,10 @@ def test_an_unknown_parameter_is_rejected_with_the_known_ones():
 
 
 def test_the_topics_and_their_quality_of_service_are_the_documented_ones():
-    assert {topic.name: topic.type for topic in interface.INPUTS + interface.OUTPUTS} == TOPICS
-    assert {(topic.qos.reliable, topic.qos.depth) for topic in interface.INPUTS} == {(False, 1)}
+    assert {(topic.name, topic.type) for topic in interface.INPUTS + interface.OUTPUTS} == TOPICS
+    inputs = {topic.type: (topic.qos.reliable, topic.qos.depth) for topic in interface.INPUTS}
+    assert inputs.pop("foxglove_msgs/msg/CompressedVideo") == (False, 10)
+    assert set(inputs.values()) == {(False, 1)}
     assert {(topic.qos.reliable, topic.qos.depth) for topic in interface.OUTPUTS} == {(True, 5)}
     assert interface.topic("features").name == "~/features" and interface.NODE_NAME == "superpoint_detector"
 
@@ -261,6 +268,6 @@ def test_the_readmes_table_has_every_parameter_with_its_default_and_range(rows, 
 
 
 def test_the_readmes_table_has_every_topic_with_its_type(rows):
-    for name, kind in TOPICS.items():
+    for name, kind in TOPICS:
         short = kind.replace("/msg/", "/")
         assert [row for row in rows if row[0] == name and {kind, short} & set(row[1:])], name

@@ -123,6 +123,13 @@ class FrontEnd:
             self._count(frame.camera, received=1, dropped=int(replaced))
             self._change.notify_all()
 
+    def discard(self, camera: str, reason: str | None = None) -> None:
+        """Count a frame that cannot be submitted: as failed, with the reason, or as dropped if there is none."""
+        with self._change:
+            self._count(camera, received=1, dropped=int(reason is None))
+        if reason is not None:
+            self._skip(camera, reason, failed=1)
+
     def drain(self, timeout: float = 10.0) -> bool:
         """Wait until no frame is waiting or being processed; return whether that happened within `timeout` seconds."""
         with self._change:
@@ -168,7 +175,7 @@ class FrontEnd:
         decoded: list[_Decoded] = []
         for frame in frames:
             if frame.stamp == self._cameras[frame.camera].stamp:
-                self._skip(frame, "the stamp repeats that of the frame before", dropped=1)
+                self._skip(frame.camera, "the stamp repeats that of the frame before", dropped=1)
                 continue
             try:
                 with self.stopwatch.stage("decode"):
@@ -176,7 +183,7 @@ class FrontEnd:
                     mask = None if frame.mask is None else frame.mask((image.shape[0], image.shape[1]))
                     decoded.append(_Decoded(frame, image, mask))
             except Exception as error:
-                self._skip(frame, self._reason(frame, error), failed=1)
+                self._skip(frame.camera, self._reason(frame, error), failed=1)
         features = self._extract(decoded, settings)
         results = (self._finish(one, found, settings) for one, found in zip(decoded, features, strict=True))
         return [result for result in results if result is not None]
@@ -204,7 +211,7 @@ class FrontEnd:
                 raise features
             result = self._relate(decoded, features, camera, settings)
         except Exception as error:
-            self._skip(frame, self._reason(frame, error), failed=1)
+            self._skip(frame.camera, self._reason(frame, error), failed=1)
             return None
         try:
             with self.stopwatch.stage("publish"):
@@ -212,7 +219,7 @@ class FrontEnd:
         except Exception as error:
             # The frame was not published, so the next one must not refer to it.
             self.reset(frame.camera)
-            self._skip(frame, self._reason(frame, error), failed=1)
+            self._skip(frame.camera, self._reason(frame, error), failed=1)
             return None
         with self._change:
             self._count(frame.camera, processed=1)
@@ -225,13 +232,13 @@ class FrontEnd:
         _log.debug("%s: a frame could not be processed", frame.camera, exc_info=error)
         return f"{type(error).__name__}: {error}"
 
-    def _skip(self, frame: Frame, reason: str, **counts: int) -> None:
+    def _skip(self, camera: str, reason: str, **counts: int) -> None:
         try:
-            self._on_problem(frame.camera, reason)
+            self._on_problem(camera, reason)
         except Exception:
-            _log.exception("%s: a problem could not be reported", frame.camera)
+            _log.exception("%s: a problem could not be reported", camera)
         with self._change:
-            self._count(frame.camera, **counts)
+            self._count(camera, **counts)
             self._change.notify_all()
 
     def _relate(

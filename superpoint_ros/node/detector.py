@@ -7,6 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from superpoint_ros.extraction.checks import ImageError
 from superpoint_ros.features import Mask
 from superpoint_ros.frontend.frames import Frame, FrameResult
 from superpoint_ros.frontend.frontend import FrontEnd
@@ -23,6 +24,8 @@ from superpoint_ros.node.settings import settings_from_parameters, superpoint_fr
 from superpoint_ros.node.state import CameraState
 from superpoint_ros.node.stereo import stereo_pair
 from superpoint_ros.node.stereo_outputs import StereoOutputs
+from superpoint_ros.node.topics import TRANSPORTS, VIDEO_TYPE
+from superpoint_ros.node.video import VideoStream, require_decoder
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
 
 
@@ -50,6 +53,8 @@ class Detector:
         self.values = {**interface.defaults(), **interface.checked(values)}
         self._host = host
         self._to_mono8 = cv_bridge_to_mono8
+        if self.image_input[0].type == VIDEO_TYPE:
+            require_decoder()
         pair, slop = stereo_pair(self.values), round(float(str(self.values["stereo_slop"])) * 1e9)
         superpoint = superpoint_from_parameters(self.values)
         self.label = superpoint.weights.label
@@ -73,7 +78,7 @@ class Detector:
                 self._warn(f"{self._host.image_topic(camera)}: {what}", reason)
 
         masks, intensity = CameraMasks(self.values, camera, report), Intensity(str(self.values["intensity"]))
-        return CameraState(health, masks, intensity)
+        return CameraState(health, masks, intensity, VideoStream(self._max_pixels, partial(report, "video")))
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -102,9 +107,18 @@ class Detector:
     @property
     def image_input(self) -> tuple[interface.Topic, Callable[..., None]]:
         """Return the image topic selected by `image_transport`, and the method that takes its messages."""
-        if self.values["image_transport"] == "compressed":
-            return interface.topic("image_compressed"), self.submit_compressed
-        return interface.topic("image"), self.submit_image
+        topic = interface.topic(TRANSPORTS[str(self.values["image_transport"])])
+        return topic, self.image_inputs[topic.type]
+
+    @property
+    def image_inputs(self) -> dict[str, Callable[..., None]]:
+        """Return the method that takes the messages of an image topic, by their type."""
+        return {
+            "sensor_msgs/msg/Image": self.submit_image,
+            "sensor_msgs/msg/CompressedImage": self.submit_compressed,
+            "foxglove_msgs/msg/CompressedImage": self.submit_compressed,
+            VIDEO_TYPE: self.submit_video,
+        }
 
     def submit_image(self, message: Any, camera: str = "") -> None:
         """Submit a sensor_msgs/Image."""
@@ -112,18 +126,33 @@ class Detector:
         self._submit(message, camera, lambda: grey_from_image(message, self._to_mono8, self._max_pixels, intensity))
 
     def submit_compressed(self, message: Any, camera: str = "") -> None:
-        """Submit a sensor_msgs/CompressedImage."""
+        """Submit a sensor_msgs/CompressedImage or foxglove_msgs/CompressedImage."""
         intensity = self._cameras[camera].intensity
         self._submit(message, camera, lambda: grey_from_compressed(message, self._max_pixels, intensity))
+
+    def submit_video(self, message: Any, camera: str = "") -> None:
+        """Submit a foxglove_msgs/CompressedVideo; it is decoded at once, whether its frame is dropped or not."""
+        video = self._cameras[camera].video
+        try:
+            frames = video.decode(message)
+        except ImageError as error:
+            self.front_end.discard(camera, str(error))
+            return
+        if video.waiting:
+            self.front_end.discard(camera)
+        for frame in frames:
+            self._submit(frame.message, camera, frame.grey)
 
     @property
     def _max_pixels(self) -> int:
         return int(self.values["max_pixels"])  # type: ignore[arg-type]
 
     def _submit(self, message: Any, camera: str, decode: Callable[[], Grey]) -> None:
-        state, stamp = self._cameras[camera], stamp_to_ns(message.header.stamp)
+        state, stamp = self._cameras[camera], image_stamp(message)
+        with_header = hasattr(message, "header")
+        header = message.header if with_header else self._host.header(message.timestamp, message.frame_id)
         mask = partial(self._mask, state, stamp)
-        self._submit_frame(Frame(stamp, decode, camera, message.header, state.pinhole, mask))
+        self._submit_frame(Frame(stamp, decode, camera, header, state.pinhole, mask))
 
     def submit_mask(self, message: Any, camera: str = "") -> None:
         """Submit a sensor_msgs/Image whose zeros are masked."""
@@ -228,6 +257,11 @@ class Detector:
 def stamp_to_ns(stamp: Any) -> int:
     """Convert builtin_interfaces/Time to nanoseconds."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def image_stamp(message: Any) -> int:
+    """Return the stamp of an image's message in nanoseconds; those of Foxglove have no header."""
+    return stamp_to_ns(message.header.stamp if hasattr(message, "header") else message.timestamp)
 
 
 def ns_to_stamp(nanoseconds: int) -> tuple[int, int]:

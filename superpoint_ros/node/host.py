@@ -21,5 +21,8 @@ class Host(Protocol):
     def warn(self, text: str) -> None:
         """Log a warning."""
 
+    def header(self, stamp: Any, frame_id: str) -> Any:
+        """Create the header of an image whose message has none; `stamp` is a builtin_interfaces/Time."""
+
     def image_topic(self, camera: str) -> str:
         """Return the full name of a camera's image topic."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from superpoint_ros.node.declarations import Parameter, ParameterError, ParameterTable, Qos, Topic, Value
-from superpoint_ros.node.topics import INPUTS, OUTPUTS, outputs, topic, with_transport
+from superpoint_ros.node.topics import INPUTS, OUTPUTS, TRANSPORTS, outputs, topic, with_transport
 
 __all__ = ["INPUTS", "NODE_NAME", "OUTPUTS", "PARAMETERS", "Parameter", "ParameterError", "ParameterTable", "Qos",
            "TABLE", "Topic", "Value",
@@ -93,8 +93,9 @@ PARAMETERS = (
     Parameter(
         "image_transport",
         "raw",
-        "subscribe to `image` or to `image/compressed`",
-        choices=("raw", "compressed"),
+        "form of the images: raw, compressed and foxglove are those of image_transport, on `image`, `image/compressed` "
+        "and `image/foxglove`; foxglove_video and foxglove_image are Foxglove's messages on `image`",
+        choices=tuple(TRANSPORTS),
         read_only=True,
     ),
     Parameter(

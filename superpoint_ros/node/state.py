@@ -7,14 +7,16 @@ from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.diagnostics import CameraHealth
 from superpoint_ros.node.intensity import Intensity
 from superpoint_ros.node.masks import CameraMasks
+from superpoint_ros.node.video import VideoStream
 
 
 class CameraState:
     """The calibration, masks and health of a camera."""
 
-    def __init__(self, health: CameraHealth, masks: CameraMasks, intensity: Intensity) -> None:
+    def __init__(self, health: CameraHealth, masks: CameraMasks, intensity: Intensity, video: VideoStream) -> None:
         self.calibration: Camera | None = None
         self.pinhole: Pinhole | None = None
         self.health = health
         self.masks = masks
         self.intensity = intensity
+        self.video = video

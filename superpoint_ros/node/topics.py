@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable
 
 from superpoint_ros.node.declarations import Qos, Topic
 
+VIDEO_TYPE = "foxglove_msgs/msg/CompressedVideo"
 SENSOR = Qos(reliable=False, depth=1)
+VIDEO = Qos(reliable=False, depth=10)  # a frame that is lost costs all up to the next keyframe
 RESULT = Qos(reliable=True, depth=5)
 
 INPUTS = (
@@ -19,6 +21,27 @@ INPUTS = (
         "camera image as JPEG or PNG, where `image_transport` is `compressed`",
     ),
     Topic(
+        "image_foxglove",
+        "image/foxglove",
+        VIDEO_TYPE,
+        VIDEO,
+        "video in H.264 or H.265, where `image_transport` is `foxglove`, as that plugin names its topics",
+    ),
+    Topic(
+        "foxglove_video",
+        "image",
+        VIDEO_TYPE,
+        VIDEO,
+        "video in H.264 or H.265 under any name, where `image_transport` is `foxglove_video`",
+    ),
+    Topic(
+        "foxglove_image",
+        "image",
+        "foxglove_msgs/msg/CompressedImage",
+        SENSOR,
+        "camera image as JPEG, PNG or WebP under any name, where `image_transport` is `foxglove_image`",
+    ),
+    Topic(
         "camera_info",
         "camera_info",
         "sensor_msgs/msg/CameraInfo",
@@ -27,6 +50,15 @@ INPUTS = (
     ),
     Topic("mask", "mask", "sensor_msgs/msg/Image", SENSOR, "optional mono8 mask of moving objects; zeros are masked"),
 )
+
+TRANSPORTS = {
+    "raw": "image",
+    "compressed": "image_compressed",
+    "foxglove": "image_foxglove",
+    "foxglove_video": "foxglove_video",
+    "foxglove_image": "foxglove_image",
+}
+"""Key of the image topic by the value of `image_transport`."""
 
 OUTPUTS = (
     Topic(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,18 @@ from numpy.typing import NDArray
 from superpoint_ros.extraction.superpoint import ImageError
 from superpoint_ros.hosts.bag import mcap
 from superpoint_ros.hosts.wire.text import read_leniently
-from superpoint_ros.node.images import grey_from_compressed, grey_from_image
+from superpoint_ros.hosts.wire.typesystem import typestore
+from superpoint_ros.io.images import MAX_PIXELS
+from superpoint_ros.node.images import Grey, grey_from_compressed, grey_from_image
+from superpoint_ros.node.topics import VIDEO_TYPE
+from superpoint_ros.node.video import VideoStream, require_decoder
 
 _log = logging.getLogger(__name__)
 _SUFFIXES = {".bag", ".mcap", ".db3"}
-_IMAGES = {
+_IMAGES: dict[str, Callable[[Any], Grey]] = {
     "sensor_msgs/msg/Image": grey_from_image,
     "sensor_msgs/msg/CompressedImage": grey_from_compressed,
+    "foxglove_msgs/msg/CompressedImage": grey_from_compressed,
 }
 
 
@@ -56,7 +61,7 @@ class Recording:
         Raises:
             ValueError: in one sentence, if there is no such image topic.
         """
-        held = sorted(topic for topic, type_ in self.types.items() if type_ in _IMAGES)
+        held = sorted(topic for topic, type_ in self.types.items() if type_ in (*_IMAGES, VIDEO_TYPE))
         if not held:
             raise ValueError(f"bag '{self._path}' contains no image topic")
         if name not in held and (name or len(held) > 1):
@@ -116,12 +121,27 @@ def read_images(path: str | Path, topic: str = "") -> Iterator[tuple[int, NDArra
     """
     with open_recording(path) as recording:
         topic = recording.image_topic(topic)
-        decode: Any = _IMAGES[recording.types[topic]]
+        decode = _decoder(recording.types[topic], topic)
         for _, stamp, message in recording.messages(topic):
             try:
-                yield stamp, decode(message)
+                for image in decode(message):
+                    yield stamp, image
             except ImageError as error:
                 _log.warning("frame at %d ns of '%s' is skipped: %s", stamp, topic, error)
+
+
+def _decoder(type_name: str, topic: str) -> Callable[[Any], Iterator[Grey]]:
+    """Return what decodes the messages of a topic, given in their order; those of a video may have no image."""
+    if type_name != VIDEO_TYPE:
+        return lambda message: iter((_IMAGES[type_name](message),))
+
+    def report(reason: str | None) -> None:
+        if reason is not None:
+            _log.warning("video '%s': %s", topic, reason)
+
+    require_decoder()
+    video = VideoStream(MAX_PIXELS, report)
+    return lambda message: (frame.grey() for frame in video.decode(message))
 
 
 @contextmanager
@@ -132,7 +152,6 @@ def open_recording(path: str | Path) -> Iterator[Recording]:
         ValueError: in one sentence, if it cannot be read.
     """
     from rosbags.highlevel import AnyReader
-    from rosbags.typesys import Stores, get_typestore
 
     written_for = mcap.profile(Path(path))
     if written_for not in (None, "ros2"):
@@ -141,7 +160,7 @@ def open_recording(path: str | Path) -> Iterator[Recording]:
     # rosbags accepts the folder or the file of a ROS 2 recording, and the file of a ROS 1 bag.
     try:
         with mcap.tolerate_other_encodings():
-            reader = AnyReader([Path(path)], default_typestore=get_typestore(Stores.ROS2_JAZZY))
+            reader = AnyReader([Path(path)], default_typestore=typestore())
             reader.open()
     except Exception as error:  # including those of its parsers
         raise ValueError(f"bag '{path}' cannot be read: {error}") from error

@@ -15,10 +15,12 @@ from superpoint_ros.hosts.bag.reading import Recording
 from superpoint_ros.hosts.wire import messages
 from superpoint_ros.hosts.wire.typesystem import serialize, typestore
 from superpoint_ros.node import interface
-from superpoint_ros.node.detector import Detector, stamp_to_ns
+from superpoint_ros.node.detector import Detector, image_stamp, stamp_to_ns
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.names import NameRules, parse_remappings
 from superpoint_ros.node.parameters import read_parameters
+from superpoint_ros.node.topics import VIDEO_TYPE
+from superpoint_ros.node.video import require_decoder
 
 if TYPE_CHECKING:
     from rosbags.rosbag2 import Writer
@@ -30,7 +32,8 @@ ALWAYS = ("features", "matched_homography", "stereo_matches")
 """Outputs that are written in any case, as are those of adapters; the last one if there is a stereo pair."""
 OPTIONAL = ("keypoints_cloud", "image_annotated")
 _WRITE_ERRORS = (OSError, sqlite3.Error)
-_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_TRANSPORTS = ("", "/compressed", "/foxglove")
+"""What image_transport appends to the name of an image topic."""
 
 
 class RecordingDetector:
@@ -71,6 +74,8 @@ class RecordingDetector:
         assert isinstance(cameras, tuple)
         self._recording = recording
         self._inputs = self._find_images(cameras, topics)
+        if VIDEO_TYPE in map(recording.types.get, self._inputs.values()):
+            require_decoder()
         self._detector = Detector(parameters.values, self, live=False)
         written = {*ALWAYS, *keys}
         names = {
@@ -108,9 +113,7 @@ class RecordingDetector:
         recording = self._recording
         if not names and len(cameras) > 1:
             images = [self._names.resolve(interface.topic("image").for_camera(camera).name) for camera in cameras]
-            known = set(recording.types)
-            names = [image if image in known or f"{image}/compressed" not in known else f"{image}/compressed"
-                     for image in images]  # fmt: skip
+            names = [self._with_transport(image) for image in images]
         names = names or [""]
         if len(names) != len(cameras):
             several = f" of parameter 'cameras': {', '.join(cameras)}" if len(cameras) > 1 else ""
@@ -118,6 +121,10 @@ class RecordingDetector:
         if len(set(names)) < len(names):
             raise StandaloneError(f"two cameras have the same image topic, they are {', '.join(names)}")
         return {camera: recording.image_topic(name) for camera, name in zip(cameras, names, strict=True)}
+
+    def _with_transport(self, image: str) -> str:
+        """Return the image topic of this name or, if it is not in the recording, the one of a transport."""
+        return next((image + suffix for suffix in _TRANSPORTS if image + suffix in self._recording.types), image)
 
     def run(self) -> Iterator[None]:
         """Process the image topic of each camera with the camera_info next to it, if any; yield after each image."""
@@ -139,12 +146,10 @@ class RecordingDetector:
             if name in calibrations:
                 self._calibrate(calibrations[name], message)
                 continue
-            camera, stamp = cameras[name], stamp_to_ns(message.header.stamp)
+            camera, stamp = cameras[name], image_stamp(message)
             for earlier in masks[camera].until(stamp) if camera in masks else ():
                 detector.submit_mask(_as_ros2(earlier), camera)
-            compressed = recording.types[name] == _COMPRESSED
-            submit = detector.submit_compressed if compressed else detector.submit_image
-            submit(_as_ros2(message), camera)
+            detector.image_inputs[recording.types[name]](_as_ros2(message), camera)
             if self._failure is not None:
                 raise self._write_error(self._failure)
             yield
@@ -188,6 +193,9 @@ class RecordingDetector:
     def warn(self, text: str) -> None:
         _log.warning("%s", text)
 
+    def header(self, stamp: Any, frame_id: str) -> Any:
+        return messages.header_message(stamp_to_ns(stamp), frame_id)
+
     def image_topic(self, camera: str) -> str:
         return self._inputs[camera]
 
@@ -198,7 +206,8 @@ def _as_ros2(message: Any) -> Any:
     In ROS 1 headers have a sequence number, and the matrices of a calibration have upper-case names.
     """
     values = {one.name.lower(): getattr(message, one.name) for one in fields(message)}
-    values["header"] = messages.header_message(stamp_to_ns(message.header.stamp), message.header.frame_id)
+    if "header" in values:
+        values["header"] = messages.header_message(stamp_to_ns(message.header.stamp), message.header.frame_id)
     return SimpleNamespace(**values)
 
 
@@ -221,7 +230,9 @@ class _Ahead:
 
 def _topic_next_to(topic: str, key: str, recording: Recording) -> str:
     """Find the topic `key` next to an image topic, as image_transport names camera_info; empty if there is none."""
-    name = topic.removesuffix("/compressed").rpartition("/")[0] + f"/{key}"
+    for suffix in filter(None, _TRANSPORTS):
+        topic = topic.removesuffix(suffix)
+    name = topic.rpartition("/")[0] + f"/{key}"
     return name if recording.types.get(name) == interface.topic(key).type and recording.count(name) else ""
 
 

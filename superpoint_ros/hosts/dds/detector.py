@@ -15,7 +15,7 @@ from typing import Any
 from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.hosts.wire import messages
 from superpoint_ros.node import interface
-from superpoint_ros.node.detector import Detector
+from superpoint_ros.node.detector import Detector, stamp_to_ns
 from superpoint_ros.node.names import parse_remappings
 from superpoint_ros.node.parameters import apply_qos_overrides, read_parameters
 
@@ -89,6 +89,9 @@ class StandaloneDetector:
 
     def warn(self, text: str) -> None:
         _log.warning("%s: %s", self._node.full_name, text)
+
+    def header(self, stamp: Any, frame_id: str) -> Any:
+        return messages.header_message(stamp_to_ns(stamp), frame_id)
 
     def image_topic(self, camera: str) -> str:
         image = self._node.resolve(interface.topic("image").for_camera(camera).name)

@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy, qos_policy_name_from_kin
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image, PointField
 from sensor_msgs_py import point_cloud2
+from std_msgs.msg import Header
 
 from superpoint_ros.extraction.superpoint import ImageError
 from superpoint_ros.hosts.ros2.messages import fill_message, message_class
@@ -89,6 +90,9 @@ class SuperPointDetector(Node):
 
     def warn(self, text: str) -> None:
         self.get_logger().warning(text)
+
+    def header(self, stamp: Any, frame_id: str) -> Any:
+        return Header(stamp=stamp, frame_id=frame_id)
 
     def image_topic(self, camera: str) -> str:
         return str(self._inputs[camera].topic_name)

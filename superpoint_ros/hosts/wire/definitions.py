@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 DEFINITIONS = {
+    "foxglove_msgs/msg/CompressedImage": """
+        builtin_interfaces/Time timestamp
+        string frame_id
+        uint8[] data
+        string format
+    """,
+    "foxglove_msgs/msg/CompressedVideo": """
+        builtin_interfaces/Time timestamp
+        string frame_id
+        uint8[] data
+        string format
+    """,
     "foxglove_msgs/msg/Point2": "float64 x\nfloat64 y",
     "foxglove_msgs/msg/Color": "float64 r\nfloat64 g\nfloat64 b\nfloat64 a",
     "foxglove_msgs/msg/KeyValuePair": "string key\nstring value",
@@ -47,4 +59,4 @@ DEFINITIONS = {
         foxglove_msgs/KeyValuePair[] metadata
     """,
 }
-"""Definitions by type name. Those of foxglove_msgs are of release 3.2.5 and later, which added `metadata` and more."""
+"""Definitions by type name. Annotations are those of foxglove_msgs from release 3.2.5 on, which added `metadata`."""
