@@ -124,6 +124,39 @@ def trajectory_errors(estimated: Poses, true: Poses, delta: int) -> tuple[Values
     return values, np.asarray(shifted.positions_xyz)
 
 
+def align(estimated: Poses, true: Poses) -> tuple[Poses, float]:
+    """Align (N, 4, 4) poses to the true ones by a similarity of their positions; return them and its scale."""
+    evo, _, path = _evo()
+    reference, shifted = (path(poses_se3=list(poses)) for poses in (true, estimated))
+    try:
+        _, _, scale = shifted.align(reference, correct_scale=True)
+    except evo.EvoException:  # the positions are one point or lie on a line
+        return estimated, float("nan")
+    return np.array(shifted.poses_se3), float(scale)
+
+
+def drift(estimated: Poses, true: Poses, length: float) -> tuple[float, float]:
+    """Compute the mean error of all parts of a path of this length in metres, with `evo`.
+
+    Args:
+        estimated, true: (N, 4, 4) poses in the same unit.
+
+    Returns:
+        Translation in percent of the length and rotation in degrees per metre; NaN if the path is shorter.
+    """
+    evo, evo_metrics, path = _evo()
+    reference, estimate = (path(poses_se3=list(poses)) for poses in (true, estimated))
+    relation, found = evo_metrics.PoseRelation, []
+    for part, unit in ((relation.translation_part, 100 / length), (relation.rotation_angle_deg, 1 / length)):
+        error = evo_metrics.RPE(part, delta=length, delta_unit=evo_metrics.Unit.meters, all_pairs=True)
+        try:
+            error.process_data((reference, estimate))
+        except evo.EvoException:
+            return float("nan"), float("nan")
+        found.append(float(error.get_statistic(evo_metrics.StatisticsType.mean)) * unit)
+    return found[0], found[1]
+
+
 def _evo() -> tuple[Any, Any, Any]:
     try:
         import evo

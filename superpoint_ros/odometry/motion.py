@@ -17,8 +17,14 @@ from superpoint_ros.two_view.motion import MotionStatus, estimate_motion
 Array = NDArray[np.float64]
 
 _CAMERA = {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [1.0, 0.0, 0.0]}
-_LEAST_ANGLE = 0.015
+_LEAST_ANGLE = 0.02
 """Minimum median parallax of the points of a start, in radians."""
+_MIN_SHARE = 0.6
+"""Minimum share of the tracks that fit a start."""
+_SAME_DIRECTION = 0.97
+"""Cosine of the angle within which two motions have the same direction."""
+_CLEARLY = 1.3
+"""Minimum ratio of the errors of two motions of which one is wrong."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,23 @@ def turn_of(first: Array, second: Array, threshold: float) -> Array | None:
     return motion.rotation if motion.status is MotionStatus.ROTATION_ONLY else None
 
 
-def start(first: Array, middle: Array, last: Array, threshold: float, planar: bool) -> tuple[Array, Array] | None:
+@dataclass(frozen=True)
+class Start:
+    """The motion through three frames, in the frame of the first camera; its unit is the distance to the last one.
+
+    Attributes:
+        middle, last: (4, 4) poses.
+        points: (N, 3), NaN where they do not fit.
+        error: mean error of the image points relative to the threshold, with at most 1 for each.
+    """
+
+    middle: Array
+    last: Array
+    points: Array
+    error: float
+
+
+def start(first: Array, middle: Array, last: Array, threshold: float, planar: bool) -> Start | None:
     """Estimate the motion between two frames, checked by a third one between them.
 
     Args:
@@ -91,22 +113,35 @@ def start(first: Array, middle: Array, last: Array, threshold: float, planar: bo
         planar: the scene may be a plane, whose homography then has two possible motions.
 
     Returns:
-        (4, 4) pose of the last camera in the frame of the first, with a translation of length 1, and (N, 3) points in
-        it, NaN where they do not fit; None if the motion cannot be told yet.
+        None if the motion cannot be told yet: too little parallax, or two motions that explain it.
     """
-    best: tuple[Array, Array] | None = None
-    most = 0.6 * len(first)
-    for rotation, translation in _motions(first, last, threshold, planar):
-        points = _triangulate(rotation, translation, first, last, threshold)
-        known = np.isfinite(points[:, 0])
-        if np.count_nonzero(known) <= most or _parallax(rotation, first[known], last[known]) < _LEAST_ANGLE:
-            continue
-        found = locate_camera(points[known], middle[known], np.full(np.count_nonzero(known), threshold), threshold)
-        if found is not None and np.count_nonzero(found.inliers) > most:
-            pose = np.eye(4)
-            pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ translation
-            best, most = (pose, points), float(np.count_nonzero(found.inliers))
-    return best
+    found = [_check(motion, first, middle, last, threshold) for motion in _motions(first, last, threshold, planar)]
+    starts = sorted((each for each in found if each is not None), key=lambda each: each.error)
+    if not starts:
+        return None
+    direction = starts[0].last[:3, 3]
+    rivals = (each for each in starts[1:] if each.last[:3, 3] @ direction < _SAME_DIRECTION)
+    return None if any(each.error < _CLEARLY * starts[0].error for each in rivals) else starts[0]
+
+
+def _check(motion: tuple[Array, Array], first: Array, middle: Array, last: Array, threshold: float) -> Start | None:
+    """Triangulate by a motion, and locate the middle frame among the points; None if that fails."""
+    rotation, translation = motion
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation.T, -rotation.T @ translation
+    points = _triangulate(rotation, translation, first, last, threshold)
+    known = np.isfinite(points[:, 0])
+    if np.mean(known) < _MIN_SHARE or _parallax(rotation, first[known], last[known]) < _LEAST_ANGLE:
+        return None
+    found = locate_camera(points[known], middle[known], np.full(np.count_nonzero(known), threshold), threshold)
+    if found is None:
+        return None
+    frames = ((np.eye(4), first), (found.pose, middle), (pose, last))
+    errors = np.array([np.linalg.norm(project(place, points) - rays, axis=1) / threshold for place, rays in frames])
+    worst = np.nan_to_num(errors, nan=1.0).max(axis=0)
+    if np.mean(worst < 1) < _MIN_SHARE:
+        return None
+    return Start(found.pose, pose, np.where(worst[:, None] < 1, points, np.nan), float(np.minimum(worst, 1).mean()))
 
 
 def _motions(first: Array, last: Array, threshold: float, planar: bool) -> Iterator[tuple[Array, Array]]:

@@ -126,16 +126,14 @@ class Odometry:
         found = start(one, two, three, self._settings.max_error / frame.focal_length, planar)
         if found is None:
             return False
-        pose, points = found
-        scale = (self._settings.start_depth or 1.0) / float(np.nanmedian(points[:, 2]))
+        scale = (self._settings.start_depth or 1.0) / float(np.nanmedian(found.points[:, 2]))
         self._metric = self._settings.start_depth > 0
         if first.travelled is not None and frame.travelled is not None and frame.travelled > first.travelled:
             scale, self._metric = frame.travelled - first.travelled, True
-        pose[:3, 3] *= scale
         self._map = Smoother(None, self._settings.window)
-        self._map.add(self._pose, first.observations)
-        self._pose = self._pose @ pose
-        self._map.add(self._pose, frame.observations)
+        for pose, each in ((np.eye(4), first), (found.middle, middle), (found.last, frame)):
+            pose[:3, 3] *= scale
+            self._map.add(self._pose @ pose, each.observations)
         self._pose = self._keyframe_pose = self._map.latest.pose
         self._keyframe, self._keyframe_points = frame, len(self._map.points)
         return True

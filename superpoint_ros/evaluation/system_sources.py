@@ -1,0 +1,113 @@
+"""Sequences for the evaluation of the whole odometry, with one camera or two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superpoint_ros.evaluation.pose_files import Poses
+from superpoint_ros.evaluation.sequences import Sequence, open_sequence
+from superpoint_ros.evaluation.stereo import open_stereo
+from superpoint_ros.io.images import read_grey, to_grey
+from superpoint_ros.node.camera import PINHOLE, Camera
+
+Image = NDArray[np.uint8]
+
+ROOM_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class SystemSequence:
+    """Images of a moving camera or stereo pair, with its poses.
+
+    Attributes:
+        times: (N,) seconds.
+        poses: (N, 4, 4) of the (left) camera, to the world, in metres.
+        camera: its calibration.
+        baseline: distance of the right camera in metres; 0 for a single camera.
+        images: yields the grey image of each moment and, with a right camera, its image.
+    """
+
+    name: str
+    times: NDArray[np.float64]
+    poses: Poses
+    camera: Camera
+    baseline: float
+    images: Callable[[], Iterator[tuple[Image, Image | None]]]
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def camera_info(self, right: bool = False) -> Any:
+        """Return the calibration of a camera with the fields of sensor_msgs/CameraInfo."""
+        camera = self.camera
+        projection = np.column_stack((camera.projection, np.zeros(3)))
+        projection[0, 3] = -camera.projection[0, 0] * self.baseline if right else 0.0
+        height, width = camera.image_size
+        return SimpleNamespace(
+            height=height,
+            width=width,
+            distortion_model="plumb_bob" if camera.model == PINHOLE else camera.model,
+            d=camera.distortion,
+            k=camera.matrix.reshape(-1),
+            r=camera.rotation.reshape(-1),
+            p=projection.reshape(-1),
+            binning_x=0,
+            binning_y=0,
+            roi=SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+        )
+
+
+def open_source(source: str, stereo: bool, start: int = 0, frames: int | None = None, every: int = 1) -> SystemSequence:
+    """Open "room", a simulated flight of a minute, or the folder of a sequence.
+
+    Args:
+        stereo: with the images of the right camera, which EuRoC and TUM sequences do not give here.
+        start, frames, every: the frames that are used.
+
+    Raises:
+        ValueError: in one sentence, if there is no such sequence.
+    """
+    chosen = slice(start, None if frames is None else start + frames * every, every)
+    if source == "room":
+        return _room(stereo, chosen)
+    if not stereo:
+        sequence = open_sequence(source).part(start, frames, every)
+        return SystemSequence(
+            sequence.name, sequence.times, sequence.poses, sequence.camera, 0.0, lambda: _singles(sequence)
+        )
+    pairs = open_stereo(source)
+    times = np.arange(len(pairs.poses)) / pairs.rate
+    left = open_sequence(source).camera
+
+    def images() -> Iterator[tuple[Image, Image | None]]:
+        for index, (one, two) in enumerate(open_stereo(source).frames):
+            if index in range(len(times))[chosen]:
+                yield to_grey(one), to_grey(two)
+
+    return SystemSequence(pairs.name, times[chosen], pairs.poses[chosen], left, pairs.baseline, images)
+
+
+def _singles(sequence: Sequence) -> Iterator[tuple[Image, Image | None]]:
+    return ((read_grey(path), None) for path in sequence.images)
+
+
+def _room(stereo: bool, chosen: slice) -> SystemSequence:
+    from superpoint_ros.simulation.room import Room
+
+    room = Room(seconds_per_loop=ROOM_SECONDS)
+    times = (np.arange(round(ROOM_SECONDS * 10)) / 10)[chosen]
+    poses = np.array([room.pose(float(time)) for time in times])
+    matrix = room.intrinsics
+    camera = Camera(room.size, matrix, np.zeros(5), False, PINHOLE, np.eye(3), matrix)
+
+    def images() -> Iterator[tuple[Image, Image | None]]:
+        for time in times.tolist():
+            yield to_grey(room.frame(time)), to_grey(room.frame(time, camera=1)) if stereo else None
+
+    return SystemSequence("room", times, poses, camera, room.baseline if stereo else 0.0, images)
