@@ -42,7 +42,7 @@ def test_images_of_a_batch_have_their_own_masks(superpoint, photograph):
     image = np.ascontiguousarray(photograph[:240, :320])
     mask = left_half(image)
     plain, masked = superpoint.extract_batch([image, image], masks=[None, mask])
-    np.testing.assert_array_equal(plain.keypoints, superpoint.extract(image).keypoints)
+    np.testing.assert_allclose(plain.keypoints, superpoint.extract(image).keypoints, atol=1e-3)
     assert unmasked(masked.keypoints, mask).all() and not unmasked(plain.keypoints, mask).all()
 
 
@@ -50,7 +50,7 @@ def test_a_mask_of_everything_gives_no_keypoints_and_one_of_nothing_changes_none
     image = np.ascontiguousarray(photograph[:240, :320])
     assert len(superpoint.extract(image, mask=np.zeros((240, 320), bool))) == 0
     found, plain = superpoint.extract(image, mask=np.ones((240, 320), bool)), superpoint.extract(image)
-    np.testing.assert_array_equal(found.keypoints, plain.keypoints)
+    np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-3)  # parallel sums vary from run to run
 
 
 @pytest.mark.parametrize("mask", [np.ones((10, 10), bool), np.ones((240, 320), np.uint8)])

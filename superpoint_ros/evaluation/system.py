@@ -102,8 +102,9 @@ def _result(
     milliseconds = rest * 1e3 / len(estimates), spent * 1e3 / len(estimates)
     started = next((index for index, state in enumerate(states) if state is State.TRACKING), len(states))
     if len(states) - started < 2:
-        nothing = [float("nan")] * 6
-        return SystemResult(method, 0.0, started, 0, *nothing, 0.0, *milliseconds, np.zeros((0, 3)))
+        nan = float("nan")
+        nothing = np.zeros((0, 3))
+        return SystemResult(method, 0.0, started, 0, nan, nan, nan, nan, nan, nan, 0.0, *milliseconds, nothing)
     true, found = sequence.poses[started:], np.array([estimate.pose for estimate in estimates[started:]])
     aligned, scale = _align(found, true, with_scale=sequence.baseline == 0)
     path = float(np.linalg.norm(np.diff(true[:, :3, 3], axis=0), axis=1).sum())

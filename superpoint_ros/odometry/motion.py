@@ -12,6 +12,7 @@ import poselib
 from numpy.typing import NDArray
 
 from superpoint_ros.odometry.smoother import project
+from superpoint_ros.two_view.geometry import homogeneous
 from superpoint_ros.two_view.motion import MotionStatus, estimate_motion
 
 Array = NDArray[np.float64]
@@ -84,7 +85,7 @@ def _covariance(pose: Array, points: Array, sigma: Array) -> Array:
 
 def turn_of(first: Array, second: Array, threshold: float) -> Array | None:
     """Estimate the (3, 3) rotation between two frames of (N, 2) normalized points, if that is all that they show."""
-    motion = estimate_motion(_vectors(first), _vectors(second), threshold)
+    motion = estimate_motion(homogeneous(first), homogeneous(second), threshold)
     return motion.rotation if motion.status is MotionStatus.ROTATION_ONLY else None
 
 
@@ -145,7 +146,7 @@ def _check(motion: tuple[Array, Array], first: Array, middle: Array, last: Array
 
 
 def _motions(first: Array, last: Array, threshold: float, planar: bool) -> Iterator[tuple[Array, Array]]:
-    motion = estimate_motion(_vectors(first), _vectors(last), threshold)
+    motion = estimate_motion(homogeneous(first), homogeneous(last), threshold)
     if motion.status is MotionStatus.OK:
         yield motion.rotation, motion.direction
     if planar:
@@ -174,10 +175,6 @@ def _triangulate(rotation: Array, translation: Array, first: Array, last: Array,
 
 def _parallax(rotation: Array, first: Array, last: Array) -> float:
     """Return the median angle between rays of the same points, in radians."""
-    one, two = _vectors(first) @ rotation.T, _vectors(last)
+    one, two = homogeneous(first) @ rotation.T, homogeneous(last)
     cosine = (one * two).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1))
     return float(np.median(np.arccos(np.clip(cosine, -1, 1))))
-
-
-def _vectors(rays: Array) -> Array:
-    return np.column_stack((rays, np.ones(len(rays))))

@@ -106,13 +106,8 @@ def camera_info_message(header: Any, size: tuple[int, int], intrinsics: np.ndarr
 
 def pose_message(stamp: int, frame_id: str, pose: np.ndarray) -> Any:
     """Create a geometry_msgs/PoseStamped from a (4, 4) matrix from a body's frame to `frame_id`."""
-    point, quaternion, pose_class = (message_class(f"geometry_msgs/msg/{n}") for n in ("Point", "Quaternion", "Pose"))
-    x, y, z = (float(value) for value in pose[:3, 3])
-    qx, qy, qz, qw = quaternion(pose[:3, :3])
-    return message_class("geometry_msgs/msg/PoseStamped")(
-        header=header_message(stamp, frame_id),
-        pose=pose_class(position=point(x=x, y=y, z=z), orientation=quaternion(x=qx, y=qy, z=qz, w=qw)),
-    )
+    fields = {"header": header_message(stamp, frame_id), "pose": pose_fields(pose)}
+    return _create("geometry_msgs/msg/PoseStamped", fields)
 
 
 def diagnostics_message(node_name: str, states: Iterable[Diagnostics]) -> Any:
