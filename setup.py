@@ -19,6 +19,7 @@ HAS_OPENVINO = (
     "or platform_machine == 'arm64') and python_version < '3.15'"
 )
 VIDEO = ["av>=12"]
+COLMAP, HLOC = ["pycolmap>=4.0"], ["h5py>=3.8"]
 ONNX = ["onnx>=1.14", "onnxruntime>=1.16"]
 
 
@@ -56,7 +57,9 @@ setup(
         "standalone": DDS,
         "bag": BAGS,
         "bench": [*DDS, *ONNX, "matplotlib>=3.8", "transformers>=4.50"],
+        "colmap": COLMAP,
         "demo": [*DDS, "scikit-image>=0.22"],
+        "hloc": HLOC,
         "openvino": OPENVINO,
         "onnxruntime": ONNX,
         "evaluate": ["evo>=1.20", "matplotlib>=3.8", "scipy>=1.10"],
@@ -67,6 +70,8 @@ setup(
         "train": ["lightning>=2.2", "pydantic>=2.5", *BAGS, "tensorboard>=2.12", "tqdm>=4.60"],
         # lark, packaging and psutil are what ROS 2's own Python packages take from the system.
         "test": [
+            *COLMAP,
+            *HLOC,
             *ONNX,
             *VIDEO,
             "lark",

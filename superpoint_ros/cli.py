@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from superpoint_ros import __version__
+from superpoint_ros.commands.arguments import Misuse
 
 COMMANDS = {
     "detector": "run the detector as a ROS 2 node without a ROS 2 install",
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except (ValueError, OSError) as error:
         print(f"superpoint-ros {options.verb}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, Misuse) else 1
     except ModuleNotFoundError as error:
         text = str(error)
         if "pip install" not in text:

@@ -15,6 +15,10 @@ EXTRACTION = ("weights", "device", "runtime", "precision", "max_keypoints", "nms
 """Parameters of the extraction that commands on image files have."""
 
 
+class Misuse(ValueError):
+    """Arguments do not belong together; the message is one sentence for the user."""
+
+
 def add_parameters(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Add options for parameters of `interface`, with their types, defaults and descriptions."""
     from superpoint_ros.node import interface

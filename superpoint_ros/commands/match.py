@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from superpoint_ros.commands.arguments import EXTRACTION, add_parameters
+from superpoint_ros.commands import mapping
+from superpoint_ros.commands.arguments import EXTRACTION, Misuse, add_parameters
 
 if TYPE_CHECKING:
     from superpoint_ros import EpipolarGeometry, Features, Homography, Matches
@@ -17,10 +18,28 @@ _OPTIONS = (*EXTRACTION, "match.min_similarity", "match.ratio", "homography.meth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="A", help="image file")
-    parser.add_argument("second", metavar="B", help="image file")
-    parser.add_argument("-o", "--out", default="", metavar="FILE", help="draw the matches into this image file")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="two image files; with --format image files, folders of images, one recording (a ROS bag) or video",
+    )
+    parser.add_argument(
+        "--format",
+        default="",
+        choices=("hloc", "colmap"),
+        help="match many images: hloc's features.h5, matches.h5 and pairs.txt, or a COLMAP database.db with verified "
+        "two-view geometries",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        default="",
+        help="image file to draw the matches of two images into; with --format the output folder (default: matches)",
+    )
     parser.add_argument("--json", action="store_true", help="print matches, homography and fundamental matrix as JSON")
+    mapping.add_image_arguments(parser)
+    mapping.add_pair_arguments(parser)
     add_parameters(parser, _OPTIONS)
 
 
@@ -31,11 +50,18 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.node import interface
     from superpoint_ros.node.settings import superpoint_from_parameters
 
+    mapping.check_options(options)
     values: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _OPTIONS})
+    tests = {"min_similarity": values["match.min_similarity"], "ratio": values["match.ratio"]}
+    if options.format:
+        options.out = options.out or "matches"
+        return mapping.run_match(options, {name: values[name] for name in EXTRACTION}, tests)
+    if len(options.images) != 2:
+        raise Misuse(f"{len(options.images)} images are named, allowed are two, or more with --format")
     superpoint = superpoint_from_parameters(values)
-    images = [read_colour(path, options.max_pixels) for path in (options.first, options.second)]
+    images = [read_colour(path, options.max_pixels) for path in options.images]
     first, second = (superpoint.extract(image) for image in images)
-    matches = match(first, second, min_similarity=values["match.min_similarity"], ratio=values["match.ratio"])
+    matches = match(first, second, **tests)
     homography = estimate_homography(
         first,
         second,

@@ -37,14 +37,18 @@ def size_fault(size: tuple[int, ...], max_pixels: int) -> str:
     return f"is {width}x{height} pixels, allowed are {max_pixels} in all (max_pixels)"
 
 
-def read_colour(path: str | Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) BGR uint8, turned as its Exif orientation says.
+def read_colour(path: str | Path, max_pixels: int = MAX_PIXELS, upright: bool = True) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) BGR uint8.
+
+    Args:
+        max_pixels: maximum number of pixels.
+        upright: turn it as its Exif orientation says.
 
     Raises:
         ValueError: if the file is missing, not an image, truncated, or has more than `max_pixels`; the last is found
             before memory is allocated.
     """
-    return _read(path, cv2.IMREAD_COLOR, max_pixels)
+    return _read(path, cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, max_pixels)
 
 
 def read_grey(path: str | Path, longer_side: int = 0, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -18,6 +18,11 @@ _VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mjpeg", ".mpg", ".mpeg", ".
 _COMPLETE = "complete"
 
 
+def is_video(path: Path) -> bool:
+    """Tell whether a path is a file with the suffix of a video."""
+    return path.is_file() and path.suffix.lower() in _VIDEOS
+
+
 def image_folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -> Path:
     """Return the folder of a source's images: `source` itself, or `out` with the frames of a video or a recording.
 
@@ -34,7 +39,7 @@ def image_folder(source: Path, out: Path, topic: str = "", every: float = 0.2) -
         return source
     if bags.is_bag(source):
         frames = bags.read_images(source, topic)
-    elif source.is_file() and source.suffix.lower() in _VIDEOS:
+    elif is_video(source):
         frames = _read_video(source)
     else:
         raise ValueError(f"source '{source}' is not a folder of images, a video or a ROS bag")

@@ -132,7 +132,7 @@ class RecordingDetector:
         cameras = {topic: camera for camera, topic in self._inputs.items()}
         calibrations: dict[str, list[str]] = {}
         for topic, camera in cameras.items():
-            calibrations.setdefault(_topic_next_to(topic, "camera_info", recording), []).append(camera)
+            calibrations.setdefault(topic_next_to(topic, "camera_info", recording), []).append(camera)
         calibrations.pop("", None)
         for name in calibrations:
             # Use it from the first image on, which may precede it in the recording.
@@ -140,7 +140,7 @@ class RecordingDetector:
                 self._calibrate(calibrations[name], message)
                 break
         # A mask is often recorded after the image that it is made from.
-        names = {camera: _topic_next_to(topic, "mask", recording) for topic, camera in cameras.items()}
+        names = {camera: topic_next_to(topic, "mask", recording) for topic, camera in cameras.items()}
         masks = {camera: _Ahead(recording.messages(name)) for camera, name in names.items() if name}
         for name, self._stamp, message in recording.messages(*cameras, *calibrations):
             if name in calibrations:
@@ -148,15 +148,15 @@ class RecordingDetector:
                 continue
             camera, stamp = cameras[name], image_stamp(message)
             for earlier in masks[camera].until(stamp) if camera in masks else ():
-                detector.submit_mask(_as_ros2(earlier), camera)
-            detector.image_inputs[recording.types[name]](_as_ros2(message), camera)
+                detector.submit_mask(as_ros2(earlier), camera)
+            detector.image_inputs[recording.types[name]](as_ros2(message), camera)
             if self._failure is not None:
                 raise self._write_error(self._failure)
             yield
 
     def _calibrate(self, cameras: Sequence[str], message: Any) -> None:
         for camera in cameras:
-            self._detector.set_camera_info(_as_ros2(message), camera)
+            self._detector.set_camera_info(as_ros2(message), camera)
 
     def close(self) -> None:
         """Finish the bag with its index."""
@@ -200,7 +200,7 @@ class RecordingDetector:
         return self._inputs[camera]
 
 
-def _as_ros2(message: Any) -> Any:
+def as_ros2(message: Any) -> Any:
     """Convert a message of either ROS version to ROS 2's fields.
 
     In ROS 1 headers have a sequence number, and the matrices of a calibration have upper-case names.
@@ -228,7 +228,7 @@ class _Ahead:
             yield message
 
 
-def _topic_next_to(topic: str, key: str, recording: Recording) -> str:
+def topic_next_to(topic: str, key: str, recording: Recording) -> str:
     """Find the topic `key` next to an image topic, as image_transport names camera_info; empty if there is none."""
     for suffix in filter(None, _TRANSPORTS):
         topic = topic.removesuffix(suffix)
