@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +21,49 @@ def write(odometry: Odometry, summaries: list[Summary], folder: Path) -> list[Pa
         ValueError: if matplotlib is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in (("trajectory", trajectory(odometry, summaries)), ("errors", errors(odometry))):
-        path = folder / f"{name}.png"
-        with atomic_write(path) as partial:
-            figure.savefig(partial, format="png", dpi=150)
-        written.append(path)
-    return written
+    figures = {"trajectory": trajectory(odometry, summaries), "errors": errors(odometry)}
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG; return its path."""
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png", dpi=150)
+    return path
 
 
 def trajectory(odometry: Odometry, summaries: list[Summary]) -> Any:
-    """Plot trajectories in top view: the two axes along which the true path extends most."""
-    figure = _figure(7, 6)
-    axes = figure.add_subplot()
-    true = odometry.sequence.poses[:, :3, 3]
-    first, second = _widest_axes(true)
-    axes.plot(true[:, first], true[:, second], color="black", linewidth=2, label="ground truth")
-    axes.plot(true[0, first], true[0, second], "o", color="black", markersize=5)
+    """Plot trajectories in top view."""
+    lines = []
     for summary in summaries:
         ate = summary.values["ate"]
         label = summary.method if np.isnan(ate) else f"{summary.method} (ATE {ate:.3g} m)"
-        axes.plot(summary.aligned[:, first], summary.aligned[:, second], linewidth=1.2, label=label)
+        lines.append((label, summary.aligned))
+    title = f"{odometry.sequence.name}: trajectories from above, true step lengths, Sim(3) aligned"
+    return draw_trajectories(odometry.sequence.poses[:, :3, 3], lines, title)
+
+
+def draw_trajectories(true: NDArray[np.float64], lines: Sequence[tuple[str, NDArray[np.float64]]], title: str) -> Any:
+    """Draw (N, 3) positions in top view: the two axes along which the true path extends most.
+
+    Args:
+        true: positions of the ground truth, in metres.
+        lines: label and positions of each trajectory.
+
+    Raises:
+        ValueError: if matplotlib is not installed.
+    """
+    figure = _figure(7, 6)
+    axes = figure.add_subplot()
+    first, second = _widest_axes(true)
+    axes.plot(true[:, first], true[:, second], color="black", linewidth=2, label="ground truth")
+    axes.plot(true[0, first], true[0, second], "o", color="black", markersize=5)
+    for label, positions in lines:
+        axes.plot(positions[:, first], positions[:, second], linewidth=1.2, label=label)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xlabel(f"{'xyz'[first]} (m)")
     axes.set_ylabel(f"{'xyz'[second]} (m)")
-    axes.set_title(f"{odometry.sequence.name}: trajectories from above, true step lengths, Sim(3) aligned", fontsize=10)
+    axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure

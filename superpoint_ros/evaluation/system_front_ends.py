@@ -62,6 +62,9 @@ class _Collector:
     def warn(self, text: str) -> None:
         raise ValueError(text)
 
+    def header(self, stamp: Any, frame_id: str) -> Any:
+        return SimpleNamespace(stamp=stamp, frame_id=frame_id)
+
     def image_topic(self, camera: str) -> str:
         return f"{camera}/{self._image}".lstrip("/")
 
@@ -115,7 +118,7 @@ def _tracked(spec: str, sequence: SystemSequence, noise: float, disparity_offset
             disparity = _disparities(left, right, seen.points) + disparity_offset
             right_rays = rays - np.column_stack((disparity, np.zeros(len(rays)))) / focal
         sigma = np.full(len(rays), np.hypot(error, noise) / focal)
-        good = np.isfinite(rays).all(axis=1)
+        good: NDArray[np.bool_] = np.isfinite(rays[:, 0])
         observations = Observations(seen.ids, rays, right_rays, sigma).select(good)
         status = Status.FIRST_FRAME if first else Status.OK
         none = Features.empty(left.shape)

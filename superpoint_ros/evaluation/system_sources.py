@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,21 +64,31 @@ class SystemSequence:
         )
 
 
-def open_source(source: str, stereo: bool, start: int = 0, frames: int | None = None, every: int = 1) -> SystemSequence:
+def open_source(
+    source: str,
+    stereo: bool,
+    start: int = 0,
+    frames: int | None = None,
+    every: int = 1,
+    camera_info: Path | None = None,
+) -> SystemSequence:
     """Open "room", a simulated flight of a minute, or the folder of a sequence.
 
     Args:
         stereo: with the images of the right camera, which EuRoC and TUM sequences do not give here.
         start, frames, every: the frames that are used.
+        camera_info: calibration of a single camera, instead of the layout's own.
 
     Raises:
         ValueError: in one sentence, if there is no such sequence.
     """
     chosen = slice(start, None if frames is None else start + frames * every, every)
+    if camera_info is not None and (stereo or source == "room"):
+        raise ValueError(f"--camera-info is '{camera_info}', allowed is none with stereo and in the room")
     if source == "room":
         return _room(stereo, chosen)
     if not stereo:
-        sequence = open_sequence(source).part(start, frames, every)
+        sequence = open_sequence(source, camera_info).part(start, frames, every)
         return SystemSequence(
             sequence.name, sequence.times, sequence.poses, sequence.camera, 0.0, lambda: _singles(sequence)
         )

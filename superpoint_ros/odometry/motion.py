@@ -21,7 +21,7 @@ _CAMERA = {"model": "SIMPLE_PINHOLE", "width": 1, "height": 1, "params": [1.0, 0
 _LEAST_ANGLE = 0.02
 """Minimum median parallax of the points of a start, in radians."""
 _MIN_SHARE = 0.6
-"""Minimum share of the tracks that fit a start."""
+"""Minimum share of the tracks that fit a start or a rotation."""
 _SAME_DIRECTION = 0.97
 """Cosine of the angle within which two motions have the same direction."""
 _CLEARLY = 1.3
@@ -84,9 +84,13 @@ def _covariance(pose: Array, points: Array, sigma: Array) -> Array:
 
 
 def turn_of(first: Array, second: Array, threshold: float) -> Array | None:
-    """Estimate the (3, 3) rotation between two frames of (N, 2) normalized points, if that is all that they show."""
+    """Estimate the (3, 3) rotation between two frames of (N, 2) normalized points, if it explains most of them."""
     motion = estimate_motion(homogeneous(first), homogeneous(second), threshold)
-    return motion.rotation if motion.status is MotionStatus.ROTATION_ONLY else None
+    if motion.status is MotionStatus.FAILED:
+        return None
+    turned = homogeneous(first) @ motion.rotation.T
+    explained = np.linalg.norm(turned[:, :2] / turned[:, 2:] - second, axis=1) < threshold
+    return motion.rotation if np.mean(explained) > _MIN_SHARE else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from superpoint_ros.odometry.values import Array, Ids, Observations
 
-_FIXED = 1e-6
+_FIXED = 1e-4
 """Standard deviation of poses that are not estimated any more, in radians and in units of the map."""
 _WEAK = np.array([0.1, 0.1, 0.1, 1.0, 1.0, 1.0])
 """The same of the predicted motion between two keyframes; it decides only what the images leave open."""
@@ -113,10 +113,14 @@ class Smoother:
         params = gtsam.LevenbergMarquardtParams()
         params.setMaxIterations(8)
         params.setRelativeErrorTol(1e-4)
-        result = gtsam.LevenbergMarquardtOptimizer(graph, values, params).optimize()
+        try:
+            result = gtsam.LevenbergMarquardtOptimizer(graph, values, params).optimize()
+            self.step_covariance = _step_covariance(graph, result, keys[-2:])
+        except RuntimeError:  # an ill-posed system: the predicted poses stay
+            self.step_covariance = np.diag(_WEAK**2)
+            return
         for key in free:
             self.keyframes[key].pose = result.atPose3(key).matrix()
-        self.step_covariance = _step_covariance(graph, result, keys[-2:])
 
     def _factors(self, tracks: set[int] | None = None) -> dict[int, Any]:
         """Create the factor of each of these tracks, or of all, that is seen from two places."""

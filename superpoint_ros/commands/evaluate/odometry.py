@@ -16,17 +16,43 @@ from superpoint_ros.commands.arguments import (
 )
 
 METHODS = ("superpoint", "sift", "orb")
+SYSTEM_METHODS = ("superpoint", "klt", "orb")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sequence", type=Path, help="folder in the layout of EuRoC, TUM RGB-D or KITTI odometry")
+    parser.add_argument(
+        "sequence",
+        type=Path,
+        help="folder in the layout of EuRoC, TUM RGB-D or KITTI odometry; with --system also room (simulated)",
+    )
     add_methods(
         parser,
-        f"superpoint[:WEIGHTS], sift, orb, akaze, or your own package.module:Class (default: {' '.join(METHODS)})",
-        METHODS,
+        f"superpoint[:WEIGHTS], sift, orb, akaze, or your own package.module:Class (default: {' '.join(METHODS)}; with "
+        f"--system {' '.join(SYSTEM_METHODS)})",
     )
     parser.add_argument(
         "--camera-info", type=Path, metavar="YAML", help="calibration file, instead of the layout's own"
+    )
+    system = parser.add_argument_group("the whole odometry, instead of steps from frame to frame")
+    system.add_argument(
+        "--system",
+        nargs="?",
+        const="mono",
+        choices=("mono", "stereo"),
+        help="run the odometry on the methods' tracks, of one camera (default) or of both",
+    )
+    system.add_argument(
+        "--disparity-offset",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="error of the rig's calibration, added to all disparities (default: %(default)s)",
+    )
+    system.add_argument(
+        "--drift-length",
+        type=positive_float,
+        metavar="METRES",
+        help="length over which drift is measured (default: a fifth of the path)",
     )
     frames = parser.add_argument_group("frames")
     frames.add_argument("--start", type=int_at_least(0), default=0, help="first frame (default: %(default)s)")
@@ -80,12 +106,14 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.evaluation.sequences import open_sequence
 
     odometry_summary.check_installed()
+    if options.system:
+        return _run_system(options)
     names = ("max_keypoints", "nms_radius", "estimator", "threshold", "min_translation", "delta")
     settings = odometry.Settings(**{name: getattr(options, name) for name in names})
     sequence = open_sequence(options.sequence, options.camera_info).part(options.start, options.frames, options.every)
     found = odometry.evaluate(
         sequence,
-        options.methods,
+        options.methods or METHODS,
         settings,
         cache_folder(options),
         lambda images: track_progress(images, "odometry", len(images)),
@@ -99,6 +127,35 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         written = odometry_report.write(found, summaries, options.out)
         written += odometry_plots.write(found, summaries, options.out)
+        if not options.json:
+            print(f"written: {', '.join(str(path) for path in written)}")
+    return 0
+
+
+def _run_system(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from superpoint_ros.evaluation import system, system_report
+    from superpoint_ros.evaluation.system_sources import open_source
+    from superpoint_ros.odometry.values import Settings
+
+    chosen = options.start, options.frames, options.every, options.camera_info
+    sequence = open_source(str(options.sequence), options.system == "stereo", *chosen)
+    results = system.evaluate(
+        sequence,
+        options.methods or SYSTEM_METHODS,
+        Settings(),
+        options.disparity_offset,
+        options.drift_length,
+        lambda frames, method: track_progress(frames, method, len(sequence)),
+    )
+    if options.json:
+        print(json.dumps(system_report.as_dict(sequence, results), allow_nan=False))
+    else:
+        print(f"{sequence.name}, {len(sequence)} frames")
+        system_report.show(sequence, results, Console())
+    if options.out:
+        written = system_report.write(sequence, results, options.out)
         if not options.json:
             print(f"written: {', '.join(str(path) for path in written)}")
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from superpoint_ros.hosts.wire.typesystem import message_class, nested_types
 from superpoint_ros.node.detector import Diagnostics, ns_to_stamp
+from superpoint_ros.node.poses import pose_fields
 
 _FLOAT32 = 7  # sensor_msgs/PointField
 
