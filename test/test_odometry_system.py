@@ -10,9 +10,9 @@ import pytest
 pytest.importorskip("gtsam", reason="gtsam, which the odometry needs, is not installed")
 pytest.importorskip("evo", reason="evo, which measures trajectories, is not installed")
 
-from superpoint_ros.features import Features, Scene, Status  # noqa: E402
-from superpoint_ros.odometry.odometry import Odometry  # noqa: E402
-from superpoint_ros.odometry.values import Frame, Observations, Settings, State  # noqa: E402
+from superpoint_ros.features import Features, Scene, Status
+from superpoint_ros.odometry.odometry import Odometry
+from superpoint_ros.odometry.values import Frame, Observations, Settings, State
 
 FOCAL, BASELINE, RATE = 480.0, 0.12, 10.0
 
