@@ -74,6 +74,7 @@ setup(
             *HLOC,
             *ONNX,
             *VIDEO,
+            "foxglove-sdk>=0.30; platform_machine == 'x86_64' or platform_machine == 'aarch64'",
             "lark",
             "matplotlib>=3.8",
             "packaging",

@@ -133,6 +133,15 @@ def test_after_a_broken_message_frames_are_skipped_until_the_next_keyframe(
     assert failures[0].endswith("), frames are skipped until the next keyframe")
 
 
+@pytest.mark.parametrize("options", [{}, {"profile": "high", "preset": "medium"}], ids=["baseline", "high"])
+@pytest.mark.parametrize("kind", CODECS)
+def test_a_lost_message_gives_no_wrong_frame_but_is_an_error_of_the_next(encode, stream, frames, kind, options):
+    packets = encode(kind, **(options if kind == "h264" else {}))
+    found, failures = decode(stream, [message(*packet, kind) for packet in packets[:2] + packets[3:]])
+    check(found, frames, [0, 1, *range(GROUP, COUNT)])
+    assert len(failures) == 1 and "(one before it is missing)" in failures[0]
+
+
 def test_a_message_that_is_cut_short_gives_no_damaged_frame(encode, stream, frames):
     packets = encode("h264")
     packets[2] = (2, packets[2][1][: len(packets[2][1]) // 2])

@@ -11,15 +11,12 @@ import numpy as np
 
 from superpoint_ros.extraction.checks import ImageError, check_size
 from superpoint_ros.node.images import Grey
+from superpoint_ros.node.video_units import FrameNumbers, starts_decoding
 
 CODECS = {"h264": "h264", "h265": "hevc"}
 """FFmpeg's decoder by the `format` of a message."""
-_KEY_UNITS = {"h264": frozenset({5, 7}), "hevc": frozenset(range(16, 24))}
-"""Types of NAL units with which decoding can start: IDR slices and sequence parameter sets, which encoders without IDR
-slices repeat where they recover; random access points of H.265."""
 _MAX_REORDERED = 64
 """More messages than any encoder lets pass between those of two consecutive frames."""
-_START_CODE = b"\0\0\1"
 
 
 def require_decoder() -> None:
@@ -65,6 +62,7 @@ class VideoStream:
         self._context: Any = None
         self._fed = 0  # messages since the decoder was created
         self._pending: dict[int, Any] = {}
+        self._numbers = FrameNumbers()
 
     def decode(self, message: Any) -> list[VideoFrame]:
         """Decode a message; return its frame or, if the encoder reorders frames, any number of them.
@@ -79,7 +77,7 @@ class VideoStream:
         if self._context is None or self._context.name != codec:
             self._restart(codec)
         data = np.frombuffer(message.data, np.uint8).tobytes()
-        pictures = self._pictures(message, data) if self._fed or _starts(data, codec) else []
+        pictures = self._pictures(message, data) if self._fed or starts_decoding(data, codec) else []
         if pictures:
             self.waiting = self._reported = False
             self._report(None)
@@ -97,6 +95,7 @@ class VideoStream:
         self._context.thread_type = "SLICE"
         self._fed = 0
         self._pending.clear()
+        self._numbers = FrameNumbers()
         self.waiting = True
 
     def _pictures(self, message: Any, data: bytes) -> list[Any]:
@@ -105,6 +104,8 @@ class VideoStream:
         try:
             if not data:  # to FFmpeg, the end of the video
                 raise ImageError("it is empty")
+            if self._context.name == "h264" and self._numbers.missing(data):
+                raise ImageError("one before it is missing")
             packet = av.Packet(data)
             packet.pts, self._fed = self._fed, self._fed + 1
             self._pending[packet.pts] = message
@@ -133,14 +134,3 @@ class VideoStream:
 def _grey(picture: Any) -> Grey:
     """Convert a frame of PyAV to (H, W) uint8; the levels of its luma, mostly 16 to 235, become 0 to 255."""
     return np.ascontiguousarray(picture.to_ndarray(format="gray"), np.uint8)
-
-
-def _starts(data: bytes, codec: str) -> bool:
-    """Tell whether decoding can start with this message."""
-    place = data.find(_START_CODE)
-    while 0 <= place < len(data) - 3:
-        header = data[place + 3]
-        if (header & 31 if codec == "h264" else header >> 1 & 63) in _KEY_UNITS[codec]:
-            return True
-        place = data.find(_START_CODE, place + 3)
-    return False
