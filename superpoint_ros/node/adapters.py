@@ -5,20 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from superpoint_ros.adapters import foxglove
+import numpy as np
+
+from superpoint_ros.adapters import foxglove, vins
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.rays import ray_fields
 
 
 def _image_annotations(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
     return foxglove.image_annotations(result)
 
 
-CONVERSIONS: Mapping[str, Callable[[FrameResult, Camera | None], Mapping[str, Any]]] = {
+def _vins_features(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
+    return vins.fusion_cloud(result, *_motion(result, calibration))
+
+
+def _vins_mono_features(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
+    return vins.mono_cloud(result, *_motion(result, calibration))
+
+
+def _vins_restart(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any] | None:
+    return vins.restart(result)
+
+
+def _motion(result: FrameResult, calibration: Camera | None) -> tuple[vins.Floats, vins.Floats]:
+    """Compute the (N, 2) normalized coordinates of keypoints and their velocities."""
+    rays = ray_fields(result, calibration)
+    if not rays["camera_model_of_points"]:
+        raise ValueError("VINS needs normalized points, but there is no camera_info for images of this size")
+    normalized, velocity = (np.reshape(rays[name], (-1, 2)) for name in ("normalized", "velocity"))
+    return normalized, velocity
+
+
+CONVERSIONS: Mapping[str, Callable[[FrameResult, Camera | None], Mapping[str, Any] | None]] = {
     "image_annotations": _image_annotations,
+    "vins_restart": _vins_restart,
+    "vins_features": _vins_features,
+    "vins_mono_features": _vins_mono_features,
 }
 """The fields of a topic's message from the result of a frame and the camera's calibration, by key of the topic.
 
 Nested messages are dictionaries; lists of them are lists of dictionaries or (N, fields) arrays, a row for each; times
-are nanoseconds. A ValueError says in one sentence why there is no message, which is warned about.
+are nanoseconds. None means that the frame has no message. A ValueError says in one sentence why there is none, which is
+warned about.
 """

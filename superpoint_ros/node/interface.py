@@ -129,8 +129,9 @@ PARAMETERS = (
     Parameter(
         "adapters",
         ("",),
-        "more outputs, in the forms of other systems: foxglove for `~/image_annotations`",
-        choices=("foxglove",),
+        "more outputs, in the forms of other systems: foxglove for `~/image_annotations`, vins for `~/vins_features`, "
+        "`~/vins_mono_features` and `~/vins_restart`",
+        choices=("foxglove", "vins"),
         read_only=True,
     ),
     Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),

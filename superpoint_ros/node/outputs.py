@@ -65,16 +65,18 @@ class Outputs:
                 self.publish_optional(key, result, partial(CONVERSIONS[key], result, state.calibration))
 
     def publish_optional(
-        self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any]], camera: str | None = None
+        self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any] | None], camera: str | None = None
     ) -> None:
         """Publish an optional output; its failure must not affect the frame's features.
 
         Args:
+            fields: gives the fields of the message, or None for no message.
             camera: whose topic it is, if not that of the frame.
         """
         topic_camera, camera = result.frame.camera if camera is None else camera, result.frame.camera
         try:
-            self._host.publish(key, topic_camera, result.frame.context, fields())
+            if (found := fields()) is not None:
+                self._host.publish(key, topic_camera, result.frame.context, found)
         except Exception as error:
             self._states[camera].health.count_problem(f"{key} skipped", format_error(error))
             self._warn(f"{self._host.image_topic(camera)}: {key} skipped", format_error(error), unexpected(error))

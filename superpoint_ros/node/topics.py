@@ -108,6 +108,31 @@ OUTPUTS = (
         adapter="foxglove",
     ),
     Topic(
+        "vins_restart",
+        "~/vins_restart",
+        "std_msgs/msg/Bool",
+        RESULT,
+        "true where tracks end, after a gap or with images of another size, with `vins` among the `adapters`",
+        adapter="vins",
+    ),
+    Topic(
+        "vins_features",
+        "~/vins_features",
+        "sensor_msgs/msg/PointCloud",
+        RESULT,
+        "tracks for VINS-Fusion and SuperVINS in place of their own tracker's, with `vins` among the `adapters` and "
+        "`camera_info`",
+        adapter="vins",
+    ),
+    Topic(
+        "vins_mono_features",
+        "~/vins_mono_features",
+        "sensor_msgs/msg/PointCloud",
+        RESULT,
+        "the same for VINS-Mono, whose channels differ",
+        adapter="vins",
+    ),
+    Topic(
         "diagnostics",
         "/diagnostics",
         "diagnostic_msgs/msg/DiagnosticArray",
