@@ -30,14 +30,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "node": LIBRARY | {"frontend", "adapters"},
     "odometry": NODE,
     "hosts/ros2": CORE | {"msg"},
+    "hosts/local": NODE,
     "hosts/wire": NODE,
     "hosts/dds": CORE | {"hosts/wire"},
     "hosts/bag": CORE | {"hosts/wire"},
     "training": LIBRARY | {"hosts/bag"},
-    "evaluation": CORE | {"simulation", "hosts/bag", "training"},
+    "evaluation": CORE | {"hosts/local", "simulation", "hosts/bag", "training"},
     "benchmark": CORE | {"hosts/wire", "hosts/dds"},
     "demo": CORE | {"simulation", "hosts/wire", "hosts/dds", "evaluation"},
-    "commands": CORE | {"hosts/dds", "hosts/bag", "training", "evaluation", "benchmark", "demo"},
+    "commands": CORE | {"hosts/local", "hosts/dds", "hosts/bag", "training", "evaluation", "benchmark", "demo"},
 }
 """What each folder may import, from the lowest to the highest; no folder imports a higher one."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -13,15 +12,13 @@ from numpy.typing import NDArray
 from superpoint_ros.evaluation import trackers
 from superpoint_ros.evaluation.system_sources import SystemSequence
 from superpoint_ros.features import Features, Scene, Status
-from superpoint_ros.node import interface, parameters
-from superpoint_ros.node.detector import Detector
+from superpoint_ros.hosts.local import LocalDetector
 from superpoint_ros.odometry.messages import frame_from_messages
 from superpoint_ros.odometry.values import Frame, Observations
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
-LEFT, RIGHT = "left", "right"
 ERRORS = {"klt": 0.2, "sift": 0.3}
 """Standard deviation of the points of trackers without covariances, in pixels."""
 OTHER_ERROR = 1.0
@@ -43,66 +40,17 @@ def frames(spec: str, sequence: SystemSequence, noise: float, disparity_offset: 
     return _tracked(spec, sequence, noise, disparity_offset)
 
 
-class _Collector:
-    """A host of the detector that keeps the messages of a moment."""
-
-    def __init__(self, image: str) -> None:
-        self.messages: dict[tuple[str, str], Any] = {}
-        self._image = image
-
-    def subscriber_count(self, key: str, camera: str) -> int:
-        return int(key == "stereo_matches")
-
-    def publish(self, key: str, camera: str, header: Any, fields: Mapping[str, Any]) -> None:
-        self.messages[key, camera] = SimpleNamespace(header=header, **fields)
-
-    def now(self) -> int:
-        return 0
-
-    def warn(self, text: str) -> None:
-        raise ValueError(text)
-
-    def header(self, stamp: Any, frame_id: str) -> Any:
-        return SimpleNamespace(stamp=stamp, frame_id=frame_id)
-
-    def image_topic(self, camera: str) -> str:
-        return f"{camera}/{self._image}".lstrip("/")
-
-
 def _published(options: str, sequence: SystemSequence, noise: float, disparity_offset: float) -> Iterator[Frame]:
-    stereo = sequence.baseline > 0
-    given = [
-        ":=".join(item.split("=", 1)) if "=" in item else f"weights:={item}" for item in options.split(",") if item
-    ]
-    values = parameters.read_parameters([], given, f"/{interface.NODE_NAME}").values
+    values = trackers.parse_options(options.split(",") if options else [])
+    right = sequence.camera_info(right=True) if sequence.baseline > 0 else None
     # Stereo sequences are rectified; the others are what their calibration says.
-    values |= {"cameras": (LEFT, RIGHT), "stereo": True} if stereo else {}
-    host = _Collector("image_rect" if stereo else "image_raw")
-    detector = Detector(values, host, live=False)
-    left = LEFT if stereo else ""
-    detector.set_camera_info(sequence.camera_info(), left)
-    if stereo:
-        detector.set_camera_info(sequence.camera_info(right=True), RIGHT)
-    try:
+    with LocalDetector(values, sequence.camera_info(), right, rectified=right is not None) as detector:
         for time, images in zip(sequence.times.tolist(), sequence.images(), strict=True):
-            host.messages.clear()
-            for image, camera in zip(images, (left, RIGHT), strict=True):
-                if image is not None:
-                    detector.submit_image(_image_message(image, round(time * 1e9) + 1), camera)
-            features, homography = (host.messages[key, left] for key in ("features", "matched_homography"))
-            pairs = host.messages["stereo_matches", ""] if stereo else None
-            yield frame_from_messages(features, homography, pairs, sequence.camera, noise, disparity_offset)
-    finally:
-        detector.close()
-
-
-def _image_message(image: Image, stamp: int) -> Any:
-    seconds, nanoseconds = divmod(stamp, 10**9)
-    header = SimpleNamespace(stamp=SimpleNamespace(sec=seconds, nanosec=nanoseconds), frame_id="camera")
-    height, width = image.shape
-    return SimpleNamespace(
-        header=header, height=height, width=width, encoding="mono8", is_bigendian=0, step=width, data=image.tobytes()
-    )
+            moment = detector.process(round(time * 1e9) + 1, *images)
+            if moment is not None:
+                yield frame_from_messages(
+                    moment.features, moment.homography, moment.stereo, sequence.camera, noise, disparity_offset
+                )
 
 
 def _tracked(spec: str, sequence: SystemSequence, noise: float, disparity_offset: float) -> Iterator[Frame]:

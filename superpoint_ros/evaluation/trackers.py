@@ -232,7 +232,7 @@ def create(spec: str, values: Mapping[str, Any] | None = None) -> Tracker:
     """
     name, _, rest = spec.partition(":")
     if name == "superpoint":
-        return FrontEndTracker(spec, {**(values or {}), **_parse_options(rest.split(",") if rest else [])})
+        return FrontEndTracker(spec, {**(values or {}), **parse_options(rest.split(",") if rest else [])})
     if spec == "klt":
         return KLTTracker()
     if name in ("klt", "magicpoint", "fast", "harris", "shi"):
@@ -241,7 +241,12 @@ def create(spec: str, values: Mapping[str, Any] | None = None) -> Tracker:
     return ChainedMatches(spec)
 
 
-def _parse_options(items: Sequence[str]) -> dict[str, Any]:
+def parse_options(items: Sequence[str]) -> dict[str, Any]:
+    """Parse the options of superpoint: weights, and NAME=VALUE for parameters of the node.
+
+    Raises:
+        ValueError: in one sentence, if a parameter is unknown or has an invalid value.
+    """
     texts = [":=".join(item.split("=", 1)) if "=" in item else f"weights:={item}" for item in items]
     return parameters.read_parameters([], texts, f"/{interface.NODE_NAME}").values
 

@@ -13,6 +13,7 @@ import numpy as np
 from superpoint_ros.node.camera import Camera, is_rectified
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.diagnostics import ERROR, OK, WARNING, Diagnostics
+from superpoint_ros.node.joining import StampJoiner
 from superpoint_ros.node.poses import pose_fields, transform_fields, twist_fields
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error
 from superpoint_ros.odometry import interface
@@ -20,8 +21,6 @@ from superpoint_ros.odometry.messages import base_pose, camera_in_base, frame_fr
 from superpoint_ros.odometry.odometry import Odometry
 from superpoint_ros.odometry.values import Estimate, Settings, State
 
-_PENDING = 20
-"""Maximum number of moments whose messages are incomplete."""
 _SETTINGS = ("min_points", "max_error", "window", "lost_after", "start_depth")
 _LEVELS = {State.TRACKING: OK, State.INITIALISING: WARNING, State.LOST: ERROR}
 
@@ -65,7 +64,7 @@ class OdometryNode:
         self._clear()
 
     def _clear(self) -> None:
-        self._pending: dict[int, dict[str, Any]] = {}
+        self._joiner = StampJoiner(self._needed)
         self._before: tuple[Estimate, Any] | None = None
         self._latest: Estimate | None = None
         self._problem = ""
@@ -98,14 +97,9 @@ class OdometryNode:
             raise ValueError(
                 f"stamp {stamp * 1e-9:.3f} s is not later than {self._latest.stamp * 1e-9:.3f} s, which was processed"
             )
-        parts = self._pending.setdefault(stamp, {})
-        parts[key] = message
-        if self._needed <= set(parts):
-            self._pending = {other: found for other, found in self._pending.items() if other > stamp}
+        parts = self._joiner.add(key, stamp, message)
+        if parts is not None:
             self._process(parts)
-        elif len(self._pending) > _PENDING:
-            missing = self._needed - set(self._pending.pop(min(self._pending)))
-            raise ValueError(f"no {' and no '.join(sorted(missing))} of its stamp arrived")
 
     def _add_speed(self, message: Any) -> None:
         linear = message.twist.linear
