@@ -41,6 +41,7 @@ setup(
     data_files=[
         (SHARE, ["package.xml"]),
         *[(f"{SHARE}/{folder}", files(folder)) for folder in ("msg", "config", "launch")],
+        (f"{SHARE}/rtabmap", files("scripts/rtabmap")),
     ],
     install_requires=[
         "numpy>=1.23",

@@ -29,7 +29,8 @@ from superpoint_ros.io.resources import share_directory
 
 package, share = pathlib.Path(superpoint_ros.__file__).parent, share_directory()
 assert package.parent.name == "site-packages", package
-for name in ("package.xml", "msg/Features.msg", "config/detector.yaml", "launch/detector.launch.py"):
+for name in ("package.xml", "msg/Features.msg", "config/detector.yaml", "launch/detector.launch.py",
+             "rtabmap/superpoint_detector.py"):
     assert (share / name).is_file(), f"{share / name} is missing"
 for name in ("py.typed", "training/recipes/default.yaml"):
     assert (package / name).is_file(), f"{package / name} is missing"

@@ -41,6 +41,7 @@ TOPICS = {
     ("~/vins_restart", "std_msgs/msg/Bool"),
     ("~/vins_features", "sensor_msgs/msg/PointCloud"),
     ("~/vins_mono_features", "sensor_msgs/msg/PointCloud"),
+    ("~/rgbd_image", "rtabmap_msgs/msg/RGBDImage"),
     ("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray"),
     ("image/foxglove", "foxglove_msgs/msg/CompressedVideo"),
     ("image", "foxglove_msgs/msg/CompressedVideo"),

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from superpoint_ros.adapters import foxglove, vins
+from superpoint_ros.adapters import foxglove, rtabmap, vins
 from superpoint_ros.frontend.frames import FrameResult
-from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.camera import PINHOLE, Camera
 from superpoint_ros.node.rays import ray_fields
 
 
@@ -38,11 +38,38 @@ def _motion(result: FrameResult, calibration: Camera | None) -> tuple[vins.Float
     return normalized, velocity
 
 
+def _rgbd_image(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
+    return rtabmap.rgbd_image(result, _view(result, calibration))
+
+
+def rgbd_pair(
+    left: FrameResult, right: FrameResult, calibrations: tuple[Camera, Camera], points: rtabmap.Floats
+) -> Mapping[str, Any]:
+    """Build the fields of the rtabmap_msgs/msg/RGBDImage of a stereo pair.
+
+    Args:
+        points: (N, 3) position of each left keypoint in the left camera's optical frame, NaN where it is not known.
+
+    Raises:
+        ValueError: in one sentence, if the images are not rectified.
+    """
+    return rtabmap.rgbd_image(left, _view(left, calibrations[0]), _view(right, calibrations[1]), points)
+
+
+def _view(result: FrameResult, calibration: Camera | None) -> rtabmap.View:
+    if calibration is None or calibration.image_size != result.features.image_size:
+        raise ValueError("RTAB-Map needs a calibration, but there is no camera_info for images of this size")
+    if calibration.model != PINHOLE or not np.array_equal(calibration.rotation, np.eye(3)):
+        raise ValueError("RTAB-Map takes features of rectified images only, subscribe to image_rect")
+    return rtabmap.View(result.image, result.frame.context, calibration.matrix, calibration.offset[0])
+
+
 CONVERSIONS: Mapping[str, Callable[[FrameResult, Camera | None], Mapping[str, Any] | None]] = {
     "image_annotations": _image_annotations,
     "vins_restart": _vins_restart,
     "vins_features": _vins_features,
     "vins_mono_features": _vins_mono_features,
+    "rgbd_image": _rgbd_image,
 }
 """The fields of a topic's message from the result of a frame and the camera's calibration, by key of the topic.
 

@@ -219,7 +219,8 @@ class Detector:
     def _create_stereo(self, pair: tuple[str, str], slop: int) -> StereoOutputs:
         health = self._cameras[pair[0]].health
         publish = self._outputs.publish_optional
-        return StereoOutputs(pair, slop, self._host, self._warn, health, self.front_end.stopwatch, publish)
+        stopwatch, adapters = self.front_end.stopwatch, self.adapters
+        return StereoOutputs(pair, slop, self._host, self._warn, health, stopwatch, publish, adapters)
 
     def close(self) -> None:
         """Finish the current frame and stop. Idempotent."""
@@ -228,8 +229,8 @@ class Detector:
             self._stereo.pairing.finish()
 
     def _publish(self, result: FrameResult) -> None:
-        with_pairs = self._stereo is not None and self._stereo.has_cloud_of(result.frame.camera)
-        self._outputs.publish(result, str(self.values["descriptor_type"]), cloud=not with_pairs)
+        with_pair = () if self._stereo is None else self._stereo.keys_of(result.frame.camera)
+        self._outputs.publish(result, str(self.values["descriptor_type"]), with_pair)
         if self._stereo is not None:
             self._stereo.add(result, self.values)
 

@@ -130,8 +130,8 @@ PARAMETERS = (
         "adapters",
         ("",),
         "more outputs, in the forms of other systems: foxglove for `~/image_annotations`, vins for `~/vins_features`, "
-        "`~/vins_mono_features` and `~/vins_restart`",
-        choices=("foxglove", "vins"),
+        "`~/vins_mono_features` and `~/vins_restart`, rtabmap for `~/rgbd_image`",
+        choices=("foxglove", "vins", "rtabmap"),
         read_only=True,
     ),
     Parameter("descriptor_type", "float32", "component type of published descriptors", choices=("float32", "float16")),

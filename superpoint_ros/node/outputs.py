@@ -40,12 +40,12 @@ class Outputs:
         self._host, self._warn, self._states, self._label = host, warn, states, label
         self._adapted = [topic.key for topic in interface.OUTPUTS if topic.adapter and topic.adapter in adapters]
 
-    def publish(self, result: FrameResult, descriptor_type: str, cloud: bool = True) -> None:
+    def publish(self, result: FrameResult, descriptor_type: str, with_pair: Collection[str] = ()) -> None:
         """Publish a result.
 
         Args:
             descriptor_type: see `messages.features_fields`.
-            cloud: whether the camera's cloud belongs to the frame, not to a stereo pair.
+            with_pair: keys of topics whose messages belong to a stereo pair, not to the frame.
         """
         header, camera, host = result.frame.context, result.frame.camera, self._host
         state = self._states[camera]
@@ -57,11 +57,11 @@ class Outputs:
         state.health.record_age((host.now() - result.frame.stamp) * 1e-9)
         if host.subscriber_count("image_annotated", camera):
             self.publish_optional("image_annotated", result, lambda: annotated_fields(result))
-        if cloud and host.subscriber_count("keypoints_cloud", camera):
+        if "keypoints_cloud" not in with_pair and host.subscriber_count("keypoints_cloud", camera):
             self._check_size(state, result)
             self.publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result))
         for key in self._adapted:
-            if host.subscriber_count(key, camera):
+            if key not in with_pair and host.subscriber_count(key, camera):
                 self.publish_optional(key, result, partial(CONVERSIONS[key], result, state.calibration))
 
     def publish_optional(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.frontend.timing import STEREO, Stopwatch
+from superpoint_ros.node.adapters import rgbd_pair
 from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.diagnostics import CameraHealth
 from superpoint_ros.node.stereo import PENDING, Pair, Pairing, StereoGeometry, match_pair, stereo_fields
@@ -35,6 +36,7 @@ class StereoOutputs:
         health: of the left camera.
         stopwatch: receives the time of the stage `STEREO`.
         publish: publishes the fields of a topic with the header of a frame, given the topic's key and camera.
+        adapters: names of the adapters that are on.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class StereoOutputs:
         health: CameraHealth,
         stopwatch: Stopwatch,
         publish: Callable[[str, FrameResult, Callable[[], Mapping[str, Any]], str], None],
+        adapters: Collection[str] = (),
     ) -> None:
         self.cameras = cameras
         self.pairing = Pairing(cameras, slop)
@@ -53,6 +56,8 @@ class StereoOutputs:
         self._geometry: StereoGeometry | None = None
         self._host, self._warn, self._health, self._publish = host, warn, health, publish
         self._stopwatch = stopwatch
+        keys = [("stereo_matches", ""), ("keypoints_cloud", cameras[0]), ("rgbd_image", cameras[0])]
+        self._topics = keys if "rtabmap" in adapters else keys[:2]
 
     def calibrate(self, left: Camera | None, right: Camera | None) -> None:
         """Use these calibrations from now on; whether they are a pair is reported with the next frames."""
@@ -62,9 +67,10 @@ class StereoOutputs:
         except ValueError:
             self._geometry = None
 
-    def has_cloud_of(self, camera: str) -> bool:
-        """Tell whether a camera's cloud comes with the pairs."""
-        return self._geometry is not None and camera == self.cameras[0]
+    def keys_of(self, camera: str) -> tuple[str, ...]:
+        """Return the keys of the camera's topics whose messages come with the pairs, if at all."""
+        has_cloud = self._geometry is not None and camera == self.cameras[0]
+        return ("keypoints_cloud", "rgbd_image") if has_cloud else ("rgbd_image",)
 
     def add(self, result: FrameResult, values: Mapping[str, Any]) -> None:
         """Add a frame; publish what belongs to the pair that it completes."""
@@ -74,8 +80,7 @@ class StereoOutputs:
                 self._report("frames without a partner", None)
             elif self.pairing.lonely > PENDING:
                 self._report("frames without a partner", self.pairing.explain())
-            topics = (("stereo_matches", ""), ("keypoints_cloud", self.cameras[0]))
-            wanted = [topic for topic in topics if self._host.subscriber_count(*topic)]
+            wanted = [topic for topic in self._topics if self._host.subscriber_count(*topic)]
             if pair is not None and wanted:
                 self._publish_pair(pair, wanted, values)
         except Exception as error:
@@ -87,10 +92,13 @@ class StereoOutputs:
             found = match_pair(pair, geometry, values)
             fields, cloud = stereo_fields(pair, found, geometry, rectified=values["undistort"] == "points")
         self._report("no matches", SWAPPED if found.swapped else None)
-        contents = {"stereo_matches": fields, "keypoints_cloud": cloud}
+        contents: dict[str, Callable[[], Mapping[str, Any]]] = {
+            "stereo_matches": lambda: fields,
+            "keypoints_cloud": lambda: cloud,
+            "rgbd_image": lambda: rgbd_pair(*pair, (geometry.left, geometry.right), cloud["points"][:, :3]),
+        }
         for key, camera in wanted:
-            content = contents[key]
-            self._publish(key, pair[0], lambda content=content: content, camera)  # type: ignore[misc]
+            self._publish(key, pair[0], contents[key], camera)
 
     def _report(self, what: str, reason: str | None, error: Exception | None = None) -> None:
         """Warn of a problem, or clear it if there is no reason any more."""

@@ -133,6 +133,15 @@ OUTPUTS = (
         adapter="vins",
     ),
     Topic(
+        "rgbd_image",
+        "~/rgbd_image",
+        "rtabmap_msgs/msg/RGBDImage",
+        RESULT,
+        "a rectified image with its features for RTAB-Map, with `rtabmap` among the `adapters` and `camera_info`; with "
+        "`stereo` the left camera's, with the right image and the 3D points",
+        adapter="rtabmap",
+    ),
+    Topic(
         "diagnostics",
         "/diagnostics",
         "diagnostic_msgs/msg/DiagnosticArray",

@@ -43,7 +43,9 @@ def fill_message(message: Any, fields: Mapping[str, Any]) -> Any:
     for name, value in fields.items():
         if name in types:
             nested = _NESTED.match(types[name])
-            setattr(message, name, _nested(value, "/msg/".join(nested.groups())) if nested else _field(value))
+            of_any_length = types[name].startswith("sequence")
+            converted = _nested(value, "/msg/".join(nested.groups())) if nested else _field(value, of_any_length)
+            setattr(message, name, converted)
     return message
 
 
@@ -61,13 +63,17 @@ def _nested(value: Any, type_name: str) -> Any:
     return fill_message(create(), value) if isinstance(value, Mapping) else value
 
 
-def _field(value: Any) -> Any:
-    """Convert NumPy arrays to what rclpy's setters copy fastest: array.array if it has a type code."""
+def _field(value: Any, of_any_length: bool) -> Any:
+    """Convert NumPy arrays to what rclpy's setters copy fastest: array.array if it has a type code.
+
+    Args:
+        of_any_length: whether the field has no fixed number of elements.
+    """
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype == bool:
         return value.tolist()
-    if value.dtype == np.float64:
+    if value.dtype == np.float64 and not of_any_length:
         return value  # the fixed-size fields are NumPy arrays in rclpy
     numbers = array.array(_TYPECODES[value.dtype.name])
     numbers.frombytes(memoryview(np.ascontiguousarray(value)).cast("B"))  # type: ignore[arg-type]

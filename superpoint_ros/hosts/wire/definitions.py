@@ -58,5 +58,34 @@ DEFINITIONS = {
         foxglove_msgs/TextAnnotation[] texts
         foxglove_msgs/KeyValuePair[] metadata
     """,
+    "rtabmap_msgs/msg/Point2f": "float32 x\nfloat32 y",
+    "rtabmap_msgs/msg/Point3f": "float32 x\nfloat32 y\nfloat32 z",
+    "rtabmap_msgs/msg/KeyPoint": """
+        rtabmap_msgs/Point2f pt
+        float32 size
+        float32 angle
+        float32 response
+        int32 octave
+        int32 class_id
+    """,
+    "rtabmap_msgs/msg/GlobalDescriptor": """
+        std_msgs/Header header
+        int32 type
+        uint8[] info
+        uint8[] data
+    """,
+    "rtabmap_msgs/msg/RGBDImage": """
+        std_msgs/Header header
+        sensor_msgs/CameraInfo rgb_camera_info
+        sensor_msgs/CameraInfo depth_camera_info
+        sensor_msgs/Image rgb
+        sensor_msgs/Image depth
+        sensor_msgs/CompressedImage rgb_compressed
+        sensor_msgs/CompressedImage depth_compressed
+        rtabmap_msgs/KeyPoint[] key_points
+        rtabmap_msgs/Point3f[] points
+        uint8[] descriptors
+        rtabmap_msgs/GlobalDescriptor global_descriptor
+    """,
 }
 """Definitions by type name. Annotations are those of foxglove_msgs from release 3.2.5 on, which added `metadata`."""
