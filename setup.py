@@ -61,6 +61,7 @@ setup(
         "colmap": COLMAP,
         "demo": [*DDS, "scikit-image>=0.22"],
         "hloc": HLOC,
+        "odometry": [*DDS, "gtsam>=4.3", "scipy>=1.10"],
         "openvino": OPENVINO,
         "onnxruntime": ONNX,
         "evaluate": ["evo>=1.20", "matplotlib>=3.8", "scipy>=1.10"],

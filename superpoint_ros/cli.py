@@ -13,6 +13,7 @@ from superpoint_ros.commands.arguments import Misuse
 
 COMMANDS = {
     "detector": "run the detector as a ROS 2 node without a ROS 2 install",
+    "odometry": "estimate the camera's poses from what the detector publishes, live or on a recording",
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "extract the features of images to files",
     "match": "match two images: numbers, homography, and a drawing",
@@ -23,8 +24,8 @@ COMMANDS = {
     "weights": "list, inspect, convert and calibrate weights files",
 }
 
-EXTRAS = {"detector": "standalone", "demo": "demo", "bag": "bag", "train": "train", "evaluate": "evaluate",
-          "bench": "bench"}  # fmt: skip
+EXTRAS = {"detector": "standalone", "odometry": "odometry", "demo": "demo", "bag": "bag", "train": "train",
+          "evaluate": "evaluate", "bench": "bench"}  # fmt: skip
 """The pip extras of commands that need more than the base installation."""
 
 

@@ -87,9 +87,13 @@ def test_every_camera_has_its_features_and_tracks(bag, record, tmp_path, tiny_we
     assert "unpaired" not in summary
     found = read(tmp_path / "out")
     assert {name: len(messages) for name, messages in found.items()} == {
-        f"/superpoint_detector/{camera}/{name}": FRAMES
+        name.format(camera): FRAMES
         for camera in CAMERAS
-        for name in ("features", "matched_homography")
+        for name in (
+            "/superpoint_detector/{}/features",
+            "/superpoint_detector/{}/matched_homography",
+            "/rig/{}/camera_info",
+        )
     }
     for camera in CAMERAS:
         homographies = [message for _, message in found[f"/superpoint_detector/{camera}/matched_homography"]]

@@ -77,6 +77,16 @@ def track_progress(items: Iterable[Item], description: str, total: int) -> Itera
     yield from track(items, description, total, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the storage format of a bag."""
+    parser.add_argument(
+        "--storage",
+        default="mcap",
+        choices=("mcap", "sqlite3"),
+        help="storage format of the bag to write (default: %(default)s)",
+    )
+
+
 def int_at_least(minimum: int) -> Callable[[str], int]:
     """Return an argument type that parses a whole number of at least `minimum`."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import threading
 from dataclasses import asdict
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import add_node_options
+from superpoint_ros.commands.arguments import add_node_options, add_storage
+from superpoint_ros.commands.signals import on_signal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cloud", action="store_true", help="also write the keypoints as a point cloud")
     parser.add_argument("--annotated", action="store_true", help="also write the annotated images")
-    parser.add_argument(
-        "--storage",
-        default="mcap",
-        choices=("mcap", "sqlite3"),
-        help="storage format of the bag to write (default: %(default)s)",
-    )
+    add_storage(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")
     add_node_options(parser)
 
@@ -56,8 +51,7 @@ def run(options: argparse.Namespace) -> int:
         topics = detector.topics
         # From here on stop between two frames only, so that the bag does not end within a message.
         stopped = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stopped.set())
+        on_signal(stopped.set)
         try:
             console = Console(stderr=True)
             quiet, total = options.json or not console.is_terminal, sum(map(recording.count, topics))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 
 from superpoint_ros.commands.arguments import add_node_options
+from superpoint_ros.commands.signals import on_signal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,6 @@ def run(options: argparse.Namespace) -> int:
     from superpoint_ros.hosts.dds.detector import StandaloneDetector
 
     with StandaloneDetector(options.params_file, options.param, options.remap) as detector:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: detector.stop())
+        on_signal(detector.stop)
         detector.spin()
     return 0

@@ -145,6 +145,18 @@ class ParameterTable:
         """
         return {name: self[name].check(value) for name, value in values.items()}
 
+    def changed(self, values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a running node after changes.
+
+        Raises:
+            ParameterError: as `checked`, and if a parameter is read-only.
+        """
+        checked = self.checked(changes)
+        for name, value in checked.items():
+            if self[name].read_only and value != values[name]:
+                raise ParameterError(f"parameter '{name}' is read-only, set it when starting the node")
+        return {**values, **checked}
+
 
 def _format(number: float | None) -> str:
     if number is None:

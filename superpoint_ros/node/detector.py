@@ -205,11 +205,7 @@ class Detector:
         Raises:
             ParameterError: in one sentence; nothing is changed.
         """
-        changes = interface.checked(changes)
-        for name, value in changes.items():
-            if interface.parameter(name).read_only and value != self.values[name]:
-                raise interface.ParameterError(f"parameter '{name}' is read-only, set it when starting the node")
-        values = {**self.values, **changes}
+        values = interface.TABLE.changed(self.values, changes)
         try:
             self.front_end.configure(settings_from_parameters(values))
         except ValueError as error:

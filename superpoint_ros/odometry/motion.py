@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.odometry.smoother import project
 from superpoint_ros.two_view.geometry import homogeneous
-from superpoint_ros.two_view.motion import MotionStatus, estimate_motion
+from superpoint_ros.two_view.motion import MotionStatus, estimate_motion, moved, sampson
 
 Array = NDArray[np.float64]
 
@@ -24,6 +24,11 @@ _MIN_SHARE = 0.6
 """Minimum share of the tracks that fit a start or a rotation."""
 _SAME_DIRECTION = 0.97
 """Cosine of the angle within which two motions have the same direction."""
+_MAX_DIRECTION_ERROR = np.radians(2.0)
+"""Maximum standard deviation of the direction of a start's motion. A turn looks much like a motion to the side, from
+which the noise of a camera that only turns differs by nothing else."""
+_LEAST_NOISE = 0.05
+"""Least noise of image points that is reckoned with, relative to the threshold."""
 _CLEARLY = 1.3
 """Minimum ratio of the errors of two motions of which one is wrong."""
 
@@ -139,7 +144,7 @@ def _check(motion: tuple[Array, Array], first: Array, middle: Array, last: Array
     if np.mean(known) < _MIN_SHARE or _parallax(rotation, first[known], last[known]) < _LEAST_ANGLE:
         return None
     found = locate_camera(points[known], middle[known], np.full(np.count_nonzero(known), threshold), threshold)
-    if found is None:
+    if found is None or _direction_error(rotation, translation, first, last, threshold) > _MAX_DIRECTION_ERROR:
         return None
     frames = ((np.eye(4), first), (found.pose, middle), (pose, last))
     errors = np.array([np.linalg.norm(project(place, points) - rays, axis=1) / threshold for place, rays in frames])
@@ -153,7 +158,8 @@ def _motions(first: Array, last: Array, threshold: float, planar: bool) -> Itera
     motion = estimate_motion(homogeneous(first), homogeneous(last), threshold)
     if motion.status is MotionStatus.OK:
         yield motion.rotation, motion.direction
-    if planar:
+    # The homography of a camera that only turns has motions as well, which explain nothing but its noise.
+    if planar and motion.status is not MotionStatus.ROTATION_ONLY:
         matrix, _ = cv2.findHomography(first, last, cv2.USAC_MAGSAC, threshold)
         if matrix is not None:
             _, rotations, translations, _ = cv2.decomposeHomographyMat(matrix, np.eye(3))
@@ -161,6 +167,25 @@ def _motions(first: Array, last: Array, threshold: float, planar: bool) -> Itera
                 length = float(np.linalg.norm(translation))
                 if length > 0:
                     yield rotation, translation.ravel() / length
+
+
+def _direction_error(rotation: Array, translation: Array, first: Array, last: Array, threshold: float) -> float:
+    """Estimate the standard deviation of the direction of a motion in radians, in its worst direction.
+
+    It follows from the Sampson errors, their noise and their derivatives by rotation and direction.
+    """
+    a, b = homogeneous(first), homogeneous(last)
+    errors = sampson((rotation, translation), a, b)
+    near = np.abs(errors) < threshold
+    if np.count_nonzero(near) < 8:
+        return float("inf")
+    steps = 1e-6 * np.eye(5)
+    sides = [[sampson(moved((rotation, translation), sign * step), a[near], b[near]) for step in steps]
+             for sign in (1, -1)]  # fmt: skip
+    jacobian = (np.array(sides[0]) - np.array(sides[1])).T / 2e-6
+    noise = max(1.4826 * float(np.median(np.abs(errors[near]))), _LEAST_NOISE * threshold)
+    covariance = noise**2 * np.linalg.pinv(jacobian.T @ jacobian)
+    return float(np.sqrt(np.linalg.eigvalsh(covariance[3:, 3:])[-1]))
 
 
 def _triangulate(rotation: Array, translation: Array, first: Array, last: Array, threshold: float) -> Array:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +15,18 @@ from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.diagnostics import ERROR, OK, WARNING, Diagnostics
 from superpoint_ros.node.joining import StampJoiner
 from superpoint_ros.node.poses import pose_fields, transform_fields, twist_fields
-from superpoint_ros.node.warnings import ThrottledWarnings, format_error
+from superpoint_ros.node.qos import explain_mismatch
+from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
 from superpoint_ros.odometry import interface
 from superpoint_ros.odometry.messages import base_pose, camera_in_base, frame_from_messages
 from superpoint_ros.odometry.odometry import Odometry
 from superpoint_ros.odometry.values import Estimate, Settings, State
 
+_TIME_JUMP = 1_000_000_000
+"""Nanoseconds by which a stamp that goes back is of a clock that was set, and not of a late message."""
+_SILENCE = 5.0
+"""Time without features that /diagnostics reports as an error, in seconds."""
+_SKIPPED = "skipped"
 _SETTINGS = ("min_points", "max_error", "window", "lost_after", "start_depth")
 _LEVELS = {State.TRACKING: OK, State.INITIALISING: WARNING, State.LOST: ERROR}
 
@@ -37,6 +43,9 @@ class Host(Protocol):
     def warn(self, text: str) -> None:
         """Log a warning."""
 
+    def input_name(self, key: str) -> str:
+        """Return the full name of an input topic."""
+
 
 class OdometryNode:
     """Joins the messages of a moment, estimates its pose and publishes it. Thread-safe.
@@ -45,19 +54,28 @@ class OdometryNode:
         values: parameter values by name; missing ones take their defaults.
         host: where results are published.
         live: whether messages arrive as the clock goes, so that repeated warnings are throttled by it.
+        clock: monotonic clock in seconds.
+
+    Attributes:
+        counts: number of frames by the name of their state, and of messages that were skipped.
 
     Raises:
         ValueError: in one sentence, if a parameter is invalid.
     """
 
-    def __init__(self, values: Mapping[str, Any], host: Host, live: bool = True) -> None:
+    def __init__(
+        self, values: Mapping[str, Any], host: Host, live: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.values: dict[str, Any] = {**interface.PARAMETERS.defaults(), **interface.PARAMETERS.checked(values)}
         self._host, self._lock = host, threading.Lock()
-        self._warn = ThrottledWarnings(host.warn) if live else ThrottledWarnings(host.warn, clock=None)
+        self._warn = ThrottledWarnings(host.warn, clock=clock if live else None)
         camera = "" if self.values["camera"] == "none" else str(self.values["camera"])
         self.inputs = interface.inputs(camera, self.values["stereo"])
         self._needed = {"features", "matched_homography"} | ({"stereo_matches"} if self.values["stereo"] else set())
-        self._odometry = Odometry(Settings(**{name: self.values[name] for name in _SETTINGS}))
+        self._odometry = Odometry(_settings(self.values))
+        self._clock, self._heard = clock, clock()
+        self._mismatches: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
         self._camera_message: Any = None
         self._speeds: deque[tuple[int, float]] = deque(maxlen=2)
         self._travelled: float | None = None
@@ -71,6 +89,32 @@ class OdometryNode:
         self._path: list[dict[str, Any]] = []
         self._times: deque[float] = deque(maxlen=100)
 
+    @property
+    def latest(self) -> Estimate | None:
+        """Return the estimate of the last frame; None before the first."""
+        return self._latest
+
+    @property
+    def problem(self) -> str:
+        """Return why there is no pose, or what was skipped last; one sentence or empty."""
+        return self._problem
+
+    @property
+    def path(self) -> dict[str, Any]:
+        """Return the fields of a nav_msgs/Path with the poses of the keyframes so far."""
+        header = self._path[-1]["header"] if self._path else {"stamp": 0, "frame_id": self.values["odom_frame"]}
+        return {"header": header, "poses": list(self._path)}
+
+    def set_parameters(self, changes: Mapping[str, Any]) -> None:
+        """Change parameters, all or none of them.
+
+        Raises:
+            ParameterError: in one sentence; nothing is changed.
+        """
+        with self._lock:
+            self.values = interface.PARAMETERS.changed(self.values, changes)
+            self._odometry.configure(_settings(self.values))
+
     def reset(self) -> None:
         """Start again at the origin."""
         with self._lock:
@@ -80,6 +124,8 @@ class OdometryNode:
     def submit(self, key: str, message: Any) -> None:
         """Submit a message of the input topic `key`; a message that cannot be used costs one warning."""
         with self._lock:
+            if key == "features":
+                self._heard = self._clock()
             try:
                 if key == "camera_info":
                     self._camera_message = message
@@ -88,11 +134,39 @@ class OdometryNode:
                 else:
                     self._add(key, message)
             except Exception as error:
-                self._problem = format_error(error)
-                self._warn(f"{key} skipped", self._problem, None if isinstance(error, ValueError) else error)
+                self._skip(f"{key} skipped", error)
+
+    def report_unreadable(self, topic: str, error: Exception) -> None:
+        """Count and warn about an input message that the host failed to read."""
+        with self._lock:
+            self._skip(f"{topic}: message skipped", error)
+
+    def report_incompatible_qos(self, key: str, topic: str, policy: str) -> None:
+        """Warn that another node's endpoint does not match this node's; see `node.qos.explain_mismatch`.
+
+        Args:
+            key: key of the topic in the table.
+            topic: full name of the topic.
+            policy: name of the policy.
+        """
+        reason = explain_mismatch(topic, "subscription" if key in self.inputs else "publisher", policy)
+        with self._lock:
+            self._mismatches[f"quality of service of {topic}"] = reason
+            self._warn(f"{topic}: a node's quality of service does not match", reason)
+
+    def _skip(self, what: str, error: Exception) -> None:
+        self.counts[_SKIPPED] += 1
+        self._problem = format_error(error)
+        self._warn(what, self._problem, unexpected(error))
 
     def _add(self, key: str, message: Any) -> None:
         stamp = stamp_to_ns(message.header.stamp)
+        if self._latest is not None and stamp < self._latest.stamp - _TIME_JUMP:
+            # As the stamps of a recording that is played again, or after the clock was set.
+            back = (self._latest.stamp - stamp) * 1e-9
+            self._warn("time jump", f"stamps went back by {back:.3f} s, so another map is started where the camera was")
+            self._odometry.restart()
+            self._joiner, self._before, self._latest = StampJoiner(self._needed), None, None
         if self._latest is not None and stamp <= self._latest.stamp:
             raise ValueError(
                 f"stamp {stamp * 1e-9:.3f} s is not later than {self._latest.stamp * 1e-9:.3f} s, which was processed"
@@ -116,7 +190,7 @@ class OdometryNode:
         features = parts["features"]
         if self._camera_message is None:
             raise ValueError(
-                f"there is no message on {self.inputs['camera_info'].name}, which the focal length is from"
+                f"there is no message on {self._host.input_name('camera_info')}, which the focal length is from"
             )
         rectified = features.camera_model_of_points == "pinhole"
         camera = Camera.from_message(self._camera_message, is_rectified(str(rectified).lower(), ""))
@@ -133,6 +207,7 @@ class OdometryNode:
         )
         estimate = self._odometry.register(frame)
         self._latest, self._problem = estimate, estimate.reason
+        self.counts[estimate.state.name.lower()] += 1
         if estimate.state is State.TRACKING:
             self._publish(estimate)
         elif self._before is not None or estimate.state is State.LOST:
@@ -164,19 +239,27 @@ class OdometryNode:
         if estimate.keyframe:
             self._path.append({"header": header, "pose": pose_fields(pose)})
             if self._host.subscriber_count("path"):
-                self._host.publish("path", {"header": header, "poses": self._path})
+                self._host.publish("path", self.path)
 
     def diagnostics(self) -> list[Diagnostics]:
         """Report the state."""
         with self._lock:
-            latest = self._latest
+            latest, silent = self._latest, self._clock() - self._heard
+            features, values = self._host.input_name("features"), {**self._mismatches}
             if latest is None:
-                waiting = f"no pose yet: {self._problem or 'no message on ' + self.inputs['features'].name}"
-                return [Diagnostics("odometry", WARNING, waiting, "", {})]
+                waiting = f"no pose yet: {self._problem or 'no message on ' + features}"
+                return [Diagnostics("odometry", WARNING, waiting, "", values)]
             state, unit = latest.state.name.lower(), "metres" if latest.metric else "unknown"
             text = f"{state}: {self._problem}" if self._problem else state
             level = max(_LEVELS[latest.state], WARNING if self._problem else OK)
-            values = {"state": state, "scale": unit, "points": str(latest.points), "keyframes": str(len(self._path))}
+            if silent > _SILENCE:
+                level, text = ERROR, f"no message on {features} for {silent:.0f} s; before that {text}"
+            values |= {"state": state, "scale": unit, "points": str(latest.points), "keyframes": str(len(self._path))}
+            values |= {f"{name}, total": str(count) for name, count in sorted(self.counts.items())}
             if self._times:
                 values["time of a frame, median (ms)"] = f"{float(np.median(self._times)) * 1e3:.1f}"
             return [Diagnostics("odometry", level, text, "", values)]
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    return Settings(**{name: values[name] for name in _SETTINGS})

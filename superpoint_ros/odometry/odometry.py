@@ -1,6 +1,6 @@
 """Visual odometry from what the detector publishes: tracks in, poses out.
 
-`Odometry.register` is the whole algorithm; `motion` and `smoother` are its two halves.
+`Odometry._register` is the whole algorithm; `motion` and `smoother` are its two halves.
 """
 
 from __future__ import annotations
@@ -34,14 +34,20 @@ class Odometry:
         self._settings = settings or Settings()
         self.reset()
 
+    def configure(self, settings: Settings) -> None:
+        """Use other settings from the next frame on."""
+        self._settings = settings
+        if self._map is not None:
+            self._map.window = settings.window
+
     def reset(self) -> None:
         """Start again at the origin."""
         self._pose = self._keyframe_pose = np.eye(4)
         self._drift = np.zeros((6, 6))  # of the last keyframe: rotation and translation along its own axes
         self._epoch = 0
-        self._restart()
+        self.restart()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
         """Forget the map; the next one starts where the camera was last."""
         self._map: Smoother | None = None
         self._metric = False
@@ -52,10 +58,18 @@ class Odometry:
 
     def register(self, frame: Frame) -> Estimate:
         """Estimate the pose of a frame, which must be later than all before it."""
+        try:
+            return self._register(frame)
+        except RuntimeError:  # GTSAM's for keyframes whose poses are not determined
+            self.restart()
+            reason = "the poses of the keyframes cannot be told, so another map is started here"
+            return Estimate(frame.stamp, State.LOST, self._pose, self._covariance(), self._metric, 0, reason)
+
+    def _register(self, frame: Frame) -> Estimate:
         frame = self._with_known_ids(frame)
         before = self._keyframe or (self._history[0] if self._history else None)
         if before is not None and not _same_rig(before, frame):
-            self._restart()
+            self.restart()
         if self._map is None:
             return self._initialise(frame)
         # The tracks of known points say where the camera is; where they end, the points' descriptors do.
@@ -188,7 +202,7 @@ class Odometry:
         reason = f"fewer than {self._settings.min_points} known points are seen"
         if frame.stamp - self._lost_since > self._settings.lost_after * 1e9:
             reason += f" for {self._settings.lost_after:g} s, so another map is started here"
-            self._restart()
+            self.restart()
         return Estimate(frame.stamp, State.LOST, self._pose, self._covariance(), self._metric, 0, reason)
 
     def _covariance(self) -> Array:

@@ -40,6 +40,7 @@ class Smoother:
         max_error: maximum reprojection error of an observation, in standard deviations.
 
     Attributes:
+        window: number of keyframes that are estimated.
         keyframes: by number, in order.
         points: (3,) position in the map of each track that is seen from different places, by id.
         step_covariance: (6, 6) of the motion from the keyframe before the last one to it: rotation and translation
@@ -54,7 +55,7 @@ class Smoother:
         max_tracks: int = 300,
         max_error: float = 4.0,
     ) -> None:
-        self._window, self._anchors, self._max_tracks, self._max_error = window, anchors, max_tracks, max_error
+        self.window, self._anchors, self._max_tracks, self._max_error = window, anchors, max_tracks, max_error
         self._cameras = [np.zeros(3)] if right_position is None else [np.zeros(3), right_position]
         self._rig = gtsam.CameraSetPinholePoseCal3_S2()
         for position in self._cameras:
@@ -75,7 +76,7 @@ class Smoother:
     def add(self, pose: Array, observations: Observations) -> None:
         """Add a keyframe at a predicted (4, 4) pose and estimate the window again."""
         self.keyframes[max(self.keyframes, default=-1) + 1] = Keyframe(pose, observations)
-        for key in sorted(self.keyframes)[: -(self._window + self._anchors)]:
+        for key in sorted(self.keyframes)[: -(self.window + self._anchors)]:
             del self.keyframes[key]
         factors = self._factors()
         for scale in (_LOOSE, 1.0) if len(self.keyframes) > 1 else ():
@@ -93,7 +94,7 @@ class Smoother:
     def _solve(self, factors: dict[int, Any]) -> None:
         """Estimate the poses of the window."""
         keys = sorted(self.keyframes)
-        free = keys[1:][-self._window :]
+        free = keys[1:][-self.window :]
         poses = {key: gtsam.Pose3(self.keyframes[key].pose) for key in keys}
         graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
         fixed, weak = gtsam.noiseModel.Isotropic.Sigma(6, _FIXED), gtsam.noiseModel.Diagonal.Sigmas(_WEAK)

@@ -155,15 +155,15 @@ def transfer(rotation: Matrix, a: Vectors, b: Vectors) -> Matrix:
 def _refined(pose: Pose, a: Vectors, b: Vectors, threshold: float) -> Pose:
     for _ in range(2):
         near = np.abs(sampson(pose, a, b)) <= _REACH * threshold
-        pose = _moved(pose, _least_squares(_motion_residuals, 5, threshold, pose, a[near], b[near]))
+        pose = moved(pose, _least_squares(_motion_residuals, 5, threshold, pose, a[near], b[near]))
     return pose
 
 
 def _motion_residuals(step: Vectors, pose: Pose, a: Vectors, b: Vectors) -> Vectors:
-    return sampson(_moved(pose, step), a, b)
+    return sampson(moved(pose, step), a, b)
 
 
-def _moved(pose: Pose, step: Vectors) -> Pose:
+def moved(pose: Pose, step: Vectors) -> Pose:
     """Update a motion by a rotation vector and two steps perpendicular to the direction."""
     rotation, direction = pose
     to = direction + step[3:] @ np.linalg.svd(direction[None])[2][1:]

@@ -41,12 +41,13 @@ class Recording:
     """A recording open for reading.
 
     Attributes:
+        path: of the recording.
         types: message type by topic.
         unreadable: number of unreadable messages so far, by topic.
     """
 
     def __init__(self, path: Path, reader: Any) -> None:
-        self._path, self._reader = path, reader
+        self.path, self._reader = path, reader
         self._connections = [c for c in reader.connections if _encoding(c) == "cdr"]
         others = {c.topic: _encoding(c) for c in reader.connections if c not in self._connections}
         if others:
@@ -63,10 +64,10 @@ class Recording:
         """
         held = sorted(topic for topic, type_ in self.types.items() if type_ in (*_IMAGES, VIDEO_TYPE))
         if not held:
-            raise ValueError(f"bag '{self._path}' contains no image topic")
+            raise ValueError(f"bag '{self.path}' contains no image topic")
         if name not in held and (name or len(held) > 1):
             asked = f"topic '{name}' is not among the image topics" if name else "several image topics, name one of"
-            raise ValueError(f"bag '{self._path}': {asked} {', '.join(held)}")
+            raise ValueError(f"bag '{self.path}': {asked} {', '.join(held)}")
         return name or held[0]
 
     def count(self, topic: str) -> int:
@@ -98,7 +99,7 @@ class Recording:
             except StopIteration:
                 return
             except Exception as error:  # rosbags passes on any error of its parsers
-                raise ValueError(f"bag '{self._path}' cannot be read further: {error}") from error
+                raise ValueError(f"bag '{self.path}' cannot be read further: {error}") from error
             yield one
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from superpoint_ros.frontend.frames import Counters
 from superpoint_ros.hosts.bag.reading import Recording
+from superpoint_ros.hosts.bag.writing import BagWriter
 from superpoint_ros.hosts.wire import messages
-from superpoint_ros.hosts.wire.typesystem import serialize, typestore
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, image_stamp, stamp_to_ns
 from superpoint_ros.node.errors import StandaloneError
@@ -22,16 +21,11 @@ from superpoint_ros.node.parameters import read_parameters
 from superpoint_ros.node.topics import VIDEO_TYPE
 from superpoint_ros.node.video import require_decoder
 
-if TYPE_CHECKING:
-    from rosbags.rosbag2 import Writer
-
 _log = logging.getLogger(__name__)
 
-STORAGES = ("mcap", "sqlite3")
 ALWAYS = ("features", "matched_homography", "stereo_matches")
 """Outputs that are written in any case, as are those of adapters; the last one if there is a stereo pair."""
 OPTIONAL = ("keypoints_cloud", "image_annotated")
-_WRITE_ERRORS = (OSError, sqlite3.Error)
 _TRANSPORTS = ("", "/compressed", "/foxglove")
 """What image_transport appends to the name of an image topic."""
 
@@ -39,8 +33,8 @@ _TRANSPORTS = ("", "/compressed", "/foxglove")
 class RecordingDetector:
     """The node `superpoint_detector` on a recording, which drops no frames.
 
-    Results are recorded at the time of their image. After `close` the written bag is readable, even if the work was
-    interrupted.
+    Results are recorded at the time of their image, and the camera_info next to an image topic is copied. After `close`
+    the written bag is readable, even if the work was interrupted.
 
     Args:
         recording: the recording to process.
@@ -48,8 +42,8 @@ class RecordingDetector:
             the only image topic, and each of several the topic that the node would subscribe to, with its transport.
         out: folder of the bag to write; must not exist.
         keys: output topics of `OPTIONAL` to write in addition to `ALWAYS`.
-        storage: one of `STORAGES`.
-        params_files, assignments, remappings: see `dds.detector.StandaloneDetector`.
+        storage: one of `writing.STORAGES`.
+        params_files, assignments, remappings: see `dds.standalone.StandaloneNode`.
 
     Raises:
         ValueError: in one sentence, if any of these is invalid, or if `out` exists.
@@ -78,21 +72,15 @@ class RecordingDetector:
             require_decoder()
         self._detector = Detector(parameters.values, self, live=False)
         written = {*ALWAYS, *keys}
-        names = {
-            place: self._names.resolve(topic.name)
+        outputs: dict[Any, tuple[str, str]] = {
+            place: (self._names.resolve(topic.name), topic.type)
             for place, topic in self._detector.outputs.items()
             if place[0] in written or topic.adapter
         }
-        if len(set(names.values())) < len(names):
-            raise StandaloneError(f"two outputs have the same name, they are {', '.join(names.values())}")
-        types = typestore()
-        self._out, self._stamp = Path(out), 0
-        self._failure: Exception | None = None
-        self._writer = _open_writer(self._out, storage)
-        self._connections = {
-            place: self._writer.add_connection(name, interface.topic(place[0]).type, typestore=types)
-            for place, name in names.items()
-        }
+        self._calibrations = self._find_calibrations()
+        info = interface.topic("camera_info").type
+        self._stamp = 0
+        self._writer = BagWriter(out, storage, outputs | {name: (name, info) for name in self._calibrations})
 
     @property
     def counters(self) -> Counters:
@@ -126,14 +114,19 @@ class RecordingDetector:
         """Return the image topic of this name or, if it is not in the recording, the one of a transport."""
         return next((image + suffix for suffix in _TRANSPORTS if image + suffix in self._recording.types), image)
 
+    def _find_calibrations(self) -> dict[str, list[str]]:
+        """List the cameras of each topic of camera_info."""
+        found: dict[str, list[str]] = {}
+        for camera, topic in self._inputs.items():
+            found.setdefault(topic_next_to(topic, "camera_info", self._recording), []).append(camera)
+        found.pop("", None)
+        return found
+
     def run(self) -> Iterator[None]:
         """Process the image topic of each camera with the camera_info next to it, if any; yield after each image."""
         recording, detector = self._recording, self._detector
         cameras = {topic: camera for camera, topic in self._inputs.items()}
-        calibrations: dict[str, list[str]] = {}
-        for topic, camera in cameras.items():
-            calibrations.setdefault(topic_next_to(topic, "camera_info", recording), []).append(camera)
-        calibrations.pop("", None)
+        calibrations = self._calibrations
         for name in calibrations:
             # Use it from the first image on, which may precede it in the recording.
             for _, _, message in recording.messages(name):
@@ -145,13 +138,15 @@ class RecordingDetector:
         for name, self._stamp, message in recording.messages(*cameras, *calibrations):
             if name in calibrations:
                 self._calibrate(calibrations[name], message)
+                copy = messages.create_message(interface.topic("camera_info").type, None, vars(as_ros2(message)))
+                self._writer.write(name, self._stamp, copy)
                 continue
             camera, stamp = cameras[name], image_stamp(message)
             for earlier in masks[camera].until(stamp) if camera in masks else ():
                 detector.submit_mask(as_ros2(earlier), camera)
             detector.image_inputs[recording.types[name]](as_ros2(message), camera)
-            if self._failure is not None:
-                raise self._write_error(self._failure)
+            # To the front end a failure of the writer is one of a frame, but it ends the run.
+            self._writer.check()
             yield
 
     def _calibrate(self, cameras: Sequence[str], message: Any) -> None:
@@ -161,18 +156,12 @@ class RecordingDetector:
     def close(self) -> None:
         """Finish the bag with its index."""
         self._detector.close()
-        try:
-            self._writer.close()
-        except _WRITE_ERRORS as error:
-            raise self._write_error(error) from error
-
-    def _write_error(self, error: Exception) -> StandaloneError:
-        return StandaloneError(f"bag '{self._out}' cannot be written: {error}")
+        self._writer.close()
 
     # The `Host` protocol
 
     def subscriber_count(self, key: str, camera: str) -> int:
-        return int((key, camera) in self._connections)
+        return int((key, camera) in self._writer)
 
     def publish(self, key: str, camera: str, header: Any, values: Mapping[str, Any]) -> None:
         type_name = interface.topic(key).type
@@ -180,12 +169,7 @@ class RecordingDetector:
             message = messages.cloud_message(header, values["points"])
         else:
             message = messages.create_message(type_name, header, values)
-        try:
-            self._writer.write(self._connections[key, camera], self._stamp, serialize(message, type_name))
-        except _WRITE_ERRORS as error:
-            # To the front end this is a failure of one frame, but it ends the run.
-            self._failure = error
-            raise self._write_error(error) from error
+        self._writer.write((key, camera), self._stamp, message)
 
     def now(self) -> int:
         return self._stamp
@@ -234,21 +218,3 @@ def topic_next_to(topic: str, key: str, recording: Recording) -> str:
         topic = topic.removesuffix(suffix)
     name = topic.rpartition("/")[0] + f"/{key}"
     return name if recording.types.get(name) == interface.topic(key).type and recording.count(name) else ""
-
-
-def _open_writer(out: Path, storage: str) -> Writer:
-    from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
-
-    if storage not in STORAGES:
-        raise StandaloneError(f"storage is '{storage}', allowed is one of {', '.join(STORAGES)}")
-    if out.exists():
-        raise StandaloneError(f"'{out}' already exists, a bag is written to a new folder")
-    if storage == "sqlite3" and set("?#%") & set(str(out)):
-        raise StandaloneError(f"'{out}' contains ?, # or %, which is not allowed in the path of a bag in sqlite3")
-    # The oldest version that rosbags writes, which all newer tools can read.
-    writer = Writer(out, version=8, storage_plugin=StoragePlugin[storage.upper()])
-    try:
-        writer.open()
-    except (WriterError, *_WRITE_ERRORS) as error:
-        raise StandaloneError(f"bag '{out}' cannot be written: {error}") from error
-    return writer

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from superpoint_ros.hosts.dds.node import Node
+from superpoint_ros.hosts.dds.standalone import StandaloneNode
 from superpoint_ros.hosts.wire import messages
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import Detector, stamp_to_ns
-from superpoint_ros.node.names import parse_remappings
-from superpoint_ros.node.parameters import apply_qos_overrides, read_parameters
+from superpoint_ros.node.diagnostics import Diagnostics
 
 _log = logging.getLogger(__name__)
 
 
-class StandaloneDetector:
+class StandaloneDetector(StandaloneNode):
     """The node `superpoint_detector`; topics and parameters are those of `interface`.
 
-    Args:
-        params_files: ROS 2 parameters files; later ones override earlier ones.
-        assignments: such as "max_keypoints:=500"; they override files.
-        remappings: such as "image:=/camera/image_raw", `__ns:=/front` included.
-        environ: environment variables, in which those of ROS 2 are read.
-
-    Raises:
-        ValueError: in one sentence, if any of these is invalid or a package is missing.
+    Args and errors: see `StandaloneNode`.
     """
+
+    _diagnostics_place = ("diagnostics", "")
 
     def __init__(
         self,
@@ -42,24 +34,13 @@ class StandaloneDetector:
         remappings: Sequence[str] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._node = Node(interface.NODE_NAME, environ=environ, remappings=parse_remappings(remappings))
-        try:
-            parameters = read_parameters(params_files, assignments, self._node.full_name)
-            self._overrides = parameters.qos_overrides
-            if parameters.warning:
-                self.warn(parameters.warning)
-            self._stop = threading.Event()
-            self._publishers: dict[tuple[str, str], Any] = {}
-            self._subscriptions: dict[tuple[str, str], Any] = {}
-            self._detector = Detector(parameters.values, self)
-            for key, topic in self._detector.outputs.items():
-                qos = self._qos(topic, topic.name, "publisher")
-                self._publishers[key] = self._node.create_publisher(topic.name, topic.type, qos)
+        super().__init__(interface.NODE_NAME, interface.TABLE, params_files, assignments, remappings, environ)
+        with self._closed_on_error():
+            self._detector = Detector(self._values, self)
+            for place, topic in self._detector.outputs.items():
+                self._create_publisher(place, topic)
             for camera in self._detector.cameras:
                 self._subscribe(camera)
-        except BaseException:
-            self.close()
-            raise
         runtime = self._detector.front_end.superpoint.runtime
         _log.info(
             "%s: weights %s on %s (%s, %s), waiting for images on %s",
@@ -87,9 +68,6 @@ class StandaloneDetector:
     def now(self) -> int:
         return time.time_ns()
 
-    def warn(self, text: str) -> None:
-        _log.warning("%s: %s", self._node.full_name, text)
-
     def header(self, stamp: Any, frame_id: str) -> Any:
         return messages.header_message(stamp_to_ns(stamp), frame_id)
 
@@ -97,38 +75,19 @@ class StandaloneDetector:
         image = self._node.resolve(interface.topic("image").for_camera(camera).name)
         return self._node.resolve(interface.with_transport(self._detector.image_input[0], image))
 
-    # Lifecycle
+    # What differs between standalone nodes
 
-    def spin(self) -> None:
-        """Publish diagnostics once a second until `stop`."""
-        while not self._stop.wait(1.0):
-            self._report_mismatches()
-            message = messages.diagnostics_message(self._node.full_name, self._detector.diagnostics())
-            self._publishers["diagnostics", ""].publish(message)
+    def _diagnostics(self) -> Iterable[Diagnostics]:
+        return self._detector.diagnostics()
 
-    def stop(self) -> None:
-        """Make `spin` return; may be called from any thread or signal handler."""
-        self._stop.set()
+    def _report_mismatch(self, place: tuple[str, str], topic: str, policy: str) -> None:
+        self._detector.report_incompatible_qos(place[0], topic, policy, place[1])
 
     def close(self) -> None:
         """Finish the current frame and leave the ROS graph. Idempotent."""
         if hasattr(self, "_detector"):
             self._detector.close()
-        self._node.close()
-
-    def __enter__(self) -> StandaloneDetector:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _report_mismatches(self) -> None:
-        for (key, camera), endpoint in {**self._publishers, **self._subscriptions}.items():
-            policy = endpoint.incompatible_policy()
-            if policy:
-                self._detector.report_incompatible_qos(key, endpoint.topic, policy, camera)
+        super().close()
 
     def _subscribe(self, camera: str) -> None:
         (topic, submit), info = self._detector.image_input, interface.topic("camera_info").for_camera(camera)
@@ -139,11 +98,6 @@ class StandaloneDetector:
             topic: (self.image_topic(camera), submit),
         }
         for entry, (name, callback) in names.items():
-            qos = self._qos(entry, name, "subscription")
             on_problem = partial(self._detector.report_unreadable, self._node.resolve(name), camera=camera)
-            self._subscriptions[entry.key, camera] = self._node.create_subscription(
-                name, entry.type, qos, partial(callback, camera=camera), on_problem
-            )
-
-    def _qos(self, topic: interface.Topic, name: str, kind: str) -> interface.Qos:
-        return apply_qos_overrides(topic.qos, self._overrides, self._node.resolve(name), kind)
+            place = entry.key, camera
+            self._create_subscription(place, entry, name, partial(callback, camera=camera), on_problem)
