@@ -67,6 +67,7 @@ setup(
         "evaluate": ["evo>=1.20", "matplotlib>=3.8", "scipy>=1.10"],
         "fetch": ["pooch>=1.6"],
         "plot": ["matplotlib>=3.8"],
+        "view": ["rerun-sdk>=0.23", *DDS],
         "ray": ["ray>=2.10"],
         "video": VIDEO,
         "train": ["lightning>=2.2", "pydantic>=2.5", *BAGS, "tensorboard>=2.12", "tqdm>=4.60"],

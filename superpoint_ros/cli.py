@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "fly a simulated camera over a photograph and watch the detector live",
     "extract": "extract the features of images to files",
     "match": "match two images: numbers, homography, and a drawing",
+    "view": "show images, keypoints, matches, depth and trajectory in Rerun",
     "bag": "run the detector on every frame of a recording and record its output",
     "train": "train the network",
     "evaluate": "evaluate features on standard benchmarks, with classical baselines",
@@ -25,7 +26,7 @@ COMMANDS = {
 }
 
 EXTRAS = {"detector": "standalone", "odometry": "odometry", "demo": "demo", "bag": "bag", "train": "train",
-          "evaluate": "evaluate", "bench": "bench"}  # fmt: skip
+          "evaluate": "evaluate", "bench": "bench", "view": "view"}  # fmt: skip
 """The pip extras of commands that need more than the base installation."""
 
 

@@ -69,7 +69,7 @@ def cache_folder(options: argparse.Namespace) -> Path | None:
     return None if options.no_cache else options.cache or cache.default_folder()
 
 
-def track_progress(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+def track_progress(items: Iterable[Item], description: str, total: int | None) -> Iterator[Item]:
     """Iterate over items with a progress bar on stderr, if that is a terminal."""
     from rich.console import Console
     from rich.progress import track

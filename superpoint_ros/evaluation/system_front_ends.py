@@ -42,9 +42,7 @@ def frames(spec: str, sequence: SystemSequence, noise: float, disparity_offset: 
 
 def _published(options: str, sequence: SystemSequence, noise: float, disparity_offset: float) -> Iterator[Frame]:
     values = trackers.parse_options(options.split(",") if options else [])
-    right = sequence.camera_info(right=True) if sequence.baseline > 0 else None
-    # Stereo sequences are rectified; the others are what their calibration says.
-    with LocalDetector(values, sequence.camera_info(), right, rectified=right is not None) as detector:
+    with LocalDetector(values, sequence.camera, sequence.baseline) as detector:
         for time, images in zip(sequence.times.tolist(), sequence.images(), strict=True):
             moment = detector.process(round(time * 1e9) + 1, *images)
             if moment is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,25 +41,6 @@ class SystemSequence:
 
     def __len__(self) -> int:
         return len(self.times)
-
-    def camera_info(self, right: bool = False) -> Any:
-        """Return the calibration of a camera with the fields of sensor_msgs/CameraInfo."""
-        camera = self.camera
-        projection = np.column_stack((camera.projection, np.zeros(3)))
-        projection[0, 3] = -camera.projection[0, 0] * self.baseline if right else 0.0
-        height, width = camera.image_size
-        return SimpleNamespace(
-            height=height,
-            width=width,
-            distortion_model="plumb_bob" if camera.model == PINHOLE else camera.model,
-            d=camera.distortion,
-            k=camera.matrix.reshape(-1),
-            r=camera.rotation.reshape(-1),
-            p=projection.reshape(-1),
-            binning_x=0,
-            binning_y=0,
-            roi=SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
-        )
 
 
 def open_source(

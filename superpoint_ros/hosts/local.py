@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.node.camera import PINHOLE, Camera
 from superpoint_ros.node.detector import Detector
 
 Image = NDArray[np.uint8]
@@ -37,25 +38,23 @@ class LocalDetector:
 
     Args:
         values: parameters of the node by name, except `cameras` and `stereo`.
-        calibration: sensor_msgs/CameraInfo of the (left) camera, or None.
-        right: that of the right camera, which makes a stereo pair.
-        rectified: the images are rectified.
+        camera: calibration of the (left) camera, or None.
+        baseline: distance of the right camera of a rectified stereo pair in metres; 0 for a single camera.
 
     Raises:
         ValueError: in one sentence, if a parameter is invalid or weights, device or runtime are unavailable.
     """
 
-    def __init__(
-        self, values: Mapping[str, Any], calibration: Any = None, right: Any = None, rectified: bool = False
-    ) -> None:
+    def __init__(self, values: Mapping[str, Any], camera: Camera | None = None, baseline: float = 0.0) -> None:
         self._messages: dict[tuple[str, str], Any] = {}
-        self._image = "image_rect" if rectified else "image_raw"
-        rig = {"cameras": (LEFT, RIGHT), "stereo": True} if right is not None else {}
+        rig = {"cameras": (LEFT, RIGHT), "stereo": True} if baseline else {}
         self._left = LEFT if rig else ""
+        self._image = "image_rect" if rig else "image_raw"
         self._detector = Detector({**values, **rig}, self, live=False)
-        for message, camera in ((calibration, self._left), (right, RIGHT)):
-            if message is not None:
-                self._detector.set_camera_info(message, camera)
+        if camera is not None:
+            self._detector.set_camera_info(_camera_info(camera, 0.0), self._left)
+            if rig:
+                self._detector.set_camera_info(_camera_info(camera, baseline), RIGHT)
 
     def process(self, stamp: int, image: Image, right: Image | None = None) -> Moment | None:
         """Process a (H, W) grey image, or a pair; return None if the image cannot be used.
@@ -103,6 +102,25 @@ class LocalDetector:
 
     def image_topic(self, camera: str) -> str:
         return f"{camera}/{self._image}".lstrip("/")
+
+
+def _camera_info(camera: Camera, baseline: float) -> Any:
+    """Create what has the fields of sensor_msgs/CameraInfo."""
+    projection = np.column_stack((camera.projection, np.zeros(3)))
+    projection[0, 3] = -camera.projection[0, 0] * baseline
+    height, width = camera.image_size
+    return SimpleNamespace(
+        height=height,
+        width=width,
+        distortion_model="plumb_bob" if camera.model == PINHOLE else camera.model,
+        d=camera.distortion,
+        k=camera.matrix.reshape(-1),
+        r=camera.rotation.reshape(-1),
+        p=projection.reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+    )
 
 
 def _image_message(image: Image, stamp: int) -> Any:

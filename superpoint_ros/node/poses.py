@@ -49,3 +49,16 @@ def twist_fields(before: Array, pose: Array, seconds: float) -> dict[str, Any]:
     angular = axis * (angle / sine if sine > 1e-12 else 1.0) / seconds
     return {key: dict(zip("xyz", value.tolist(), strict=True)) for key, value in
             (("linear", linear), ("angular", angular))}  # fmt: skip
+
+
+def matrix_from_pose(pose: Any) -> Array:
+    """Convert a geometry_msgs/Pose to a (4, 4) matrix."""
+    x, y, z, w = pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w
+    matrix = np.eye(4)
+    matrix[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrix[:3, 3] = pose.position.x, pose.position.y, pose.position.z
+    return matrix
