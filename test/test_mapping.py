@@ -219,6 +219,26 @@ def test_images_are_taken_as_they_are_stored_like_hloc_and_colmap_do(tool, album
         assert found["turned.jpg"]["image_size"][()].tolist() == [160, 120]
 
 
+def test_colmaps_guess_takes_the_focal_length_from_exif(album):
+    from superpoint_ros.adapters.colmap import guessed_camera
+
+    encoded = cv2.imencode(".jpg", cv2.imread(str(album / NAMES[3])))[1].tobytes()
+    # Exif with FocalLengthIn35mmFilm = 36: an image of 160 pixels has a diagonal of 200, which is 43.27 mm of film.
+    tags = b"\x01\0\x69\x87\x04\0\x01\0\0\0\x1a\0\0\0\0\0\0\0" + b"\x01\0\x05\xa4\x03\0\x01\0\0\0\x24\0\0\0\0\0\0\0"
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + tags
+    path = album / "zoom.jpg"
+    path.write_bytes(encoded[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + encoded[2:])
+    camera, guess = guessed_camera(path, (120, 160)), guessed_camera(album / NAMES[3], (120, 160))
+    assert camera.has_prior_focal_length and not guess.has_prior_focal_length
+    np.testing.assert_allclose([camera.params[0], guess.params[0]], [36 * 200 / 43.27, 1.2 * 160], rtol=2e-3)
+
+
+def test_a_name_that_hlocs_list_of_pairs_cannot_have_is_warned_about(tool, album, tmp_path):
+    (album / NAMES[3]).rename(album / "my photo.png")
+    done = tool("match", album, "--format", "hloc")
+    assert done.returncode == 0 and "'my photo.png' has a space" in done.stderr
+
+
 def test_an_interrupted_run_continues_and_leaves_no_incomplete_file(album, tiny_weights, tmp_path, project, photograph):
     for number in range(60):
         cv2.imwrite(str(album / f"{number:03d}.png"), np.roll(photograph, 7 * number, axis=1))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pycolmap
 
 _HALF = 0.5
+_WITH_EXIF = {".jpg", ".jpeg", ".tif", ".tiff", ".webp"}
+"""Suffixes of image files that have Exif; COLMAP decodes the whole image to read it."""
 _SEED = 1
 """Of the verification's random samples, so that equal matches have equal geometries."""
 
@@ -77,10 +79,10 @@ def guessed_camera(path: str | Path, image_size: tuple[int, int]) -> pycolmap.Ca
     """Guess the camera of an image file as COLMAP does: SIMPLE_RADIAL, its focal length from Exif or 1.2 widths."""
     pycolmap = load()
     height, width = image_size
-    try:
-        camera = pycolmap.infer_camera_from_image(path)
-    except Exception:  # a format that OpenCV reads and COLMAP does not
-        camera = None
+    camera = None
+    if Path(path).suffix.lower() in _WITH_EXIF:
+        with suppress(Exception):  # a format that OpenCV reads and COLMAP does not
+            camera = pycolmap.infer_camera_from_image(path)
     if camera is None or (camera.height, camera.width) != image_size:
         camera = pycolmap.Camera.create_from_model_name(0, "SIMPLE_RADIAL", 1.2 * max(image_size), width, height)
     return camera

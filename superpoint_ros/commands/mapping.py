@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,6 +14,8 @@ from superpoint_ros.commands.arguments import Misuse, int_at_least, positive_flo
 from superpoint_ros.commands.image_set import ImageSet
 from superpoint_ros.commands.pairs import EXHAUSTIVE, SEQUENTIAL, Pair, choose_pairs
 from superpoint_ros.features import Features
+
+_log = logging.getLogger(__name__)
 
 FEATURES, MATCHES, PAIRS, DATABASE = "features.h5", "matches.h5", "pairs.txt", "database.db"
 """Files in the output folder."""
@@ -125,6 +128,8 @@ def _write_hloc_features(images: ImageSet) -> Path:
 
 
 def _write_hloc_matches(images: ImageSet, pairs: Sequence[Pair]) -> tuple[Path, Path]:
+    if spaced := [name for name in images.names if len(name.split()) > 1]:
+        _log.warning("hloc cannot read %s: '%s' has a space in its name", PAIRS, spaced[0])
     counted = ((first, second, len(images.features(first)), found) for first, second, found in images.matches(pairs))
     hloc.write_matches(images.out / MATCHES, counted)
     hloc.write_pairs(images.out / PAIRS, pairs)
