@@ -18,9 +18,12 @@ from superpoint_ros.node.adapters import CONVERSIONS
 from superpoint_ros.node.interface import PARAMETERS, ParameterError, parameter
 from superpoint_ros.node.messages import DESCRIPTOR_TYPES
 from superpoint_ros.node.topics import TRANSPORTS
+from superpoint_ros.odometry import interface as odometry
 from superpoint_ros.two_view.homography import METHODS, homography_from_points
 
-NAMES = [entry.name for entry in PARAMETERS]
+TABLES = {"detector": interface.TABLE, "odometry": odometry.PARAMETERS}
+"""Parameters by the name of their file in config/."""
+ALL = [(name, entry) for name, table in TABLES.items() for entry in table]
 RANGED = [entry for entry in PARAMETERS if entry.minimum is not None]
 PROMISED = {
     "weights": "default", "device": "auto", "runtime": "auto", "precision": "auto", "max_keypoints": 1000,
@@ -84,10 +87,11 @@ def test_the_documented_parameters_exist_with_their_defaults():
     }
 
 
-def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project):
-    text = (project / "config" / "detector.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "table"), TABLES.items(), ids=TABLES)
+def test_the_configuration_file_has_exactly_the_parameters_and_defaults(project, name, table):
+    text = (project / "config" / f"{name}.yaml").read_text(encoding="utf-8")
     found = dict(flat(yaml.safe_load(text)["/**"]["ros__parameters"]))
-    assert typed(found) == typed(interface.defaults())
+    assert typed(found) == typed(table.defaults())
 
 
 def in_words(entry):
@@ -97,22 +101,24 @@ def in_words(entry):
     return named + (" (fixed)" if entry.read_only else "")
 
 
-def test_the_configuration_file_describes_every_parameter_with_its_range(project):
-    text = (project / "config" / "detector.yaml").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "table"), TABLES.items(), ids=TABLES)
+def test_the_configuration_file_describes_every_parameter_with_its_range(project, name, table):
+    text = (project / "config" / f"{name}.yaml").read_text(encoding="utf-8")
     comments = {line.strip(" #") for line in text.splitlines() if line.strip().startswith("#")}
-    assert not [entry.name for entry in PARAMETERS if in_words(entry) not in comments]
+    assert not [entry.name for entry in table if in_words(entry) not in comments]
 
 
-def test_names_are_unique_and_descriptions_are_not_empty():
-    assert len(set(NAMES)) == len(NAMES)
-    keys = [topic.key for topic in interface.INPUTS + interface.OUTPUTS]
-    assert len(set(keys)) == len(keys)
-    for entry in (*PARAMETERS, *interface.INPUTS, *interface.OUTPUTS):
+@pytest.mark.parametrize("node", [interface, odometry], ids=TABLES)
+def test_names_are_unique_and_descriptions_are_not_empty(node):
+    keys = [topic.key for topic in node.INPUTS + node.OUTPUTS]
+    names = [entry.name for entry in node.PARAMETERS]
+    assert len(set(keys)) == len(keys) and len(set(names)) == len(names)
+    for entry in (*node.PARAMETERS, *node.INPUTS, *node.OUTPUTS):
         assert len(entry.description.split()) >= 2 and not entry.description.endswith(".")
 
 
 def test_numbers_have_ranges_and_defaults_pass_their_own_checks():
-    for entry in PARAMETERS:
+    for _, entry in ALL:
         assert typed({"": entry.check(entry.default)}) == typed({"": entry.default})
         assert (entry.minimum is not None and entry.maximum is not None) == (entry.type in (int, float))
 
@@ -263,15 +269,13 @@ def rows(project):
     return [[cell.strip().replace("`", "") for cell in line.strip().strip("|").split("|")] for line in lines]
 
 
-@pytest.mark.parametrize("entry", PARAMETERS, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", [entry for _, entry in ALL], ids=[f"{name} {entry.name}" for name, entry in ALL])
 def test_the_readmes_table_has_every_parameter_with_its_default_and_range(rows, entry):
     default = json.dumps(entry.default) if entry.type in (bool, tuple) else str(entry.default)
-    found = [row for row in rows if row[0] == entry.name and default in row[1:]]
-    assert found and entry.description.replace("`", "") in found[0][-1]
-    assert entry.allowed in found[0][-1] or not (entry.choices or entry.minimum is not None)
+    assert [entry.name, default, in_words(entry).replace("`", "")] in rows
 
 
 def test_the_readmes_table_has_every_topic_with_its_type(rows):
-    for name, kind in TOPICS:
+    for name, kind in (*TOPICS, *((topic.name, topic.type) for topic in odometry.INPUTS + odometry.OUTPUTS)):
         short = kind.replace("/msg/", "/")
         assert [row for row in rows if row[0] == name and {kind, short} & set(row[1:])], name

@@ -147,7 +147,7 @@ def test_the_node_exits_cleanly_on_ctrl_c_while_it_is_busy(context, start):
 
 
 def test_a_timer_that_fires_while_the_context_ends_raises_nothing():
-    from superpoint_ros.hosts.ros2.node import SuperPointDetector
+    from superpoint_ros.hosts.ros2.detector import SuperPointDetector
 
     context = rclpy.Context()
     rclpy.init(context=context)

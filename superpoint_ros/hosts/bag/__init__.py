@@ -1,1 +1,1 @@
-"""Host 3: the detector from recording to recording."""
+"""Host 3: the nodes from recording to recording."""

@@ -1,1 +1,1 @@
-"""Host 1: the detector as an rclpy node."""
+"""Host 1: the nodes on rclpy."""
