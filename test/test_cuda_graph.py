@@ -62,6 +62,18 @@ def test_a_step_copies_nothing_from_the_host_and_never_synchronises(tiny_weights
     assert {"lift_fresh", "_local_scalar_dense"} <= forbidden.names
 
 
+def test_masked_keypoints_do_not_take_the_place_of_others(pair, grey):
+    plain, fixed = pair
+    for each in pair:
+        each.configure(max_keypoints=40)
+    image, mask = np.ascontiguousarray(grey[:128, :192]), np.ones((128, 192), bool)
+    mask[:, :96] = False
+    found = fixed.extract(image, mask=mask)
+    assert len(found) == 40 and (found.keypoints[:, 0] > 95).all()
+    assert_same(found, plain.extract(image, mask=mask))
+    assert_same(fixed.extract(image), plain.extract(image))  # the mask holds for one image only
+
+
 def test_features_are_not_overwritten_by_the_next_frame(pair, grey):
     first = pair[1].extract(grey[:64, :96])
     copies = [array.copy() for array in (first.keypoints, first.scores, first.descriptors)]

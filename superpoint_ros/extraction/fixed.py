@@ -31,8 +31,11 @@ class FixedExtractor(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.settings, self.size, self.dtype = settings, size, dtype
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Extract features, of which only the first `count` entries of each image are used.
+
+        Args:
+            mask: (B, height, width) float32, 0 for pixels without keypoints and 1 for the others.
 
         Returns:
             keypoints (B, K, 2) float32 as (x, y), scores (B, K) float32 descending, descriptors (B, K, D) float32 of
@@ -45,5 +48,7 @@ class FixedExtractor(nn.Module):
             x = F.pad(x, (0, right, 0, bottom), mode="replicate")
         logits, maps = self.network(x.contiguous(memory_format=torch.channels_last))
         heat = heatmap(logits)[:, :height, :width].contiguous()
+        if mask is not None:
+            heat = heat * mask
         keypoints, scores, descriptors = decode_fixed(heat, maps, images, self.settings)
         return keypoints, scores, descriptors, (scores > 0).sum(dim=1)

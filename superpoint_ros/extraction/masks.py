@@ -27,6 +27,15 @@ def masked_heat(heat: Tensor, masks: Sequence[Mask | None], size: tuple[int, int
     return heat
 
 
+def stacked(masks: Sequence[Mask | None], size: tuple[int, int]) -> Tensor | None:
+    """Stack masks scaled to (height, width) `size` as (B, H, W) float32 on the CPU; None if there are none."""
+    if all(mask is None for mask in masks):
+        return None
+    ones = np.ones(size, bool)
+    shapes = [scaled(ones if mask is None else mask, size).astype(np.float32) for mask in masks]
+    return torch.from_numpy(np.stack(shapes))
+
+
 def padded_mask(mask: Mask, size: tuple[int, int], image: Tensor) -> Tensor:
     """Scale a mask to (height, width) `size` and pad it to a (..., H, W) image, as float32 on the CPU."""
     padded = torch.ones(image.shape[-2:])

@@ -19,7 +19,7 @@ from superpoint_ros.extraction.checks import ImageError, check_image, check_mask
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
-from superpoint_ros.extraction.masks import masked_heat, padded_mask, select_unmasked
+from superpoint_ros.extraction.masks import masked_heat, padded_mask, select_unmasked, stacked
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import MIN_SIDE, Level
 from superpoint_ros.extraction.results import collect
@@ -265,7 +265,7 @@ class SuperPoint:
             ]
         if isinstance(self.runtime, runtimes.EndToEndRuntime):
             with clock.stage("network", again):
-                extracted = self.runtime.extract(batch, size, settings)
+                extracted = self.runtime.extract(batch, size, settings, stacked(masks, size))
             with clock.stage("decode features", again):
                 return list(collect(extracted, originals, level))
         with clock.stage("network", again), torch.inference_mode():

@@ -69,8 +69,14 @@ class Runtime(Protocol):
 class EndToEndRuntime(Protocol):
     """A runtime that includes decoding."""
 
-    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> ExtractedBatch:
-        """Extract the features of (B, 1, H, W) uint8 images in host memory, padded beyond `size`."""
+    def extract(
+        self, images: Tensor, size: tuple[int, int], settings: Decoding, mask: Tensor | None = None
+    ) -> ExtractedBatch:
+        """Extract the features of (B, 1, H, W) uint8 images in host memory, padded beyond `size`.
+
+        Args:
+            mask: (B, *size) float32 in host memory, 0 for pixels without keypoints and 1 for the others.
+        """
 
 
 class RuntimeChoiceError(ValueError):

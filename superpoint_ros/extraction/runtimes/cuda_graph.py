@@ -34,7 +34,7 @@ _WARM_UP = 3
 
 
 class Step:
-    """The recorded computation: one batch from `images` to the results, in static buffers.
+    """The recorded computation: one batch from `images` and `mask` to the results, in static buffers.
 
     Calling it returns keypoints, scores, descriptors, count (see `FixedExtractor`), and forward, best and second (see
     `matching.mutual_nearest_fixed`) of the matches from the previous batch to this one.
@@ -44,12 +44,13 @@ class Step:
         self._module = module
         batch, places = shape[0], min(module.settings.max_keypoints, module.size[0] * module.size[1])
         self.images = torch.zeros(*shape, dtype=torch.uint8, device=device)
+        self.mask = torch.ones(batch, *module.size, device=device)
         size = module.network.architecture.descriptor_size
         self._descriptors = torch.zeros(batch, places, size, device=device)
         self._count = torch.zeros(batch, dtype=torch.int64, device=device)
 
     def __call__(self) -> tuple[Tensor, ...]:
-        keypoints, scores, descriptors, count = self._module(self.images)
+        keypoints, scores, descriptors, count = self._module(self.images, self.mask)
         matches = mutual_nearest_fixed(self._descriptors, self._count, descriptors, count)
         self._descriptors.copy_(descriptors)
         self._count.copy_(count)
@@ -86,8 +87,10 @@ class CudaGraphRuntime:
         return self._maps(images)
 
     @torch.inference_mode()
-    def extract(self, images: Tensor, size: tuple[int, int], settings: Decoding) -> ExtractedBatch:
-        """Extract the features of (B, 1, H, W) uint8 images in host memory, padded beyond `size`."""
+    def extract(
+        self, images: Tensor, size: tuple[int, int], settings: Decoding, mask: Tensor | None = None
+    ) -> ExtractedBatch:
+        """See `EndToEndRuntime.extract`."""
         decoding = Decoding(*astuple(settings)[: len(Decoding.__dataclass_fields__)])
         key = (*images.shape, *size, decoding)
         with self._lock:
@@ -99,7 +102,7 @@ class CudaGraphRuntime:
                 if len(self._recorded_steps) > _MAX_GRAPHS:
                     self._recorded_steps.popitem(last=False)
             self._recorded_steps.move_to_end(key)
-            return frame.run(images)
+            return frame.run(images, mask)
 
 
 class _RecordedStep:
@@ -108,16 +111,18 @@ class _RecordedStep:
     def __init__(self, step: Step, device: torch.device, compiled: bool) -> None:
         self._step = step
         self._own: list[object] | None = None
+        self._masked = False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._replay, self._outputs = _record(step, self._stream, compiled)
         pinned = self._stream is not None
         self._input = torch.zeros(step.images.shape, dtype=torch.uint8, pin_memory=pinned)
         self._host = [torch.zeros(out.shape, dtype=out.dtype, pin_memory=pinned) for out in self._outputs]
 
-    def run(self, images: Tensor) -> ExtractedBatch:
+    def run(self, images: Tensor, mask: Tensor | None) -> ExtractedBatch:
         self._input.copy_(images)
         if self._stream is None:
             self._step.images.copy_(self._input)
+            self._set_mask(mask)
             outputs = self._replay()
             for host, out in zip(self._host, outputs, strict=True):
                 host.copy_(out)
@@ -125,6 +130,7 @@ class _RecordedStep:
         else:
             with torch.cuda.stream(self._stream):
                 self._step.images.copy_(self._input, non_blocking=True)
+                self._set_mask(mask)
                 outputs = self._replay()
                 for host, out in zip(self._host, outputs, strict=True):
                     host.copy_(out, non_blocking=True)
@@ -132,6 +138,13 @@ class _RecordedStep:
                 # The only synchronisation per frame.
                 self._stream.synchronize()
         return self._results(kept)
+
+    def _set_mask(self, mask: Tensor | None) -> None:
+        if mask is not None:
+            self._step.mask.copy_(mask)
+        elif self._masked:
+            self._step.mask.fill_(1)
+        self._masked = mask is not None
 
     def _results(self, on_device: Tensor | None) -> ExtractedBatch:
         keypoints, scores, descriptors, _, *matches = (host.numpy().copy() for host in self._host)
