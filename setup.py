@@ -85,6 +85,7 @@ setup(
             "psutil",
             "pytest>=7,<9",
             "pytest-xdist>=3.5",
+            "rerun-sdk>=0.23",
             "transformers>=4.50",
         ],
         "lint": ["mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
