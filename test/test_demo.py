@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from superpoint_ros.demo.sources import open_source
+from superpoint_ros.demo.trajectory import Trajectory
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.simulation.flight import Flight
+from superpoint_ros.simulation.room import Room
 
 for package in ("cyclonedds", "rosbags", "skimage"):
     pytest.importorskip(package, reason=f"the demo needs the Python package {package}")
@@ -73,15 +75,57 @@ def test_the_demo_compares_matches_with_the_truth_of_the_room(tmp_path):
     assert summary["right_match_ratio"] > 0.5
 
 
+@pytest.mark.slow
+def test_the_demo_of_the_stereo_room_shows_the_drift_of_the_odometry(tmp_path):
+    pytest.importorskip("gtsam", reason="the odometry needs the Python package gtsam")
+    words = ("--source", "room_stereo", "--seconds", "8", "--rate", "3", "-p", "weights:=light", "-p", "max_gap:=600.0")
+    done = demo(tmp_path / "out", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["odometry_messages"] > 10
+    assert summary["odometry_path_m"] > 1.0 and summary["odometry_drift_percent"] < 2.0
+    drawing = cv2.imread(str(tmp_path / "out" / "trajectory.png"))
+    assert drawing.shape == (640, 1280, 3) and drawing.std() > 5
+
+
+def test_the_demo_without_gtsam_says_in_one_line_that_the_odometry_is_left_out(tmp_path, tiny_weights):
+    code = "import sys, importlib.util as u; f = u.find_spec; "
+    code += "u.find_spec = lambda n, *a: None if n == 'gtsam' else f(n, *a); "
+    code += "from superpoint_ros import cli; sys.exit(cli.main(sys.argv[1:]))"
+    words = ("demo", "--source", "room", "--seconds", "2", "--rate", "2", "-p", f"weights:={tiny_weights}", "--json")
+    done = subprocess.run([sys.executable, "-c", code, *words, "--output", str(tmp_path / "out")],
+                          capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("odometry") == 2 and "the odometry is left out: pip install" in done.stderr
+    assert json.loads(done.stdout)["odometry_messages"] == 0
+    assert not (tmp_path / "out" / "trajectory.png").exists()
+
+
+def test_drift_is_the_error_at_the_end_of_the_path_and_the_scale_of_a_single_camera_is_fitted():
+    room, found = Room(), Trajectory()
+    start = room.pose(0.0)
+    for stamp in range(20):
+        pose = room.pose(stamp / 5)
+        found.add_true(stamp, pose)
+        moved = np.linalg.inv(start) @ pose
+        moved[:3, 3] *= 1.01
+        found.add_estimated(stamp, moved)
+    length, drift = found.drift()
+    assert drift < 1e-9
+    found.metric = True
+    end = np.linalg.norm(room.pose(19 / 5)[:3, 3] - start[:3, 3])
+    assert found.drift() == pytest.approx((length, 0.01 * end / length))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_pose_survives_conversion_to_a_message(seed):
-    from superpoint_ros.demo.monitor import _pose_matrix
     from superpoint_ros.hosts.wire.messages import pose_message
+    from superpoint_ros.node.poses import matrix_from_pose
 
     pose = np.eye(4)
     pose[:3, :3] = cv2.Rodrigues(np.random.default_rng(seed).uniform(-3, 3, 3))[0]
     pose[:3, 3] = [1.0, -2.0, 3.0]
-    assert np.abs(_pose_matrix(pose_message(5, "map", pose).pose) - pose).max() < 1e-12
+    assert np.abs(matrix_from_pose(pose_message(5, "map", pose).pose) - pose).max() < 1e-12
 
 
 def test_the_stereo_room_has_two_images_and_a_calibration():

@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         counters = {name: str(summary[name]) for name in ("received", "processed", "dropped", "failed")}
         Console().print(table(summary, f"{summary['frames']} frames of {options.source}", counters))
-        print(f"annotated video, contact sheet and summary.json are in {options.output}")
+        drawn = ", trajectory" if summary["odometry_messages"] else ""
+        print(f"annotated video, contact sheet{drawn} and summary.json are in {options.output}")
     for sentence in summary["left_out"]:
         _log.warning("%s", sentence)
     return 1 if summary["left_out"] else 0

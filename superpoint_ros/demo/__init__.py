@@ -1,1 +1,1 @@
-"""The live demo: a camera, the detector and a monitor as three processes that talk over DDS."""
+"""The live demo: a camera, the detector, the odometry and a monitor as processes that talk over DDS."""

@@ -13,19 +13,25 @@ import numpy as np
 
 from superpoint_ros.demo.camera import POSE_TOPIC, POSE_TYPE, TRUTH_QOS, TRUTH_TOPIC, TRUTH_TYPE
 from superpoint_ros.demo.recorder import Recorder
+from superpoint_ros.demo.trajectory import Trajectory
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.features import Status
 from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.node import interface
 from superpoint_ros.node.detector import stamp_to_ns
+from superpoint_ros.node.poses import matrix_from_pose
+from superpoint_ros.odometry import interface as odometry
+from superpoint_ros.odometry.messages import camera_in_base
 from superpoint_ros.simulation.room import Room
-from superpoint_ros.two_view.geometry import Matrix, cross_matrix
+from superpoint_ros.two_view.geometry import Matrix
 
 _EDGE = 3.0
 """Pixels around edges of the depth where matches are not judged: features there belong to two surfaces."""
 _RIGHT = 3.0
 """Pixels up to which a match is right."""
-DETECTOR = f"/{interface.NODE_NAME}"
+DETECTOR, ODOMETRY = f"/{interface.NODE_NAME}", f"/{odometry.NODE_NAME}"
+_BASE = np.linalg.inv(camera_in_base(0, 0, 0, 0, 0, 0))
+"""Pose of the odometry's base frame in the camera's, by default at the same place."""
 
 
 @dataclass
@@ -44,15 +50,21 @@ class Record:
 
 
 class Monitor:
-    """Collects the outputs of a detector, by stamp.
+    """Collects the outputs of a detector and an odometry, by stamp.
 
     Args:
         recorder: receives every annotated image.
         room: the world whose camera's poses arrive, where matches are to be held against it.
+        camera: name of the camera of the detector that is watched; empty for a single one.
+
+    Attributes:
+        trajectory: the true poses and those of the odometry.
+        odometry: summary of the odometry's latest diagnostics, empty before the first.
     """
 
-    def __init__(self, recorder: Recorder, room: Room | None = None) -> None:
-        self._room = room
+    def __init__(self, recorder: Recorder, room: Room | None = None, camera: str = "") -> None:
+        self._room, self._camera = room, camera
+        self.trajectory, self.odometry = Trajectory(), ""
         self._poses: dict[int, Matrix] = {}
         self._match_errors: dict[int, Matrix] = {}
         self._lock = threading.Lock()
@@ -70,9 +82,11 @@ class Monitor:
             ("image_annotated", self._on_image),
             ("diagnostics", self._on_diagnostics),
         ):
-            topic = interface.topic(key)
+            topic = interface.topic(key).for_camera(camera)
             name = topic.name.replace("~", DETECTOR)
             self._node.create_subscription(name, topic.type, topic.qos, callback)
+        poses = odometry.topic("odometry")
+        self._node.create_subscription(poses.name.replace("~", ODOMETRY), poses.type, poses.qos, self._on_odometry)
         self._node.create_subscription(TRUTH_TOPIC, TRUTH_TYPE, TRUTH_QOS, self._on_truth)
         self._node.create_subscription(POSE_TOPIC, POSE_TYPE, TRUTH_QOS, self._on_pose)
 
@@ -109,7 +123,12 @@ class Monitor:
 
     def _on_pose(self, message: Any) -> None:
         with self._lock:
-            self._poses[stamp_to_ns(message.header.stamp)] = _pose_matrix(message.pose)
+            stamp = stamp_to_ns(message.header.stamp)
+            self._poses[stamp] = matrix_from_pose(message.pose)
+            self.trajectory.add_true(stamp, self._poses[stamp] @ _BASE)
+
+    def _on_odometry(self, message: Any) -> None:
+        self.trajectory.add_estimated(stamp_to_ns(message.header.stamp), matrix_from_pose(message.pose.pose))
 
     def _on_image(self, message: Any) -> None:
         self.annotated += 1
@@ -117,8 +136,12 @@ class Monitor:
 
     def _on_diagnostics(self, message: Any) -> None:
         for status in message.status:
-            if status.name.startswith(interface.NODE_NAME):
-                self.counters = {entry.key: entry.value for entry in status.values}
+            values = {entry.key: entry.value for entry in status.values}
+            if status.name == f"{interface.NODE_NAME}: front end {self._camera}".rstrip():
+                self.counters = values
+            elif status.name.startswith(odometry.NODE_NAME):
+                self.odometry = status.message
+                self.trajectory.metric = values.get("scale") == "metres"
 
     def count(self, name: str) -> int:
         """Return a counter of the detector's latest diagnostics, -1 before the first."""
@@ -162,6 +185,7 @@ class Monitor:
         ratios = [r.inliers / r.matches for r in pairs if r.matches and r.inliers is not None]
         count = len(latencies)
         matched = np.concatenate([*distances, np.zeros(0)])
+        length, drift = self.trajectory.drift() or (None, None)
         return {
             "features_messages": count,
             "homography_messages": sum(record.status is not None for record in records),
@@ -177,17 +201,10 @@ class Monitor:
             "right_match_ratio": _round(float(np.mean(matched <= _RIGHT)), 4) if len(matched) else None,
             "corner_error_px_median": _median(errors, 4),
             "corner_error_px_p95": _round(float(np.percentile(errors, 95)), 4) if errors else None,
+            "odometry_messages": len(self.trajectory),
+            "odometry_path_m": None if length is None else _round(length),
+            "odometry_drift_percent": None if drift is None else _round(100 * drift),
         }
-
-
-def _pose_matrix(message: Any) -> Matrix:
-    """Convert a geometry_msgs/Pose to a (4, 4) matrix."""
-    x, y, z, w = (getattr(message.orientation, name) for name in "xyzw")
-    pose = np.eye(4)
-    cross = cross_matrix(np.array([x, y, z]))
-    pose[:3, :3] += 2 * (w * cross + cross @ cross)
-    pose[:3, 3] = [getattr(message.position, name) for name in "xyz"]
-    return pose
 
 
 def _pixels(values: Any) -> Matrix:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from superpoint_ros.demo.camera import IMAGE_TOPIC
+from superpoint_ros.demo.camera import IMAGE_TOPIC, INFO_TOPIC, RIGHT_INFO_TOPIC, RIGHT_TOPIC
 from superpoint_ros.demo.monitor import Monitor
 from superpoint_ros.demo.recorder import Recorder
 from superpoint_ros.demo.sources import ROOM, STEREO_ROOM
 from superpoint_ros.simulation.room import Room
+
+_log = logging.getLogger(__name__)
 
 _ROWS = {
     "features_hz": "rate (Hz)",
@@ -34,6 +39,8 @@ _ROWS = {
     "right_match_ratio": "share of matches within 3 px",
     "corner_error_px_median": "corner error, median (px)",
     "corner_error_px_p95": "corner error, 95 % (px)",
+    "odometry_path_m": "path (m)",
+    "odometry_drift_percent": "drift of the odometry (% of the path)",
 }
 _MIN_FRACTION = 0.95
 _RECENT_FRAMES = 30
@@ -66,16 +73,24 @@ def run(options: DemoOptions) -> dict[str, Any]:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.pop("ROS_STATIC_PEERS", None)
     recorder = Recorder(options.output, options.rate)
-    monitor = Monitor(recorder, Room() if options.source in (ROOM, STEREO_ROOM) else None)
+    stereo, posed = options.source == STEREO_ROOM, options.source in (ROOM, STEREO_ROOM)
+    monitor = Monitor(recorder, Room() if posed else None, "left" if stereo else "")
     detector_log = options.output / "detector.log"
     processes: list[subprocess.Popen[str]] = []
     try:
-        with open(detector_log, "w", encoding="utf-8") as log:
-            words = ["detector", "-r", f"image:={IMAGE_TOPIC}"]
+        with open(detector_log, "w", encoding="utf-8") as log, ExitStack() as stack:
+            words = _detector(stereo)
             for assignment in options.assignments:
                 words += ["-p", assignment]
             processes.append(detector := _start(words, stderr=log))
-            _await_detector(detector, monitor, detector_log)
+            _await_answer(lambda: bool(monitor.counters), "the detector", detector, detector_log)
+            if posed and importlib.util.find_spec("gtsam") is None:
+                _log.info("the odometry is left out: pip install 'superpoint_ros[odometry]' adds it")
+            elif posed:
+                path = options.output / "odometry.log"
+                odometry_log = stack.enter_context(open(path, "w", encoding="utf-8"))
+                processes.append(odometry := _start(_odometry(stereo), stderr=odometry_log))
+                _await_answer(lambda: bool(monitor.odometry), "the odometry", odometry, path)
             words = ["demo", "--role", "camera", "--source", options.source, "--rate", str(options.rate)]
             words += ["--seconds", str(options.seconds)]
             processes.append(camera := _start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
@@ -87,6 +102,7 @@ def run(options: DemoOptions) -> dict[str, Any]:
             _stop(process)
         monitor.close()
         recorder.close()
+    monitor.trajectory.draw(options.output / "trajectory.png")
     summary = {"source": options.source, "frames": published, "left_out": skipped}
     summary |= {**_frame_counts(monitor, published), **monitor.summary()}
     path = options.output / "summary.json"
@@ -108,17 +124,36 @@ def table(summary: dict[str, Any], title: str, counters: dict[str, str]) -> Tabl
     return result
 
 
+def _detector(stereo: bool) -> list[str]:
+    """Return the words of the command that starts the detector on the demo's camera or pair."""
+    topics = {"image": IMAGE_TOPIC, "camera_info": INFO_TOPIC}
+    if stereo:
+        topics = {"left/image": IMAGE_TOPIC, "left/camera_info": INFO_TOPIC, "right/image": RIGHT_TOPIC,
+                  "right/camera_info": RIGHT_INFO_TOPIC}  # fmt: skip
+    words = ["detector", *(["-p", "cameras:=[left, right]", "-p", "stereo:=true"] if stereo else [])]
+    return words + [word for name, topic in topics.items() for word in ("-r", f"{name}:={topic}")]
+
+
+def _odometry(stereo: bool) -> list[str]:
+    info = "left/camera_info" if stereo else "camera_info"
+    words = ["odometry", *(["-p", "camera:=left", "-p", "stereo:=true"] if stereo else [])]
+    return [*words, "-r", f"{info}:={INFO_TOPIC}"]
+
+
 def _start(words: Sequence[str], **streams: Any) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-m", "superpoint_ros", *words], text=True, **streams)
 
 
-def _await_detector(detector: subprocess.Popen[str], monitor: Monitor, log: Path, timeout: float = 60.0) -> None:
+def _await_answer(
+    answered: Callable[[], bool], name: str, process: subprocess.Popen[str], log: Path, timeout: float = 60.0
+) -> None:
+    """Wait for a process's first diagnostics."""
     deadline = time.monotonic() + timeout
-    while not monitor.counters:
-        if detector.poll() is not None:
-            raise DemoError(f"the detector stopped: {_last_line(log.read_text(encoding='utf-8'))}")
+    while not answered():
+        if process.poll() is not None:
+            raise DemoError(f"{name} stopped: {_last_line(log.read_text(encoding='utf-8'))}")
         if time.monotonic() > deadline:
-            raise DemoError(f"the detector did not answer within {timeout:g} s, see '{log}'")
+            raise DemoError(f"{name} did not answer within {timeout:g} s, see '{log}'")
         time.sleep(0.1)
 
 
