@@ -7,27 +7,35 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.features import EpipolarGeometry, Homography
+from superpoint_ros.features import EpipolarGeometry, Homography, Matches
 from superpoint_ros.frontend.frames import Pinhole
 from superpoint_ros.frontend.settings import FrontEndSettings
+from superpoint_ros.two_view.consistency import consistent_covariances
 from superpoint_ros.two_view.epipolar import estimate_epipolar
 from superpoint_ros.two_view.geometry import Points
 from superpoint_ros.two_view.homography import homography_from_points
 
 
 def explain(
-    source: Points, target: Points, homography: Homography, settings: FrontEndSettings, pinhole: Pinhole | None
-) -> tuple[Homography, EpipolarGeometry]:
+    matches: Matches,
+    source: Points,
+    target: Points,
+    homography: Homography,
+    settings: FrontEndSettings,
+    pinhole: Pinhole | None,
+) -> tuple[Matches, Homography, EpipolarGeometry]:
     """Estimate the epipolar geometry, and both models anew where points are undistorted.
 
     Args:
+        matches: the (M,) matches.
         source, target: (M, 2) matched pixels of the image.
         homography: of these matches, in pixels of the image.
         pinhole: the ideal camera, where there is one.
 
     Returns:
-        The homography and the epipolar geometry, in pixels of the pinhole camera; a match that it has no pixels for is
-        an inlier of neither.
+        The matches, with covariances that allow for the scene around them (see `consistency`), and the homography and
+        the epipolar geometry, in pixels of the pinhole camera; a match that it has no pixels for is an inlier of
+        neither.
     """
     count = len(source)
     known: NDArray[np.bool_] = np.ones(count, bool)
@@ -47,8 +55,14 @@ def explain(
         matrix = None if pinhole is None else pinhole.matrix
         threshold = settings.epipolar_threshold
         epipolar = estimate_epipolar(source, target, homography, threshold=threshold, camera_matrix=matrix)
+    if matches.covariance is not None and matches.refined is not None:
+        covariance = matches.covariance.copy()
+        adjusted = consistent_covariances(covariance[known], source, target, homography, epipolar)
+        refined = matches.refined[known]
+        covariance[np.flatnonzero(known)[refined]] = adjusted[refined]
+        matches = replace(matches, covariance=covariance)
     if known.all():
-        return homography, epipolar
+        return matches, homography, epipolar
     whole = np.zeros((2, count), bool)
     whole[:, known] = homography.inliers, epipolar.inliers
-    return replace(homography, inliers=whole[0]), replace(epipolar, inliers=whole[1])
+    return matches, replace(homography, inliers=whole[0]), replace(epipolar, inliers=whole[1])

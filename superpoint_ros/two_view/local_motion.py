@@ -62,8 +62,7 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     # In cells relative to the image centre, so that the sums are well conditioned.
     middle = np.array((columns, rows)) * (CELL / 2)
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    x, y = np.clip(first // CELL, 0, (columns - 1, rows - 1)).astype(np.int64).T
-    cell = y * columns + x
+    cell, _ = cells(first, (rows, columns))
     places = homogeneous((first - middle) / CELL)
     shift = (second - first) / CELL
     middles = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
@@ -81,7 +80,7 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     for _ in range(_ITERATIONS):
         sums = np.zeros((rows * columns, 15))
         sums[filled] = np.add.reduceat(weights[order, None] * moments, starts)
-        around = _neighbourhoods(sums.reshape(rows, columns, 15)).reshape(-1, 3, 5)
+        around = sum_neighbourhoods(sums.reshape(rows, columns, 15)).reshape(-1, 3, 5)
         whole = sums.sum(axis=0).reshape(3, 5)
         usual = np.linalg.solve(whole[:, :3] + _PRIOR * np.eye(3), whole[:, 3:])
         maps = np.linalg.solve(around[:, :, :3] + prior, around[:, :, 3:] + prior @ usual)
@@ -94,7 +93,20 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     return LocalMotion(np.concatenate((linear + np.eye(2), offset[:, :, None]), axis=2).reshape(rows, columns, 2, 3))
 
 
-def _neighbourhoods(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+def cells(points: Points, shape: tuple[int, int] | None = None) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """Find the cells of (N, 2) pixels, as indices in row-major order, and the number of rows and columns.
+
+    Args:
+        shape: rows and columns; None for as many as the points need.
+    """
+    if shape is None:
+        columns, rows = (np.maximum(points.max(axis=0, initial=0) // CELL, 0) + 1).astype(int).tolist()
+        shape = rows, columns
+    x, y = np.clip(points // CELL, 0, (shape[1] - 1, shape[0] - 1)).astype(np.int64).T
+    return y * shape[1] + x, shape
+
+
+def sum_neighbourhoods(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum (rows, columns, K) over the 3 x 3 cells around each cell."""
     padded = np.zeros((sums.shape[0] + 2, sums.shape[1] + 2, sums.shape[2]))
     padded[1:-1, 1:-1] = sums
