@@ -26,6 +26,8 @@ _TIME_JUMP = 1_000_000_000
 """Nanoseconds by which a stamp that goes back is of a clock that was set, and not of a late message."""
 _SILENCE = 5.0
 """Time without features that /diagnostics reports as an error, in seconds."""
+_PATH = 5000
+"""Maximum number of poses of the path; the oldest go first."""
 _SKIPPED = "skipped"
 _SETTINGS = ("min_points", "max_error", "window", "lost_after", "start_depth")
 _LEVELS = {State.TRACKING: OK, State.INITIALISING: WARNING, State.LOST: ERROR}
@@ -86,7 +88,7 @@ class OdometryNode:
         self._before: tuple[Estimate, Any] | None = None
         self._latest: Estimate | None = None
         self._problem = ""
-        self._path: list[dict[str, Any]] = []
+        self._path: deque[dict[str, Any]] = deque(maxlen=_PATH)
         self._times: deque[float] = deque(maxlen=100)
 
     @property

@@ -102,6 +102,7 @@ class Odometry:
         if frame.status is Status.FIRST_FRAME:
             self._epoch += 1
         ids = frame.observations.ids + (self._epoch << _EPOCH_BITS)
+        self._aliases = {track: self._aliases[track] for track in ids.tolist() if track in self._aliases}
         ids = np.array([self._aliases.get(track, track) for track in ids.tolist()], np.int64)
         return replace(frame, observations=replace(frame.observations, ids=ids))
 
