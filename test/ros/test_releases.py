@@ -19,8 +19,8 @@ try:
 except ImportError:
     import rclpy.qos_event as events
 sys.modules |= {"rclpy.event_handler": None, "rclpy.qos_event": events}
-from superpoint_ros.hosts import ros2
-assert ros2.PublisherEventCallbacks is events.PublisherEventCallbacks
+from superpoint_ros.hosts.ros2 import node
+assert node.PublisherEventCallbacks is events.PublisherEventCallbacks
 """
 
 
