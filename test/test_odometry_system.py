@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,7 +203,6 @@ def test_ids_of_a_restarted_detector_are_not_mistaken_for_the_former_ones():
 
 
 def test_descriptors_of_other_weights_are_not_compared():
-    from dataclasses import replace
 
     world, odometry, poses = World(cloud(), stereo=True), Odometry(), forward(30)
     for each in poses:
@@ -251,3 +251,15 @@ def test_evaluate_measures_the_odometry_in_the_room(kind, command, tmp_path):
 def test_the_room_has_no_other_calibration(command, tmp_path):
     result = command("evaluate", "odometry", "room", "--system", "--camera-info", tmp_path / "a.yaml")
     assert result.returncode == 1 and "--camera-info" in result.stderr
+
+
+def test_a_minority_of_the_known_points_tells_no_pose():
+    world, odometry, poses = World(cloud(), stereo=True), Odometry(), forward(30)
+    last = [odometry.register(world.frame(each)) for each in poses][-1]
+    frame = replace(world.frame(poses[-1]), weights="others:1")  # so that descriptors cannot help
+    rng = np.random.default_rng(4)
+    wrong = rng.random(len(frame.observations)) < 0.75
+    frame.observations.rays[wrong] += rng.normal(0, 0.1, (np.count_nonzero(wrong), 2))
+    found = odometry.register(frame)
+    assert found.state is State.LOST
+    np.testing.assert_array_equal(found.pose, last.pose)

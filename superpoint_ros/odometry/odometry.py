@@ -21,6 +21,8 @@ _NEW_KEYFRAME = 0.1
 """Median displacement of the tracks since the last keyframe that asks for a new one, in normalized units."""
 _KEPT = 0.7
 """Fraction of the last keyframe's points below which a new one is asked for."""
+_MIN_SHARE = 0.4
+"""Minimum share of the known points that agree on a pose; usually it is 0.8 or more."""
 _HISTORY = 60
 """Maximum number of frames in which a single camera's first parallax is waited for."""
 _EPOCH_BITS = 40
@@ -161,7 +163,8 @@ class Odometry:
         known = np.isfinite(points[:, 0])
         threshold = self._settings.max_error / frame.focal_length
         found = locate_camera(points[known], seen.rays[known], seen.sigma[known], threshold)
-        if found is None or np.count_nonzero(found.inliers) < self._settings.min_points:
+        least = max(self._settings.min_points, _MIN_SHARE * np.count_nonzero(known))
+        if found is None or np.count_nonzero(found.inliers) < least:
             return None
         inliers = np.zeros(len(seen), bool)
         inliers[np.flatnonzero(known)[found.inliers]] = True
