@@ -140,10 +140,10 @@ def test_an_adapter_that_is_on_publishes_for_every_frame_and_others_never(run):
 
 
 def test_an_adapter_that_fails_costs_one_warning_and_no_frame(run, monkeypatch):
-    def fail(result, calibration):
+    def fail(result):
         raise ValueError("there is no room")
 
-    monkeypatch.setitem(adapters.CONVERSIONS, "image_annotations", fail)
+    monkeypatch.setattr(adapters.foxglove, "image_annotations", fail)
     host, _ = run("foxglove")
     assert [key for key, _ in host.published].count("features") == 3
     assert host.warnings == ["/camera/image: image_annotations skipped: there is no room"]

@@ -14,7 +14,7 @@ import yaml
 from superpoint_ros import FrontEnd, SuperPoint, estimate_homography, match
 from superpoint_ros.extraction.runtimes import PRECISIONS
 from superpoint_ros.node import interface
-from superpoint_ros.node.adapters import CONVERSIONS
+from superpoint_ros.node.adapters import ADAPTED
 from superpoint_ros.node.interface import PARAMETERS, ParameterError, parameter
 from superpoint_ros.node.messages import DESCRIPTOR_TYPES
 from superpoint_ros.node.topics import TRANSPORTS
@@ -231,7 +231,7 @@ def test_every_camera_has_its_own_topics_and_the_node_has_one_for_diagnostics():
 def test_the_topics_of_an_adapter_exist_where_it_is_on():
     adapted = [topic for topic in interface.OUTPUTS if topic.adapter]
     assert {topic.adapter for topic in adapted} == set(parameter("adapters").choices)
-    assert {topic.key for topic in adapted} == set(CONVERSIONS)
+    assert {topic.key for topic in adapted} == set(ADAPTED)
     assert parameter("adapters").default == ("",)
     for topic in adapted:
         added = set(interface.outputs(("",), adapters=[topic.adapter])) - set(interface.outputs(("",)))

@@ -119,7 +119,8 @@ def test_every_frame_has_a_message_of_the_tracks_that_are_older_than_it(host):
     assert len(clouds) == 5 and not clouds[0].points and not host.warnings
     for fields, cloud in zip(host.results[1:], clouds[1:], strict=True):
         tracked = fields["track_ids"][fields["track_ages"] > 0].tolist()
-        assert sorted(as_fusion_reads(cloud)) == sorted(tracked) and len(tracked) > 40
+        read = set(as_fusion_reads(cloud))  # without outliers
+        assert read <= set(tracked) and len(read) > 0.9 * len(tracked) > 40
 
 
 def test_points_are_undistorted_and_normalised_and_u_v_are_pixels(host):
@@ -171,6 +172,32 @@ def test_ids_stay_exact_in_float32(make_features):
     )  # fmt: skip
     rays = np.zeros((2, 2), np.float32)
     assert fusion_cloud(result, rays, rays)["channels"][0]["values"].tolist() == [5, 2**24 - 1]
+
+
+def test_a_track_off_its_epipolar_line_is_rejected_for_good(make_features):
+    from superpoint_ros import Frame, FrameResult, Homography, Matches
+    from superpoint_ros.adapters.vins import OutlierFilter, fusion_cloud
+
+    rng = np.random.default_rng(0)
+    points = np.column_stack((rng.uniform(-2, 2, (80, 2)), rng.uniform(3, 8, 80)))
+    filter_, kept = OutlierFilter(), []
+    for step in range(4):
+        seen = points - [0.1 * step, 0.02 * step, 0.05 * step]
+        rays = (seen[:, :2] / seen[:, 2:]).astype(np.float32)
+        if step == 2:
+            rays[5:8, 1] += 8 / 460  # for one frame
+        features = make_features(np.abs(rays) * 100)
+        result = FrameResult(
+            Frame(step, lambda: None), np.zeros((480, 640), np.uint8), features, np.arange(80), None, 0,
+            Matches.empty(), Homography.failed(Status.OK), np.full(80, step), np.zeros(80, bool)
+        )  # fmt: skip
+        kept.append(filter_.kept(result, rays))
+        assert filter_.kept(result, rays) is kept[-1]  # once per frame, for all topics
+    assert kept[0].all() and kept[1].all()
+    assert not kept[2][5:8].any() and not kept[3][5:8].any()
+    assert np.delete(kept[3], [5, 6, 7]).mean() > 0.95
+    sent = fusion_cloud(result, rays, np.zeros_like(rays), kept[3])["channels"][0]["values"]
+    assert not {5, 6, 7} & set(sent.tolist()) and len(sent) == np.count_nonzero(kept[3])
 
 
 def test_a_point_without_a_ray_is_left_out(make_features):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,35 @@ from superpoint_ros.node.camera import PINHOLE, Camera
 from superpoint_ros.node.rays import ray_fields
 
 
-def _image_annotations(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
-    return foxglove.image_annotations(result)
+class Conversions:
+    """The fields of the adapters' topics for the frames of one camera, in order.
+
+    Nested messages are dictionaries; lists of them are lists of dictionaries or (N, fields) arrays, a row for each;
+    times are nanoseconds.
+    """
+
+    def __init__(self) -> None:
+        self._vins = vins.OutlierFilter()
+
+    def convert(self, key: str, result: FrameResult, calibration: Camera | None) -> Mapping[str, Any] | None:
+        """Build the fields of a topic's message, given by its key; None means that the frame has no message.
+
+        Raises:
+            ValueError: in one sentence, why there is none, which is warned about.
+        """
+        if key == "image_annotations":
+            return foxglove.image_annotations(result)
+        if key == "rgbd_image":
+            return rtabmap.rgbd_image(result, _view(result, calibration))
+        if key == "vins_restart":
+            return vins.restart(result)
+        cloud = {"vins_features": vins.fusion_cloud, "vins_mono_features": vins.mono_cloud}[key]
+        normalized, velocity = _motion(result, calibration)
+        return cloud(result, normalized, velocity, self._vins.kept(result, normalized))
 
 
-def _vins_features(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
-    return vins.fusion_cloud(result, *_motion(result, calibration))
-
-
-def _vins_mono_features(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
-    return vins.mono_cloud(result, *_motion(result, calibration))
-
-
-def _vins_restart(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any] | None:
-    return vins.restart(result)
+ADAPTED = ("image_annotations", "vins_restart", "vins_features", "vins_mono_features", "rgbd_image")
+"""Keys of the topics of adapters."""
 
 
 def _motion(result: FrameResult, calibration: Camera | None) -> tuple[vins.Floats, vins.Floats]:
@@ -36,10 +51,6 @@ def _motion(result: FrameResult, calibration: Camera | None) -> tuple[vins.Float
         raise ValueError("VINS needs normalized points, but there is no camera_info for images of this size")
     normalized, velocity = (np.reshape(rays[name], (-1, 2)) for name in ("normalized", "velocity"))
     return normalized, velocity
-
-
-def _rgbd_image(result: FrameResult, calibration: Camera | None) -> Mapping[str, Any]:
-    return rtabmap.rgbd_image(result, _view(result, calibration))
 
 
 def rgbd_pair(
@@ -62,18 +73,3 @@ def _view(result: FrameResult, calibration: Camera | None) -> rtabmap.View:
     if calibration.model != PINHOLE or not np.array_equal(calibration.rotation, np.eye(3)):
         raise ValueError("RTAB-Map takes features of rectified images only, subscribe to image_rect")
     return rtabmap.View(result.image, result.frame.context, calibration.matrix, calibration.offset[0])
-
-
-CONVERSIONS: Mapping[str, Callable[[FrameResult, Camera | None], Mapping[str, Any] | None]] = {
-    "image_annotations": _image_annotations,
-    "vins_restart": _vins_restart,
-    "vins_features": _vins_features,
-    "vins_mono_features": _vins_mono_features,
-    "rgbd_image": _rgbd_image,
-}
-"""The fields of a topic's message from the result of a frame and the camera's calibration, by key of the topic.
-
-Nested messages are dictionaries; lists of them are lists of dictionaries or (N, fields) arrays, a row for each; times
-are nanoseconds. None means that the frame has no message. A ValueError says in one sentence why there is none, which is
-warned about.
-"""

@@ -10,7 +10,6 @@ import numpy as np
 
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node import interface
-from superpoint_ros.node.adapters import CONVERSIONS
 from superpoint_ros.node.host import Host
 from superpoint_ros.node.messages import features_fields, homography_fields
 from superpoint_ros.node.state import CameraState
@@ -62,7 +61,7 @@ class Outputs:
             self.publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result))
         for key in self._adapted:
             if key not in with_pair and host.subscriber_count(key, camera):
-                self.publish_optional(key, result, partial(CONVERSIONS[key], result, state.calibration))
+                self.publish_optional(key, result, partial(state.conversions.convert, key, result, state.calibration))
 
     def publish_optional(
         self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any] | None], camera: str | None = None

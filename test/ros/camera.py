@@ -52,6 +52,7 @@ class Listener:
         self._listen(DiagnosticArray, "/diagnostics", "diagnostics", RELIABLE)
         self.executor = SingleThreadedExecutor(context=context)
         self.executor.add_node(self.node)
+        self.calibration: CameraInfo | None = None
         self.flight = Flight(texture(), size=(240, 320))
         self.time = 0.0
 
@@ -67,7 +68,7 @@ class Listener:
         return value
 
     def send(self, image: np.ndarray | None = None, **fields: Any) -> Image:
-        """Publish the flight's next image, or `image`; `fields` replace the message's."""
+        """Publish the flight's next image, or `image`, and the calibration; `fields` replace the message's."""
         if image is None:
             self.time += 0.1
             image = self.flight.frame(self.time)
@@ -78,6 +79,8 @@ class Listener:
         message.header.frame_id = "camera_optical"
         for name, value in fields.items():
             setattr(message, name, value)
+        if self.calibration is not None:
+            self.info.publish(self.calibration)
         self.images.publish(message)
         return message
 
