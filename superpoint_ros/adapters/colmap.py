@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.features import Features, Matches
 from superpoint_ros.io.files import atomic_write
+from superpoint_ros.io.optional import load_optional
 
 if TYPE_CHECKING:
     import pycolmap
@@ -33,13 +34,7 @@ def load() -> Any:
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    try:
-        import pycolmap
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "COLMAP databases need pycolmap, install it with: pip install 'superpoint_ros[colmap]'", name=error.name
-        ) from error
-    return pycolmap
+    return load_optional("pycolmap", "COLMAP databases", "colmap")
 
 
 def known_camera(

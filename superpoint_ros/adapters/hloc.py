@@ -14,6 +14,7 @@ import numpy as np
 
 from superpoint_ros.features import Features, Matches
 from superpoint_ros.io.files import atomic_write, write_text
+from superpoint_ros.io.optional import load_optional
 
 if TYPE_CHECKING:
     import h5py
@@ -85,13 +86,7 @@ def load() -> Any:
     Raises:
         ModuleNotFoundError: if it is not installed.
     """
-    try:
-        import h5py
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "files of hloc need h5py, install it with: pip install 'superpoint_ros[hloc]'", name=error.name
-        ) from error
-    return h5py
+    return load_optional("h5py", "files of hloc", "hloc")
 
 
 @contextmanager

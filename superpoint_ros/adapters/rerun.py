@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from superpoint_ros.adapters.palette import INLIER, MAX_AGE, OUTLIER, colours, shades_by_rank
 from superpoint_ros.features import Scene, Status
+from superpoint_ros.two_view.geometry import OPTICAL
 
 Array = NDArray[np.float64]
 
 BASE = "world/base"
 CAMERA = f"{BASE}/camera"
 IMAGE = f"{CAMERA}/image"
-_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 _GRID = 8
 """Number of cells along the longer side of the homography's grid."""
 _JPEG = 85
@@ -57,7 +57,7 @@ class RerunView:
         except Exception as error:  # Rerun raises anything
             raise ValueError(f"Rerun cannot open {save or connect or 'its viewer'}: {error}") from error
         self._log("world", rerun.ViewCoordinates.FLU, static=True)
-        self._log(CAMERA, rerun.Transform3D(mat3x3=_OPTICAL), static=True)
+        self._log(CAMERA, rerun.Transform3D(mat3x3=OPTICAL), static=True)
         for name, colour in (("keypoints", (90, 160, 255)), ("matches", (255, 200, 60)), ("inliers", (80, 220, 80))):
             self._log(f"counts/{name}", rerun.SeriesLines(colors=colour, names=name), static=True)
 

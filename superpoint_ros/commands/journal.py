@@ -1,4 +1,4 @@
-"""Results of a long run, each in a file of its own, so that an interrupted run continues where it stopped."""
+"""Results of a long run, one file per result, so that an interrupted run can resume."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Sources:
         root: the folder that `names` are relative to.
         names: of each image file.
         empty: number of folders without images, which are named in the log.
-        calibration: of all images, as far as the source has it.
+        calibration: of all images; None if the source has none.
     """
 
     root: Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.commands.arguments import add_node_options, int_at_least, track_progress
+from superpoint_ros.commands.signals import on_signal
 
 if TYPE_CHECKING:
     from superpoint_ros.hosts.local import Moment
@@ -65,8 +65,7 @@ def _live(view: Any, options: argparse.Namespace) -> int:
     from superpoint_ros.hosts.dds.viewer import LiveViewer
 
     with LiveViewer(view, options.camera, options.remap) as viewer:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: viewer.stop())
+        on_signal(viewer.stop)
         viewer.spin()
     return viewer.frames
 

@@ -42,7 +42,7 @@ class Trajectory:
     def positions(self) -> tuple[Matrix, Matrix]:
         """Return the (N, 3) true and estimated positions in the world, of the poses of which both are known.
 
-        The first pose is the true one. Without a unit of length, the scale is the one that fits best.
+        The estimate starts at the true first pose. If its scale is unknown, the scale that fits best is used.
         """
         with self._lock:
             stamps = sorted(self._true.keys() & self._estimated.keys())

@@ -12,11 +12,10 @@ from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.messages import features_from_message
 from superpoint_ros.odometry.values import Estimate, Frame, Observations
+from superpoint_ros.two_view.geometry import OPTICAL
 
 Array = NDArray[np.float64]
 
-OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Rotation from an optical frame (z forward, x right, y down) to a body's (x forward, y left, z up); REP 103."""
 _UNKNOWN_ERROR = 1.0
 """Standard deviation of keypoints without a covariance, in pixels."""
 _MIN_DISPARITY = 0.1

@@ -9,12 +9,11 @@ from dataclasses import replace
 
 import gtsam
 import numpy as np
-from numpy.typing import NDArray
 
 from superpoint_ros.features import Scene, Status
 from superpoint_ros.odometry.motion import Location, locate_camera, start, turn_of
 from superpoint_ros.odometry.smoother import Smoother
-from superpoint_ros.odometry.values import Array, Estimate, Frame, Settings, State
+from superpoint_ros.odometry.values import Array, Estimate, Frame, Ids, Settings, State
 from superpoint_ros.two_view.matching import match
 
 _NEW_KEYFRAME = 0.1
@@ -105,6 +104,9 @@ class Odometry:
             self._epoch += 1
         ids = frame.observations.ids + (self._epoch << _EPOCH_BITS)
         self._aliases = {track: self._aliases[track] for track in ids.tolist() if track in self._aliases}
+        return self._with_aliases(frame, ids)
+
+    def _with_aliases(self, frame: Frame, ids: Ids) -> Frame:
         ids = np.array([self._aliases.get(track, track) for track in ids.tolist()], np.int64)
         return replace(frame, observations=replace(frame.observations, ids=ids))
 
@@ -180,8 +182,7 @@ class Odometry:
         for before, now in match(keyframe.features, frame.features).indices.tolist():
             if int(former[before]) not in taken:
                 self._aliases[int(ids[now])] = int(former[before])
-        ids = np.array([self._aliases.get(track, track) for track in ids.tolist()], np.int64)
-        return replace(frame, observations=replace(frame.observations, ids=ids))
+        return self._with_aliases(frame, ids)
 
     def _turn(self, frame: Frame) -> Location | None:
         """Estimate the rotation since the previous frame, if the camera was not lost in it and only turns."""
@@ -238,7 +239,7 @@ class Odometry:
         self._keyframe_points = int(np.count_nonzero(np.isfinite(self._map.locate(seen.ids)[:, 0])))
 
 
-def _common(*frames: Frame) -> NDArray[np.int64]:
+def _common(*frames: Frame) -> Ids:
     """List the ids of the tracks that all frames see."""
     ids = frames[0].observations.ids
     for frame in frames[1:]:
@@ -246,7 +247,7 @@ def _common(*frames: Frame) -> NDArray[np.int64]:
     return np.unique(ids)
 
 
-def _rays(frame: Frame, ids: NDArray[np.int64]) -> Array:
+def _rays(frame: Frame, ids: Ids) -> Array:
     """Return the normalized points of tracks, given by sorted ids."""
     _, rows, _ = np.intersect1d(frame.observations.ids, ids, return_indices=True)
     return frame.observations.rays[rows]

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 Points = NDArray[np.floating]
 Matrix = NDArray[np.float64]
 
+OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Rotation from an optical frame (z forward, x right, y down) to a body's (x forward, y left, z up); REP 103."""
+
 
 def homogeneous(points: Points) -> NDArray[np.float64]:
     """Append 1 to (N, 2) points, as (N, 3)."""

@@ -21,7 +21,7 @@ from superpoint_ros.node.images import grey_from_compressed, grey_from_image
 from superpoint_ros.node.joining import StampJoiner
 from superpoint_ros.node.names import parse_remappings
 from superpoint_ros.node.poses import matrix_from_pose
-from superpoint_ros.node.warnings import ThrottledWarnings, format_error
+from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
 from superpoint_ros.odometry import interface as odometry
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class LiveViewer:
                     if parts is not None:
                         self._show_frame(stamp, parts)
             except Exception as error:
-                self._warn(f"{key} not shown", format_error(error), None if isinstance(error, ValueError) else error)
+                self._warn(f"{key} not shown", format_error(error), unexpected(error))
 
     def _show_frame(self, stamp: int, parts: Mapping[str, Any]) -> None:
         self._view.set_time(stamp)
