@@ -81,7 +81,7 @@ def evaluate(
     for method in methods:
         odometry, estimates, spent = Odometry(settings), [], 0.0
         begin = time.perf_counter()
-        for frame in progress(system_front_ends.frames(method, sequence, settings.noise, disparity_offset), method):
+        for frame in progress(system_front_ends.frames(method, sequence, disparity_offset), method):
             start = time.perf_counter()
             estimates.append(odometry.register(frame))
             spent += time.perf_counter() - start

@@ -14,7 +14,7 @@ from superpoint_ros.evaluation.system_sources import SystemSequence
 from superpoint_ros.features import Features, Scene, Status
 from superpoint_ros.hosts.local import LocalDetector
 from superpoint_ros.odometry.messages import frame_from_messages
-from superpoint_ros.odometry.values import Frame, Observations
+from superpoint_ros.odometry.values import NOISE, Frame, Observations
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]
@@ -24,34 +24,34 @@ ERRORS = {"klt": 0.2, "sift": 0.3}
 OTHER_ERROR = 1.0
 
 
-def frames(spec: str, sequence: SystemSequence, noise: float, disparity_offset: float) -> Iterator[Frame]:
+def frames(spec: str, sequence: SystemSequence, disparity_offset: float) -> Iterator[Frame]:
     """Yield what a front end makes of a sequence.
 
     Args:
         spec: a tracker as `trackers.create` takes it.
-        noise, disparity_offset: see `odometry.interface.PARAMETERS`.
+        disparity_offset: see `odometry.interface.PARAMETERS`.
 
     Raises:
         ValueError: in one sentence, if there is no such front end.
     """
     name, _, options = spec.partition(":")
     if name == "superpoint":
-        return _published(options, sequence, noise, disparity_offset)
-    return _tracked(spec, sequence, noise, disparity_offset)
+        return _published(options, sequence, disparity_offset)
+    return _tracked(spec, sequence, disparity_offset)
 
 
-def _published(options: str, sequence: SystemSequence, noise: float, disparity_offset: float) -> Iterator[Frame]:
+def _published(options: str, sequence: SystemSequence, disparity_offset: float) -> Iterator[Frame]:
     values = trackers.parse_options(options.split(",") if options else [])
     with LocalDetector(values, sequence.camera, sequence.baseline) as detector:
         for time, images in zip(sequence.times.tolist(), sequence.images(), strict=True):
             moment = detector.process(round(time * 1e9) + 1, *images)
             if moment is not None:
                 yield frame_from_messages(
-                    moment.features, moment.homography, moment.stereo, sequence.camera, noise, disparity_offset
+                    moment.features, moment.homography, moment.stereo, sequence.camera, NOISE, disparity_offset
                 )
 
 
-def _tracked(spec: str, sequence: SystemSequence, noise: float, disparity_offset: float) -> Iterator[Frame]:
+def _tracked(spec: str, sequence: SystemSequence, disparity_offset: float) -> Iterator[Frame]:
     tracker, focal = trackers.create(spec), float(sequence.camera.matrix[0, 0])
     error = ERRORS.get(spec.partition(":")[0], OTHER_ERROR)
     position = np.array([sequence.baseline, 0.0, 0.0]) if sequence.baseline > 0 else None
@@ -63,7 +63,7 @@ def _tracked(spec: str, sequence: SystemSequence, noise: float, disparity_offset
         if right is not None:
             disparity = _disparities(left, right, seen.points) + disparity_offset
             right_rays = rays - np.column_stack((disparity, np.zeros(len(rays)))) / focal
-        sigma = np.full(len(rays), np.hypot(error, noise) / focal)
+        sigma = np.full(len(rays), np.hypot(error, NOISE) / focal)
         good: NDArray[np.bool_] = np.isfinite(rays[:, 0])
         observations = Observations(seen.ids, rays, right_rays, sigma).select(good)
         status = Status.FIRST_FRAME if first else Status.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from superpoint_ros.node.declarations import Parameter, ParameterTable, Qos, Topic
+from superpoint_ros.odometry.values import NOISE
 
 NODE_NAME = "superpoint_odometry"
 DETECTOR = "superpoint_detector"
@@ -41,7 +42,7 @@ PARAMETERS = ParameterTable(
             0.0,
             10000.0,
         ),
-        Parameter("noise", 0.2, "standard deviation of all positions beside their own, in pixels", 0.01, 10.0),
+        Parameter("noise", NOISE, "standard deviation of all positions beside their own, in pixels", 0.01, 10.0),
         Parameter("max_error", 2.0, "maximum reprojection error of an inlier, in pixels", 0.1, 50.0),
         Parameter("min_points", 15, "minimum number of known points that tell a pose", 6, 1000),
         Parameter("window", 8, "number of keyframes that are estimated together", 2, 50),

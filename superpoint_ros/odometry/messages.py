@@ -11,7 +11,7 @@ from superpoint_ros.features import Scene, Status
 from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.messages import features_from_message
-from superpoint_ros.odometry.values import Estimate, Frame, Observations
+from superpoint_ros.odometry.values import NOISE, Estimate, Frame, Observations
 from superpoint_ros.two_view.geometry import OPTICAL
 
 Array = NDArray[np.float64]
@@ -27,7 +27,7 @@ def frame_from_messages(
     homography: Any,
     stereo: Any | None,
     camera: Camera,
-    noise: float = 0.2,
+    noise: float = NOISE,
     disparity_offset: float = 0.0,
     travelled: float | None = None,
 ) -> Frame:

@@ -59,14 +59,6 @@ class Odometry:
 
     def register(self, frame: Frame) -> Estimate:
         """Estimate the pose of a frame, which must be later than all before it."""
-        try:
-            return self._register(frame)
-        except RuntimeError:  # GTSAM's for keyframes whose poses are not determined
-            self.restart()
-            reason = "the poses of the keyframes cannot be told, so another map is started here"
-            return Estimate(frame.stamp, State.LOST, self._pose, self._covariance(), self._metric, 0, reason)
-
-    def _register(self, frame: Frame) -> Estimate:
         frame = self._with_known_ids(frame)
         before = self._keyframe or (self._history[0] if self._history else None)
         if before is not None and not _same_rig(before, frame):

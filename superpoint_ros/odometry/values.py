@@ -14,6 +14,9 @@ from superpoint_ros.features import Features, Scene, Status
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
+NOISE = 0.2
+"""Default standard deviation of all positions beside their own, in pixels."""
+
 
 @dataclass(frozen=True)
 class Observations:
@@ -56,7 +59,6 @@ class Settings:
 
     min_points: int = 15
     max_error: float = 2.0
-    noise: float = 0.2
     window: int = 8
     lost_after: float = 3.0
     start_depth: float = 0.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from superpoint_ros.commands.arguments import (
@@ -14,6 +13,7 @@ from superpoint_ros.commands.arguments import (
     positive_float,
     track_progress,
 )
+from superpoint_ros.commands.evaluate.output import name_files, show_results
 
 METHODS = ("superpoint", "sift", "orb")
 SYSTEM_METHODS = ("superpoint", "klt", "orb")
@@ -100,8 +100,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from superpoint_ros.evaluation import odometry, odometry_plots, odometry_report, odometry_summary
     from superpoint_ros.evaluation.sequences import open_sequence
 
@@ -119,22 +117,21 @@ def run(options: argparse.Namespace) -> int:
         lambda images: track_progress(images, "odometry", len(images)),
     )
     summaries = odometry_summary.summarise(found)
-    if options.json:
-        print(json.dumps(odometry_report.as_dict(found, summaries), allow_nan=False))
-    else:
-        print(f"{found.sequence.name} ({found.sequence.layout}), {len(found.sequence)} frames")
-        odometry_report.show(found, summaries, Console())
+    title = f"{found.sequence.name} ({found.sequence.layout}), {len(found.sequence)} frames"
+    show_results(
+        options,
+        lambda: odometry_report.as_dict(found, summaries),
+        title,
+        lambda console: odometry_report.show(found, summaries, console),
+    )
     if options.out:
         written = odometry_report.write(found, summaries, options.out)
         written += odometry_plots.write(found, summaries, options.out)
-        if not options.json:
-            print(f"written: {', '.join(str(path) for path in written)}")
+        name_files(options, written)
     return 0
 
 
 def _run_system(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from superpoint_ros.evaluation import system, system_report
     from superpoint_ros.evaluation.system_sources import open_source
     from superpoint_ros.odometry.values import Settings
@@ -149,13 +146,12 @@ def _run_system(options: argparse.Namespace) -> int:
         options.drift_length,
         lambda frames, method: track_progress(frames, method, len(sequence)),
     )
-    if options.json:
-        print(json.dumps(system_report.as_dict(sequence, results), allow_nan=False))
-    else:
-        print(f"{sequence.name}, {len(sequence)} frames")
-        system_report.show(sequence, results, Console())
+    show_results(
+        options,
+        lambda: system_report.as_dict(sequence, results),
+        f"{sequence.name}, {len(sequence)} frames",
+        lambda console: system_report.show(sequence, results, console),
+    )
     if options.out:
-        written = system_report.write(sequence, results, options.out)
-        if not options.json:
-            print(f"written: {', '.join(str(path) for path in written)}")
+        name_files(options, system_report.write(sequence, results, options.out))
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from superpoint_ros.commands.arguments import add_methods, add_param, int_at_least, positive_float, track_progress
+from superpoint_ros.commands.evaluate.output import name_files, show_results
 
 METHODS = ("superpoint", "klt", "orb")
 
@@ -40,8 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from superpoint_ros.evaluation import track_plots, track_report, track_summary, trackers
     from superpoint_ros.evaluation.track_sources import open_source
     from superpoint_ros.node import interface, parameters
@@ -52,16 +50,16 @@ def run(options: argparse.Namespace) -> int:
     source = open_source(options.source, options.frames, options.rate, options.start)
     chosen = [trackers.create(spec, values) for spec in options.methods]
     runs = track_summary.evaluate(source, chosen, lambda images: track_progress(images, "tracks", len(images)))
-    if options.json:
-        print(json.dumps(track_report.as_dict(source, runs), allow_nan=False))
-    else:
-        print(f"{source.name} ({source.kind}), {len(source)} frames")
-        track_report.show(source, runs, Console())
+    show_results(
+        options,
+        lambda: track_report.as_dict(source, runs),
+        f"{source.name} ({source.kind}), {len(source)} frames",
+        lambda console: track_report.show(source, runs, console),
+    )
     if options.out:
         written = track_report.write(source, runs, options.out)
         plots = track_plots.write(source, runs, options.out)
         if not plots:
             print("no plot: Python package 'matplotlib' is missing", file=sys.stderr)
-        if not options.json:
-            print(f"written: {', '.join(str(path) for path in written + plots)}")
+        name_files(options, written + plots)
     return 0

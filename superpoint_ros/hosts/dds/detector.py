@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from superpoint_ros.hosts.dds.standalone import StandaloneNode
@@ -25,22 +23,15 @@ class StandaloneDetector(StandaloneNode):
     Args and errors: see `StandaloneNode`.
     """
 
+    _name, _table = interface.NODE_NAME, interface.TABLE
     _diagnostics_place = ("diagnostics", "")
 
-    def __init__(
-        self,
-        params_files: Sequence[str | Path] = (),
-        assignments: Sequence[str] = (),
-        remappings: Sequence[str] = (),
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        super().__init__(interface.NODE_NAME, interface.TABLE, params_files, assignments, remappings, environ)
-        with self._closed_on_error():
-            self._detector = Detector(self._values, self)
-            for place, topic in self._detector.outputs.items():
-                self._create_publisher(place, topic)
-            for camera in self._detector.cameras:
-                self._subscribe(camera)
+    def _open(self) -> None:
+        self._detector = Detector(self._values, self)
+        for place, topic in self._detector.outputs.items():
+            self._create_publisher(place, topic)
+        for camera in self._detector.cameras:
+            self._subscribe(camera)
         runtime = self._detector.front_end.superpoint.runtime
         _log.info(
             "%s: weights %s on %s (%s, %s), waiting for images on %s",

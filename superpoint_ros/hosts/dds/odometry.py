@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from superpoint_ros.hosts.dds.standalone import StandaloneNode
@@ -24,22 +22,16 @@ class StandaloneOdometry(StandaloneNode):
     Args and errors: see `StandaloneNode`.
     """
 
-    def __init__(
-        self,
-        params_files: Sequence[str | Path] = (),
-        assignments: Sequence[str] = (),
-        remappings: Sequence[str] = (),
-        environ: Mapping[str, str] = os.environ,
-    ) -> None:
-        super().__init__(interface.NODE_NAME, interface.PARAMETERS, params_files, assignments, remappings, environ)
-        with self._closed_on_error():
-            self._odometry = OdometryNode(self._values, self)
-            for topic in interface.OUTPUTS:
-                self._create_publisher(topic.key, topic)
-            for key, topic in self._odometry.inputs.items():
-                submit = partial(self._odometry.submit, key)
-                on_problem = partial(self._odometry.report_unreadable, self.input_name(key))
-                self._create_subscription(key, topic, topic.name, submit, on_problem)
+    _name, _table = interface.NODE_NAME, interface.PARAMETERS
+
+    def _open(self) -> None:
+        self._odometry = OdometryNode(self._values, self)
+        for topic in interface.OUTPUTS:
+            self._create_publisher(topic.key, topic)
+        for key, topic in self._odometry.inputs.items():
+            submit = partial(self._odometry.submit, key)
+            on_problem = partial(self._odometry.report_unreadable, self.input_name(key))
+            self._create_subscription(key, topic, topic.name, submit, on_problem)
         _log.info("%s: waiting for features on %s", self._node.full_name, self.input_name("features"))
 
     # The `Host` protocol

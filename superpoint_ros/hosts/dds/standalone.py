@@ -6,8 +6,7 @@ import logging
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -27,8 +26,6 @@ class StandaloneNode(ABC):
     """A node as a DDS participant that ROS 2 sees as one of its own.
 
     Args:
-        name: of the node.
-        table: its parameters.
         params_files: ROS 2 parameters files; later ones override earlier ones.
         assignments: such as "max_keypoints:=500"; they override files.
         remappings: such as "image:=/camera/image_raw", `__ns:=/front` included.
@@ -38,27 +35,37 @@ class StandaloneNode(ABC):
         ValueError: in one sentence, if any of these is invalid or a package is missing.
     """
 
+    _name: str
+    """Name of the node."""
+    _table: ParameterTable
+    """Its parameters."""
     _diagnostics_place: Hashable = "diagnostics"
     """Place of the publisher of diagnostics among `_publishers`."""
 
     def __init__(
         self,
-        name: str,
-        table: ParameterTable,
         params_files: Sequence[str | Path] = (),
         assignments: Sequence[str] = (),
         remappings: Sequence[str] = (),
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._node = Node(name, environ=environ, remappings=parse_remappings(remappings))
+        self._node = Node(self._name, environ=environ, remappings=parse_remappings(remappings))
         self._stop = threading.Event()
         self._publishers: dict[Any, Any] = {}
         self._subscriptions: dict[Any, Any] = {}
-        with self._closed_on_error():
-            parameters = read_parameters(params_files, assignments, self._node.full_name, table)
+        try:
+            parameters = read_parameters(params_files, assignments, self._node.full_name, self._table)
             self._values, self._overrides = parameters.values, parameters.qos_overrides
             if parameters.warning:
                 self.warn(parameters.warning)
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Create the endpoints, and what they serve, from the values of the parameters."""
 
     @abstractmethod
     def _diagnostics(self) -> Iterable[Diagnostics]:
@@ -67,14 +74,6 @@ class StandaloneNode(ABC):
     @abstractmethod
     def _report_mismatch(self, place: Any, topic: str, policy: str) -> None:
         """Report that another node's endpoint does not match this node's of a place."""
-
-    @contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
 
     def warn(self, text: str) -> None:
         _log.warning("%s: %s", self._node.full_name, text)
