@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.adapters.palette import INLIER, MAX_AGE, OUTLIER, colours, shades_by_rank
 from superpoint_ros.features import Scene, Status
-from superpoint_ros.two_view.geometry import OPTICAL
+from superpoint_ros.two_view.geometry import OPTICAL, project
 
 Array = NDArray[np.float64]
 
@@ -122,8 +122,7 @@ class RerunView:
         lines = []
         for part in np.linspace(0, 1, _GRID + 1):
             for x, y in ((along * (width - 1), part * (height - 1)), (part * (width - 1), along * (height - 1))):
-                points = np.column_stack(np.broadcast_arrays(x, y, 1.0)) @ matrix.T
-                lines.append(points[:, :2] / points[:, 2:])
+                lines.append(project(matrix, np.column_stack(np.broadcast_arrays(x, y))))
         self._log(entity, self._rerun.LineStrips2D(lines, colors=(255, 255, 255, 60), radii=-0.5))
 
     def add_stereo(self, stereo: Any) -> None:
