@@ -124,6 +124,17 @@ def test_dual_softmax_prefers_correct_matches_ignores_invalid_ones_and_stays_fin
     assert descriptor.dual_softmax(unit, unit, positions, torch.zeros_like(valid)) == 0
 
 
+def test_gradients_of_the_dual_softmax_are_those_of_its_values():
+    generator = torch.Generator().manual_seed(3)
+    first, second = (
+        F.normalize(torch.randn(2, 5, 6, generator=generator, dtype=torch.float64), dim=2).requires_grad_()
+        for _ in range(2)
+    )
+    positions = torch.rand(2, 5, 2, generator=generator) * 12  # some closer than the exclusion
+    valid = torch.tensor([[True] * 4 + [False], [True] * 5])
+    assert torch.autograd.gradcheck(lambda a, b: descriptor.dual_softmax(a, b, positions, valid, 0.2), (first, second))
+
+
 def test_dual_softmax_is_the_mean_cross_entropy_over_all_points_of_the_batch_except_close_ones():
     torch.manual_seed(0)
     first, second = (F.normalize(torch.randn(2, 6, 8), dim=2) for _ in range(2))

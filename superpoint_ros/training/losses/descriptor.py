@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,15 +26,44 @@ def dual_softmax(
         temperature: divides the cosine similarity.
         exclusion: points closer to the true one than this, in pixels, are not negatives.
     """
-    near = torch.block_diag(*(torch.cdist(positions, positions) < exclusion).float())
+    near = torch.cdist(positions, positions) < exclusion
+    near.diagonal(dim1=1, dim2=2).fill_(False)
     used = valid.flatten().float()
-    competes = torch.maximum(used[:, None] * used[None, :] * (1 - near), torch.eye(len(used), device=used.device))
     first, second = first.flatten(0, 1), second.flatten(0, 1)
     own = ((first * second).sum(dim=1) - 1) / temperature
-    # Similarities are at most 1, so one exponential without subtracting the maximum serves rows and columns.
-    odds = torch.exp((first @ second.T - 1) / temperature) * competes
-    loss = (odds.sum(dim=1).log() + odds.sum(dim=0).log()) / 2 - own
+    rows, columns = _OtherOdds.apply(first, second, near, used, temperature)
+    both = own.exp()
+    loss = ((rows + both).log() + (columns + both).log()) / 2 - own
     return (loss * used).sum() / used.sum().clamp_min(1.0)
+
+
+class _OtherOdds(torch.autograd.Function):
+    """Sums over rows and columns of exp((similarity - 1) / temperature), but for each point's own partner.
+
+    Similarities are at most 1, so one exponential without subtracting the maximum serves rows and columns. By hand,
+    because every pass over the table, larger than the caches, costs as much as the matrix product.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, first: Tensor, second: Tensor, near: Tensor, used: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        odds = torch.mm(first, second.T).sub_(1).div_(temperature).exp_()
+        odds.mul_(used)
+        odds.mul_(used[:, None])
+        odds.fill_diagonal_(0)
+        images, points = near.shape[:2]
+        odds.view(images, points, images, points).diagonal(dim1=0, dim2=2).mul_(~near.permute(1, 2, 0))
+        context.save_for_backward(first, second, odds)
+        context.temperature = temperature
+        return odds.sum(dim=1), odds.sum(dim=0)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        first, second, odds = context.saved_tensors
+        rows, columns = gradients
+        slope = (rows[:, None] + columns).mul_(odds).div_(context.temperature)
+        return slope @ second, slope.T @ first, None, None, None
 
 
 def turned_back(descriptors: Tensor, turns: Tensor) -> Tensor:
