@@ -13,7 +13,7 @@ from superpoint_ros.commands.arguments import EXTRACTION, Misuse, add_parameters
 if TYPE_CHECKING:
     from superpoint_ros import EpipolarGeometry, Features, Homography, Matches
 
-_OPTIONS = (*EXTRACTION, "match.min_similarity", "match.ratio", "homography.method", "homography.threshold",
+_OPTIONS = (*EXTRACTION, "match.min_similarity", "match.ratio", "match.rotation", "homography.method", "homography.threshold",
             "homography.min_inliers")  # fmt: skip
 
 
@@ -52,7 +52,11 @@ def run(options: argparse.Namespace) -> int:
 
     mapping.check_options(options)
     values: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _OPTIONS})
-    tests = {"min_similarity": values["match.min_similarity"], "ratio": values["match.ratio"]}
+    tests = {
+        "min_similarity": values["match.min_similarity"],
+        "ratio": values["match.ratio"],
+        "rotation": values["match.rotation"],
+    }
     if options.format:
         options.out = options.out or "matches"
         return mapping.run_match(options, {name: values[name] for name in EXTRACTION}, tests)

@@ -126,7 +126,8 @@ def _match_everywhere(before: View, detected: Features, settings: FrontEndSettin
     if detected.link is not None and before.detected.link is not None:
         # The runtime matched detections, not keypoints.
         reference, places = before.detected, before.places
-    found = match(reference, detected, min_similarity=settings.min_similarity, ratio=settings.ratio)
+    limits = {"min_similarity": settings.min_similarity, "ratio": settings.ratio}
+    found = match(reference, detected, **limits, rotation=settings.rotation)
     if places is None:
         return found
     return replace(found, indices=np.column_stack((places[found.indices[:, 0]], found.indices[:, 1])))

@@ -17,6 +17,7 @@ class FrontEndSettings:
         extraction: the extractor's own settings by name, as `SuperPoint.configure` takes them.
         min_similarity: minimum cosine similarity of a match.
         ratio: maximum ratio of the descriptor distances of a match and its runner-up; 1 disables the test.
+        rotation: upright or any, see `matching.match`.
         method: robust estimator of the homography, one of `homography.METHODS`.
         threshold: maximum reprojection error of an inlier, in pixels.
         min_inliers: minimum number of inliers of a valid homography.
@@ -34,6 +35,7 @@ class FrontEndSettings:
     extraction: Mapping[str, Any] = field(default_factory=lambda: asdict(Extraction()))
     min_similarity: float = 0.5
     ratio: float = 1.0
+    rotation: str = "upright"
     method: str = "magsac"
     threshold: float = 3.0
     min_inliers: int = 12

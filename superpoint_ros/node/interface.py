@@ -145,6 +145,13 @@ PARAMETERS = (
         1.0,
     ),
     Parameter(
+        "match.rotation",
+        "upright",
+        "rotation between matched images: upright, or any for weights with steerable descriptors, which are compared at "
+        "four quarter turns",
+        choices=("upright", "any"),
+    ),
+    Parameter(
         "match.window",
         0,
         "search for matches only within this distance in x and y, in pixels, of their predicted position, and in the "

@@ -30,6 +30,7 @@ def settings_from_parameters(values: Mapping[str, Any]) -> FrontEndSettings:
         extraction={field.name: p[field.name] for field in fields(Extraction)},
         min_similarity=p["match.min_similarity"],
         ratio=p["match.ratio"],
+        rotation=p["match.rotation"],
         method=p["homography.method"],
         threshold=p["homography.threshold"],
         min_inliers=p["homography.min_inliers"],
