@@ -97,6 +97,25 @@ def test_known_motion_is_found_by_several_methods_in_one_run(evaluate, room, tmp
     assert "| sift | " in (tmp_path / "out" / "odometry.md").read_text()
 
 
+def test_in_the_furnished_room_matches_are_measured_against_the_true_depth(evaluate, tmp_path):
+    words = ("room", "-m", "sift", "orb", "--frames", 3, "--every", 5)
+    code, out, _ = evaluate(*words, "--out", tmp_path / "out")
+    assert code == 0 and "Matches against the true depth" in out
+    found = json.loads((tmp_path / "out" / "odometry.json").read_text())
+    sift, orb = (method["summary"] for method in found["methods"])
+    assert sift["accuracy"] > 0.6
+    # ORB's keypoints are at integer pixels of its pyramid.
+    assert 0 < sift["match_error"] < 0.5 * orb["match_error"] < 1
+    assert sift["rotation_median"] < 1
+
+
+def test_match_errors_are_those_of_right_matches_and_unknown_without_any():
+    true = np.zeros((4, 2))
+    found = np.array([[0.3, 0.4], [0, 1], [3.1, 0], [0, 2]])
+    assert odometry.match_errors(true, found) == pytest.approx((0.75, 1.0))
+    assert np.isnan(odometry.match_errors(true[:0], found[:0])).all()
+
+
 def test_with_json_stdout_contains_only_json(evaluate, room):
     code, out, _ = evaluate(room, "-m", "sift", "--frames", 3, "--json")
     assert code == 0 and json.loads(out)["frames"] == 3

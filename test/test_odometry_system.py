@@ -248,8 +248,9 @@ def test_evaluate_measures_the_odometry_in_the_room(kind, command, tmp_path):
     assert "drift" in (tmp_path / "odometry.md").read_text(encoding="utf-8")
 
 
-def test_the_room_has_no_other_calibration(command, tmp_path):
-    result = command("evaluate", "odometry", "room", "--system", "--camera-info", tmp_path / "a.yaml")
+@pytest.mark.parametrize("kind", [(), ("--system",)])
+def test_the_room_has_no_other_calibration(command, tmp_path, kind):
+    result = command("evaluate", "odometry", "room", *kind, "--camera-info", tmp_path / "a.yaml")
     assert result.returncode == 1 and "--camera-info" in result.stderr
 
 

@@ -13,8 +13,8 @@ from superpoint_ros.commands.arguments import EXTRACTION, Misuse, add_parameters
 if TYPE_CHECKING:
     from superpoint_ros import EpipolarGeometry, Features, Homography, Matches
 
-_OPTIONS = (*EXTRACTION, "match.min_similarity", "match.ratio", "match.rotation", "homography.method", "homography.threshold",
-            "homography.min_inliers")  # fmt: skip
+_OPTIONS = (*EXTRACTION, "match.min_similarity", "match.ratio", "match.rotation", "homography.method",
+            "homography.threshold", "homography.min_inliers")  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

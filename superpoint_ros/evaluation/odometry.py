@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.evaluation.sequences import Sequence
 from superpoint_ros.io.images import read_grey
 from superpoint_ros.two_view.motion import ESTIMATORS, Motion, MotionStatus
+
+RIGHT = 3.0
+"""Maximum error of a right match, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Step:
             NaN if the step is too short for a true direction.
         matches, inliers: their numbers.
         status: status of the estimate.
+        accuracy: share of the matches of visible points that are right to `RIGHT` pixels; NaN if the depth is unknown.
+        match_error: median error of these right matches in pixels.
     """
 
     first: str
@@ -67,6 +72,8 @@ class Step:
     matches: int
     inliers: int
     status: str
+    accuracy: float = float("nan")
+    match_error: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -184,9 +191,17 @@ def _advance(
         run.poses.append(sequence.poses[now])
     else:
         true = np.linalg.inv(sequence.poses[now]) @ sequence.poses[before]
-        motion, matches = match_motion(run.before, detection, sequence, settings)
+        matches = _match(run.before, detection)
+        motion = _motion(run.before, detection, matches, sequence, settings)
         names = sequence.images[before].name, sequence.images[now].name
-        run.steps.append(step_errors(motion, true, settings.min_translation, names, matches))
+        errors = step_errors(motion, true, settings.min_translation, names, len(matches))
+        if sequence.transfer is not None:
+            moved, visible = sequence.transfer(
+                run.before.keypoints[matches[:, 0]].astype(np.float64), sequence.times[before], sequence.times[now]
+            )
+            accuracy, error = match_errors(moved[visible], detection.keypoints[matches[visible, 1]])
+            errors = replace(errors, accuracy=accuracy, match_error=error)
+        run.steps.append(errors)
         # A failed step repeats the previous motion.
         if motion.status != MotionStatus.FAILED:
             run.motion = np.eye(4)
@@ -199,16 +214,31 @@ def _advance(
     return None
 
 
-def match_motion(first: Detection, second: Detection, sequence: Sequence, settings: Settings) -> tuple[Motion, int]:
-    """Estimate the motion between two frames from mutual nearest neighbours; return it and the number of matches."""
+def _match(first: Detection, second: Detection) -> NDArray[np.int64]:
+    """Match mutual nearest neighbours: (M, 2) indices."""
     if first.descriptors is None or second.descriptors is None or not len(first) or not len(second):
-        return Motion.failed(0), 0
-    matches = metrics.mutual_matches(metrics.descriptor_distances(first.descriptors, second.descriptors))
+        return np.zeros((0, 2), np.int64)
+    return metrics.mutual_matches(metrics.descriptor_distances(first.descriptors, second.descriptors))
+
+
+def _motion(
+    first: Detection, second: Detection, matches: NDArray[np.int64], sequence: Sequence, settings: Settings
+) -> Motion:
     camera = sequence.camera
     rays = camera.rays(first.keypoints[matches[:, 0]]), camera.rays(second.keypoints[matches[:, 1]])
     known = np.isfinite(rays[0]).all(axis=1) & np.isfinite(rays[1]).all(axis=1)
     focal = float(np.sqrt(camera.matrix[0, 0] * camera.matrix[1, 1]))
-    return ESTIMATORS[settings.estimator](rays[0][known], rays[1][known], settings.threshold / focal), len(matches)
+    return ESTIMATORS[settings.estimator](rays[0][known], rays[1][known], settings.threshold / focal)
+
+
+def match_errors(true: NDArray[np.floating], found: NDArray[np.floating]) -> tuple[float, float]:
+    """Compute the share of matches that are right to `RIGHT` pixels, and the median error of these; NaN without any."""
+    error = np.hypot(*(found - true).T)
+    right = error <= RIGHT
+    return (
+        float(right.mean()) if len(right) else float("nan"),
+        float(np.median(error[right])) if right.any() else float("nan"),
+    )
 
 
 def step_errors(

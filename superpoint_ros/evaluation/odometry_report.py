@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from superpoint_ros.evaluation.odometry import Odometry, Step
+from superpoint_ros.evaluation.odometry import RIGHT, Odometry, Step
 from superpoint_ros.evaluation.odometry_summary import AUC_LIMITS, Summary
 from superpoint_ros.evaluation.results import finite, versions
 from superpoint_ros.evaluation.tables import Column, Table, markdown_text, method_table, show_tables
@@ -31,6 +31,10 @@ _TRAJECTORY = [
     Column("RPE (deg)", "rpe_rotation", less=True),
     Column("ATE (m)", "ate", less=True),
     Column("ATE (% of path)", "ate_percent", 2, less=True),
+]
+_KNOWN = [
+    Column("accuracy", "accuracy"),
+    Column("error (px)", "match_error", less=True),
 ]
 _COUNTS = [
     Column("matches", "matches", 0, ranked=False),
@@ -55,11 +59,20 @@ def tables(odometry: Odometry, summaries: list[Summary]) -> list[Table]:
         f"similarity, root mean squares; true path {values['path']:.3g} m"
     )
     methods = [(summary.method, summary.values) for summary in summaries]
+    known = [
+        method_table(
+            "Matches against the true depth",
+            f"means over the steps: matches of visible points that are right to {RIGHT:g} px, and their median error",
+            _KNOWN,
+            methods,
+        )
+    ] * (odometry.sequence.transfer is not None)
     return [
         method_table("Error of each step (degrees)", f"{protocol}; {short}", _STEPS, methods),
         method_table("Trajectory", chained, _TRAJECTORY, methods),
         method_table("Matches", "medians over the steps, and steps without a translation or without any estimate",
                      _COUNTS, methods),
+        *known,
     ]  # fmt: skip
 
 

@@ -61,6 +61,8 @@ def _summary(track: Track, odometry: Odometry) -> Summary:
         "rotation_only": float(sum(step.status == MotionStatus.ROTATION_ONLY.value for step in track.steps)),
         "matches": float(np.median([step.matches for step in track.steps])),
         "inliers": float(np.median([step.inliers for step in track.steps])),
+        "accuracy": _mean(np.array([step.accuracy for step in track.steps])),
+        "match_error": _mean(np.array([step.match_error for step in track.steps])),
     }
     if not counts["moving_steps"]:
         # The trajectory of a hovering camera is meaningless: its motion is within the noise of the ground truth.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,10 @@ KITTI_RATE = 10.0
 """Frames per second of KITTI sequences without times.txt."""
 
 
+Points = NDArray[np.float64]
+Transfer = Callable[[Points, float, float], tuple[Points, NDArray[np.bool_]]]
+
+
 @dataclass(frozen=True)
 class Sequence:
     """The frames of one camera, with their poses.
@@ -31,6 +36,8 @@ class Sequence:
         poses: (N, 4, 4) camera to world, metres; the camera's frame is the optical one (x right, y down, z forward).
         camera: calibration of the images.
         skipped: a sentence for everything of the sequence that is not used.
+        transfer: maps (N, 2) pixels of the frame at one time to the frame at another, and says which of the (N,) points
+            both show; None if the depth is unknown.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Sequence:
     poses: Poses
     camera: Camera
     skipped: tuple[str, ...] = ()
+    transfer: Transfer | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.evaluation import simulated
 from superpoint_ros.evaluation.pose_files import Poses
 from superpoint_ros.evaluation.sequences import Sequence, open_sequence
 from superpoint_ros.evaluation.stereo import open_stereo
 from superpoint_ros.io.images import read_grey, to_grey
-from superpoint_ros.node.camera import PINHOLE, Camera
+from superpoint_ros.node.camera import Camera
 
 Image = NDArray[np.uint8]
-
-ROOM_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,8 @@ def _singles(sequence: Sequence) -> Iterator[tuple[Image, Image | None]]:
 
 
 def _room(stereo: bool, chosen: slice) -> SystemSequence:
-    from superpoint_ros.simulation.room import Room
-
-    room = Room(seconds_per_loop=ROOM_SECONDS)
-    times = (np.arange(round(ROOM_SECONDS * 10)) / 10)[chosen]
-    poses = np.array([room.pose(float(time)) for time in times])
-    matrix = room.intrinsics
-    camera = Camera(room.size, matrix, np.zeros(5), False, PINHOLE, np.eye(3), matrix)
+    room, times = simulated.room(), simulated.room_times()[chosen]
+    poses, camera = np.array([room.pose(time) for time in times.tolist()]), simulated.room_camera(room)
 
     def images() -> Iterator[tuple[Image, Image | None]]:
         for time in times.tolist():

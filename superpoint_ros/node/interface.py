@@ -147,8 +147,8 @@ PARAMETERS = (
     Parameter(
         "match.rotation",
         "upright",
-        "rotation between matched images: upright, or any for weights with steerable descriptors, which are compared at "
-        "four quarter turns",
+        "rotation between matched images: upright, or any for weights with steerable descriptors, which are compared "
+        "at four quarter turns",
         choices=("upright", "any"),
     ),
     Parameter(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from superpoint_ros.commands.arguments import (
     add_cache,
@@ -15,6 +19,9 @@ from superpoint_ros.commands.arguments import (
 )
 from superpoint_ros.commands.evaluate.output import name_files, show_results
 
+if TYPE_CHECKING:
+    from superpoint_ros.evaluation.sequences import Sequence
+
 METHODS = ("superpoint", "sift", "orb")
 SYSTEM_METHODS = ("superpoint", "klt", "orb")
 
@@ -23,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sequence",
         type=Path,
-        help="folder in the layout of EuRoC, TUM RGB-D or KITTI odometry; with --system also room (simulated)",
+        help="folder in the layout of EuRoC, TUM RGB-D or KITTI odometry, or room (simulated)",
     )
     add_methods(
         parser,
@@ -101,21 +108,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from superpoint_ros.evaluation import odometry, odometry_plots, odometry_report, odometry_summary
-    from superpoint_ros.evaluation.sequences import open_sequence
 
     odometry_summary.check_installed()
     if options.system:
         return _run_system(options)
     names = ("max_keypoints", "nms_radius", "estimator", "threshold", "min_translation", "delta")
     settings = odometry.Settings(**{name: getattr(options, name) for name in names})
-    sequence = open_sequence(options.sequence, options.camera_info).part(options.start, options.frames, options.every)
-    found = odometry.evaluate(
-        sequence,
-        options.methods or METHODS,
-        settings,
-        cache_folder(options),
-        lambda images: track_progress(images, "odometry", len(images)),
-    )
+    with _opened(options) as sequence:
+        found = odometry.evaluate(
+            sequence,
+            options.methods or METHODS,
+            settings,
+            cache_folder(options),
+            lambda images: track_progress(images, "odometry", len(images)),
+        )
     summaries = odometry_summary.summarise(found)
     title = f"{found.sequence.name} ({found.sequence.layout}), {len(found.sequence)} frames"
     show_results(
@@ -129,6 +135,20 @@ def run(options: argparse.Namespace) -> int:
         written += odometry_plots.write(found, summaries, options.out)
         name_files(options, written)
     return 0
+
+
+@contextmanager
+def _opened(options: argparse.Namespace) -> Iterator[Sequence]:
+    from superpoint_ros.evaluation import sequences, simulated
+
+    chosen = options.start, options.frames, options.every
+    if str(options.sequence) != "room":
+        yield sequences.open_sequence(options.sequence, options.camera_info).part(*chosen)
+        return
+    if options.camera_info is not None:
+        raise ValueError(f"--camera-info is '{options.camera_info}', allowed is none in the room")
+    with TemporaryDirectory() as folder:
+        yield simulated.render_room(Path(folder), *chosen)
 
 
 def _run_system(options: argparse.Namespace) -> int:
