@@ -20,7 +20,7 @@ from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
-from superpoint_ros.two_view.matching import match
+from superpoint_ros.two_view.matching import BY_CHANCE, match
 from superpoint_ros.two_view.refinement import (
     UNREFINED,
     Floats,
@@ -34,9 +34,6 @@ from superpoint_ros.two_view.refinement import (
 _EXPECTED_SUPPORT, _BETTER_SUPPORT = 0.5, 1.5
 """A search near predicted positions has failed if its support is less than this fraction of the previous frame's and
 of that of a full search."""
-
-_BY_CHANCE = 0.5
-"""Cosine similarity that the nearest of a few hundred unrelated descriptors may reach."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def _match_everywhere(before: View, detected: Features, settings: FrontEndSettin
 
 def _support(matches: Matches) -> float:
     """Sum over matches of how far their similarity exceeds that of chance."""
-    return float(np.maximum(matches.similarity - _BY_CHANCE, 0).sum())
+    return float(np.maximum(matches.similarity - BY_CHANCE, 0).sum())
 
 
 def _near(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.bool_]:
