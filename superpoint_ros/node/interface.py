@@ -148,7 +148,7 @@ PARAMETERS = (
         "match.rotation",
         "upright",
         "rotation between matched images: upright, or any for weights with steerable descriptors, which are compared "
-        "at four quarter turns",
+        "at eight rotations",
         choices=("upright", "any"),
     ),
     Parameter(

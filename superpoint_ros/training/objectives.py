@@ -43,6 +43,7 @@ class JointLoss:
         steerable: learn descriptors of which a quarter turn of the image is a permutation: those of the second views
             are turned back (see `losses.descriptor.turned_back`) by the quarter turns that come nearest to the rotation
             between the views. It needs the dual softmax.
+        eighths: share of the pairs that are turned back to the nearest eighth instead, which is between two blocks.
     """
 
     detector_weight: float = 1.0
@@ -57,6 +58,7 @@ class JointLoss:
     repetition: float = 0.1
     ramp: int = 500
     steerable: bool = False
+    eighths: float = 0.0
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
@@ -180,7 +182,10 @@ class JointObjective(DetectorObjective):
         sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
         one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
         if self.weights.steerable:
-            other = descriptor_losses.turned_back(other, views.quarter_turns(first_to_second, self.size))
+            turns = views.rotation(first_to_second, self.size) / (2 * torch.pi)
+            quarters, eighths = (torch.round(turns * 4) * 2, torch.round(turns * 8))
+            fine = torch.rand(len(turns), device=turns.device, generator=generator) < self.weights.eighths
+            other = descriptor_losses.turned_back(other, torch.where(fine, eighths, quarters).long() % 8)
         return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
 
 

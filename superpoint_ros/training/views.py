@@ -15,16 +15,15 @@ def project(homographies: Tensor, points: Tensor) -> Tensor:
     return torch.where(depth > 1e-6, xyw[..., :2] / depth.clamp_min(1e-6), away)
 
 
-def quarter_turns(homographies: Tensor, size: tuple[int, int]) -> Tensor:
-    """How many quarter turns come nearest to what (B, 3, 3) homographies do in the middle of a view of (height, width)
-    `size`: (B,) int64, 0 to 3. One turns x to where y was, which on the screen is clockwise."""
+def rotation(homographies: Tensor, size: tuple[int, int]) -> Tensor:
+    """Compute by what angle (B, 3, 3) homographies rotate the middle of a view of (height, width) `size`: (B,) radians,
+    positive from x to y, which is clockwise on the screen."""
     middle = torch.tensor([size[1] - 1, size[0] - 1], device=homographies.device) / 2
     step = torch.tensor([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]], device=homographies.device)
     at = project(homographies, (middle + step).expand(len(homographies), -1, -1))
     right, down = (at[:, 1] - at[:, 0]), (at[:, 2] - at[:, 0])
     # The rotation nearest to the local map (its polar part).
-    angle = torch.atan2(right[:, 1] - down[:, 0], right[:, 0] + down[:, 1])
-    return torch.round(angle / (torch.pi / 2)).long() % 4
+    return torch.atan2(right[:, 1] - down[:, 0], right[:, 0] + down[:, 1])
 
 
 def inside(points: Tensor, size: tuple[int, int]) -> Tensor:

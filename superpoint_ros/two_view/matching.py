@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,8 +34,8 @@ def match(
         min_similarity: minimum cosine similarity, -1 to 1.
         ratio: maximum ratio of the distances to the nearest and the second nearest descriptor (Lowe, 2004); 1 disables
             the test.
-        rotation: upright, or any: compare the second image at the likeliest of four quarter turns. It is for weights
-            with steerable descriptors, whose four blocks shift by one with a quarter turn of the image (`train` with
+        rotation: upright, or any: compare the second image at the likeliest of eight rotations. It is for weights with
+            steerable descriptors, whose four blocks shift by one with a quarter turn of the image (`train` with
             loss.steerable).
 
     Raises:
@@ -44,7 +45,7 @@ def match(
         raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
     if rotation == "any":
         return match(
-            first, turned_back(second, likely_turns(first, second)), min_similarity=min_similarity, ratio=ratio
+            first, turned_back(second, likely_eighths(first, second)), min_similarity=min_similarity, ratio=ratio
         )
     if first.descriptors.shape[1] != second.descriptors.shape[1]:
         sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
@@ -71,21 +72,23 @@ def match(
     return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
 
 
-def likely_turns(first: Features, second: Features) -> int:
-    """Find by how many quarter turns the second image is rotated, 0 to 3, from the matches of a few keypoints.
+def likely_eighths(first: Features, second: Features) -> int:
+    """Find by how many eighths of a turn the second image is rotated, 0 to 7, from the matches of a few keypoints.
 
     Descriptors must be steerable; see `match` for errors.
     """
     probe = first.select(np.arange(min(len(first), _PROBE)))  # the best
     support = []
-    for turns in range(4):
-        found = match(probe, turned_back(second, turns), min_similarity=BY_CHANCE)
+    for eighths in range(8):
+        found = match(probe, turned_back(second, eighths), min_similarity=BY_CHANCE)
         support.append(float((found.similarity - BY_CHANCE).sum()))
     return int(np.argmax(support))  # the first in a tie, so that an upright image is never taken for a rotated one
 
 
-def turned_back(features: Features, turns: int) -> Features:
-    """Rotate steerable descriptors back by this many quarter turns; the keypoints are unchanged.
+def turned_back(features: Features, eighths: int) -> Features:
+    """Steer descriptors back by this many eighths of a turn; the keypoints are unchanged.
+
+    A quarter turn shifts the four blocks of a descriptor by one; half of that is the mean of both.
 
     Raises:
         ValueError: if the descriptor size is not divisible by four.
@@ -93,16 +96,15 @@ def turned_back(features: Features, turns: int) -> Features:
     size = features.descriptors.shape[1]
     if size % 4:
         raise ValueError(f"descriptors have {size} components, allowed for rotation 'any' is a multiple of 4")
-    if turns % 4 == 0:
+    if eighths % 8 == 0:
         return features
-    shift = -turns * (size // 4)
-    on_device = features.device_descriptors
-    return replace(
-        features,
-        descriptors=np.roll(features.descriptors, shift, axis=1),
-        device_descriptors=None if on_device is None else torch.roll(on_device, shift, dims=1),
-        link=None,
-    )
+    shifts = [-quarters * (size // 4) for quarters in (eighths // 2, (eighths + 1) // 2)]
+    table, device = features.descriptors, features.device_descriptors
+    mean = np.roll(table, shifts[0], axis=1) + np.roll(table, shifts[1], axis=1)
+    if device is not None:
+        device = F.normalize(torch.roll(device, shifts[0], dims=1) + torch.roll(device, shifts[1], dims=1), dim=1)
+    unit = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    return replace(features, descriptors=unit.astype(np.float32), device_descriptors=device, link=None)
 
 
 def passing(

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--rotation",
         default="upright",
-        help="upright, or any: steerable descriptors are matched at four quarter turns (default: %(default)s)",
+        help="upright, or any: steerable descriptors are compared at eight rotations (default: %(default)s)",
     )
     protocol.add_argument(
         "--size", type=int_at_least(1), default=480, help="side of the first image in pixels (default: %(default)s)"
