@@ -17,7 +17,7 @@ PARAMETERS = (
     Parameter(
         "runtime",
         "auto",
-        "what executes the network",
+        "inference runtime of the network",
         choices=("auto", "openvino", "onnxruntime", "pytorch", "cuda_graph", "cuda_graph_compiled"),
         read_only=True,
     ),
@@ -39,7 +39,8 @@ PARAMETERS = (
     Parameter(
         "levels",
         1,
-        "scales at which keypoints are detected, each 1/sqrt(2) of the previous; more match views of different scales",
+        "number of scales at which keypoints are detected, each 1/sqrt(2) of the previous; more help to match views "
+        "of different scales",
         1,
         8,
     ),
@@ -53,7 +54,7 @@ PARAMETERS = (
         "tile_pixels",
         2_100_000,
         "maximum number of pixels processed at once (half as many in float32); larger images are processed in "
-        "overlapping tiles, with the same features in less memory",
+        "overlapping tiles, which gives the same features in less memory",
         250_000,
         16_000_000,
     ),
@@ -67,8 +68,8 @@ PARAMETERS = (
     Parameter(
         "mask",
         "none",
-        "image file whose zeros are masked: no keypoints and no tracks there; {camera} in it stands for the camera's "
-        "name; none for no file",
+        "image file whose zero pixels are masked: no keypoints and no tracks there; {camera} in its name is replaced "
+        "by the camera's; none for no file",
         read_only=True,
     ),
     Parameter("mask_top", 0, "height of the masked margin at the top, in pixels", 0, 8192),
@@ -78,23 +79,24 @@ PARAMETERS = (
     Parameter(
         "mask_max_age",
         0.5,
-        "maximum age of the latest message on `mask` for an image whose stamp has none, in seconds",
+        "maximum age of the latest message on `mask`, which applies to images without a mask of the same stamp, in "
+        "seconds",
         0.0,
         60.0,
     ),
     Parameter(
         "intensity",
         "linear",
-        "how 16-bit and float images become 8-bit: linear maps the whole range, auto str"
-        "etches the levels in use, clahe equalises them locally, too",
+        "how 16-bit and float images are converted to 8 bits: linear maps the whole range, auto stretches the levels "
+        "in use, clahe also equalises them locally",
         choices=("linear", "auto", "clahe"),
         read_only=True,
     ),
     Parameter(
         "image_transport",
         "raw",
-        "form of the images: raw, compressed and foxglove are those of image_transport, on `image`, `image/compressed` "
-        "and `image/foxglove`; foxglove_video and foxglove_image are Foxglove's messages on `image`",
+        "transport of the images: raw, compressed and foxglove as in image_transport, on `image`, `image/compressed` "
+        "and `image/foxglove`; foxglove_video and foxglove_image for Foxglove's messages on `image`",
         choices=tuple(TRANSPORTS),
         read_only=True,
     ),
@@ -107,7 +109,7 @@ PARAMETERS = (
     Parameter(
         "stereo",
         False,
-        "match the images of two calibrated `cameras`, the left one named first, and publish their depth",
+        "match the images of two calibrated `cameras`, left first, and publish the depth of the matches",
         read_only=True,
     ),
     Parameter(
@@ -129,8 +131,8 @@ PARAMETERS = (
     Parameter(
         "adapters",
         ("",),
-        "more outputs, in the forms of other systems: foxglove for `~/image_annotations`, vins for `~/vins_features`, "
-        "`~/vins_mono_features` and `~/vins_restart`, rtabmap for `~/rgbd_image`",
+        "additional outputs in the formats of other systems: foxglove for `~/image_annotations`, vins for "
+        "`~/vins_features`, `~/vins_mono_features` and `~/vins_restart`, rtabmap for `~/rgbd_image`",
         choices=("foxglove", "vins", "rtabmap"),
         read_only=True,
     ),
@@ -163,7 +165,8 @@ PARAMETERS = (
     Parameter(
         "track.coast",
         3,
-        "frames for which a track continues while the detector misses its keypoint but the image still shows it",
+        "maximum number of frames for which a track continues while the detector misses its keypoint but the image "
+        "still shows it",
         0,
         100,
     ),
@@ -191,15 +194,16 @@ PARAMETERS = (
     Parameter(
         "rectified",
         "auto",
-        "images are rectified: use P of camera_info, not K and D; auto: if the topic is named image_rect*",
+        "whether the images are rectified: P of camera_info then applies, not K and D; auto: if the topic is named "
+        "image_rect*",
         choices=("auto", "true", "false"),
         read_only=True,
     ),
     Parameter(
         "undistort",
         "none",
-        "points: publish keypoints, homography and fundamental matrix in pixels of the rectifi"
-        "ed camera of P; for raw images of a calibrated camera",
+        "points: publish keypoints, homography and fundamental matrix in pixels of the rectified camera (P); for raw "
+        "images of a calibrated camera",
         choices=("none", "points"),
         read_only=True,
     ),

@@ -12,41 +12,41 @@ VIDEO = Qos(reliable=False, depth=10)  # a frame that is lost costs all up to th
 RESULT = Qos(reliable=True, depth=5)
 
 INPUTS = (
-    Topic("image", "image", "sensor_msgs/msg/Image", SENSOR, "camera image, where `image_transport` is `raw`"),
+    Topic("image", "image", "sensor_msgs/msg/Image", SENSOR, "camera image, if `image_transport` is `raw`"),
     Topic(
         "image_compressed",
         "image/compressed",
         "sensor_msgs/msg/CompressedImage",
         SENSOR,
-        "camera image as JPEG or PNG, where `image_transport` is `compressed`",
+        "camera image as JPEG or PNG, if `image_transport` is `compressed`",
     ),
     Topic(
         "image_foxglove",
         "image/foxglove",
         VIDEO_TYPE,
         VIDEO,
-        "video in H.264 or H.265, where `image_transport` is `foxglove`, as that plugin names its topics",
+        "video in H.264 or H.265, named as by image_transport's Foxglove plugin, if `image_transport` is `foxglove`",
     ),
     Topic(
         "foxglove_video",
         "image",
         VIDEO_TYPE,
         VIDEO,
-        "video in H.264 or H.265 under any name, where `image_transport` is `foxglove_video`",
+        "video in H.264 or H.265 under any name, if `image_transport` is `foxglove_video`",
     ),
     Topic(
         "foxglove_image",
         "image",
         "foxglove_msgs/msg/CompressedImage",
         SENSOR,
-        "camera image as JPEG, PNG or WebP under any name, where `image_transport` is `foxglove_image`",
+        "camera image as JPEG, PNG or WebP under any name, if `image_transport` is `foxglove_image`",
     ),
     Topic(
         "camera_info",
         "camera_info",
         "sensor_msgs/msg/CameraInfo",
         SENSOR,
-        "optional calibration: adds normalized points and turns the keypoint cloud into viewing rays",
+        "optional calibration, which adds normalized points and turns the keypoint cloud into viewing rays",
     ),
     Topic("mask", "mask", "sensor_msgs/msg/Image", SENSOR, "optional mono8 mask of moving objects; zeros are masked"),
 )
@@ -112,7 +112,7 @@ OUTPUTS = (
         "~/vins_restart",
         "std_msgs/msg/Bool",
         RESULT,
-        "true where tracks end, after a gap or with images of another size, with `vins` among the `adapters`",
+        "true if the tracks end, after a gap or if the image size changes, with `vins` among the `adapters`",
         adapter="vins",
     ),
     Topic(
@@ -120,8 +120,8 @@ OUTPUTS = (
         "~/vins_features",
         "sensor_msgs/msg/PointCloud",
         RESULT,
-        "tracks for VINS-Fusion and SuperVINS in place of their own tracker's, with `vins` among the `adapters` and "
-        "`camera_info`",
+        "tracks that replace those of VINS-Fusion's and SuperVINS's own tracker, with `vins` among the `adapters` "
+        "and `camera_info`",
         adapter="vins",
     ),
     Topic(
@@ -137,8 +137,8 @@ OUTPUTS = (
         "~/rgbd_image",
         "rtabmap_msgs/msg/RGBDImage",
         RESULT,
-        "a rectified image with its features for RTAB-Map, with `rtabmap` among the `adapters` and `camera_info`; with "
-        "`stereo` the left camera's, with the right image and the 3D points",
+        "a rectified image with its features for RTAB-Map, with `rtabmap` among the `adapters` and `camera_info`; "
+        "with `stereo` the left camera's, with the right image and the 3D points",
         adapter="rtabmap",
     ),
     Topic(

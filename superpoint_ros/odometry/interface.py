@@ -22,11 +22,11 @@ PARAMETERS = ParameterTable(
         Parameter(
             "camera",
             "none",
-            "name of the (left) camera among the detector's `cameras`; none for a single one without a name",
+            "name of the (left) camera among the detector's `cameras`; none for a single camera without a name",
             read_only=True,
         ),
         Parameter("odom_frame", "odom", "frame in which poses are published", read_only=True),
-        Parameter("base_frame", "base_link", "frame of the robot whose pose is published", read_only=True),
+        Parameter("base_frame", "base_link", "robot frame whose pose is published", read_only=True),
         Parameter("camera_x", 0.0, "position of the camera in the base frame, forward, in metres", -100.0, 100.0),
         Parameter("camera_y", 0.0, "position of the camera in the base frame, to the left, in metres", -100.0, 100.0),
         Parameter("camera_z", 0.0, "position of the camera in the base frame, up, in metres", -100.0, 100.0),
@@ -37,21 +37,23 @@ PARAMETERS = ParameterTable(
         Parameter(
             "start_depth",
             0.0,
-            "median depth of what a single camera sees when it starts, in metres; 0 if unknown, the unit of length is "
-            "then that depth",
+            "median depth of the scene at the start with a single camera, in metres; 0 if unknown: that depth is "
+            "then the unit of length",
             0.0,
             10000.0,
         ),
-        Parameter("noise", NOISE, "standard deviation of all positions beside their own, in pixels", 0.01, 10.0),
+        Parameter(
+            "noise", NOISE, "standard deviation added to that of each position (in quadrature), in pixels", 0.01, 10.0
+        ),
         Parameter("max_error", 2.0, "maximum reprojection error of an inlier, in pixels", 0.1, 50.0),
-        Parameter("min_points", 15, "minimum number of known points that tell a pose", 6, 1000),
-        Parameter("window", 8, "number of keyframes that are estimated together", 2, 50),
-        Parameter("lost_after", 3.0, "time without a pose after which another map is started, in seconds", 0.1, 600.0),
+        Parameter("min_points", 15, "minimum number of known points for a pose", 6, 1000),
+        Parameter("window", 8, "number of keyframes that are estimated jointly", 2, 50),
+        Parameter("lost_after", 3.0, "time without a pose after which a new map is started, in seconds", 0.1, 600.0),
         Parameter(
             "disparity_offset",
             0.0,
-            "what the rig's calibration is wrong by and is added to all disparities, in pixels; `superpoint-ros "
-            "evaluate stereo` measures it",
+            "correction of the rig's calibration, added to all disparities, in pixels; `superpoint-ros evaluate "
+            "stereo` measures it",
             -20.0,
             20.0,
         ),
@@ -65,7 +67,7 @@ INPUTS = (
         f"{DETECTOR}/matched_homography",
         "superpoint_ros/msg/MatchedHomography",
         _RESULT,
-        "whether tracks continue, and what the scene is",
+        "whether tracks continue, and which model explains the scene",
     ),
     Topic(
         "stereo_matches",
@@ -88,7 +90,13 @@ INPUTS = (
 
 OUTPUTS = (
     Topic("odometry", "~/odometry", "nav_msgs/msg/Odometry", _RESULT, "pose and velocity of `base_frame`"),
-    Topic("path", "~/path", "nav_msgs/msg/Path", Qos(True, 1), "poses of the keyframes so far, while subscribed to"),
+    Topic(
+        "path",
+        "~/path",
+        "nav_msgs/msg/Path",
+        Qos(True, 1),
+        "poses of all keyframes so far, only while there is a subscriber",
+    ),
     Topic("tf", "/tf", "tf2_msgs/msg/TFMessage", Qos(True, 100), "transform from `odom_frame` to `base_frame`"),
     Topic(
         "diagnostics",
