@@ -20,7 +20,7 @@ from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
-from superpoint_ros.two_view.matching import BY_CHANCE, match
+from superpoint_ros.two_view.matching import BY_CHANCE, match, steer
 from superpoint_ros.two_view.refinement import (
     UNREFINED,
     Floats,
@@ -62,8 +62,9 @@ def register_frame(
     images of this size, `refine` that of `FrontEnd`."""
     reference = before.features
     with clock.stage("match"):
-        # Match detections with keypoints of the previous frame.
-        matches = _match(before, detected, settings, seconds)
+        # Match detections with keypoints of the previous frame, at any rotation if descriptors are steerable.
+        steered = steer(reference, detected) if settings.rotation == "any" else detected
+        matches = _match(before, steered, settings, seconds)
     with clock.stage("homography"):
         # Estimate the motion of the image as a plane,
         homography = estimate_homography(
@@ -89,7 +90,7 @@ def register_frame(
             flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography, refine)
             flow = replace(flow, found=flow.found & unmasked(flow.points, mask))
             # Associate keypoints with detections; the others may coast.
-            seen, coasting = associate(before, flow, matches, detected, settings)
+            seen, coasting = associate(before, flow, matches, steered, settings)
             # Fuse flow and detections into positions with covariances.
             view, matches = _update(before, templates, image, smoothed, detected, flow, seen, coasting, ids, mask)
             points = matched_points(reference, view.features, matches)
@@ -123,8 +124,7 @@ def _match_everywhere(before: View, detected: Features, settings: FrontEndSettin
     if detected.link is not None and before.detected.link is not None:
         # The runtime matched detections, not keypoints.
         reference, places = before.detected, before.places
-    limits = {"min_similarity": settings.min_similarity, "ratio": settings.ratio}
-    found = match(reference, detected, **limits, rotation=settings.rotation)
+    found = match(reference, detected, min_similarity=settings.min_similarity, ratio=settings.ratio)
     if places is None:
         return found
     return replace(found, indices=np.column_stack((places[found.indices[:, 0]], found.indices[:, 1])))

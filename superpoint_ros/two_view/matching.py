@@ -44,9 +44,7 @@ def match(
     if rotation not in ROTATIONS:
         raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
     if rotation == "any":
-        return match(
-            first, turned_back(second, likely_eighths(first, second)), min_similarity=min_similarity, ratio=ratio
-        )
+        second = steer(first, second)
     if first.descriptors.shape[1] != second.descriptors.shape[1]:
         sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
         raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
@@ -72,17 +70,23 @@ def match(
     return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
 
 
-def likely_eighths(first: Features, second: Features) -> int:
-    """Find by how many eighths of a turn the second image is rotated, 0 to 7, from the matches of a few keypoints.
+def steer(first: Features, second: Features) -> Features:
+    """Steer the second image's descriptors to the likeliest of eight rotations: where a few keypoints match best.
 
     Descriptors must be steerable; see `match` for errors.
     """
     probe = first.select(np.arange(min(len(first), _PROBE)))  # the best
-    support = []
-    for eighths in range(8):
-        found = match(probe, turned_back(second, eighths), min_similarity=BY_CHANCE)
-        support.append(float((found.similarity - BY_CHANCE).sum()))
-    return int(np.argmax(support))  # the first in a tie, so that an upright image is never taken for a rotated one
+    best, most, matched = second, -1.0, 0
+    for candidates in ((0, 1, 7), (2, 3, 4, 5, 6)):
+        for eighths in candidates:
+            steered = turned_back(second, eighths)
+            found = match(probe, steered, min_similarity=BY_CHANCE)
+            support = float((found.similarity - BY_CHANCE).sum())
+            if support > most:  # upright in a tie
+                best, most, matched = steered, support, len(found)
+        if best is second and matched > len(probe) / 2:
+            break  # better than its neighbours, and no other can match as many
+    return best
 
 
 def turned_back(features: Features, eighths: int) -> Features:
