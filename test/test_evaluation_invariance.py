@@ -43,7 +43,8 @@ class Oracle:
     def __init__(self, homography, size):
         random = np.random.default_rng(2)
         self.places = random.uniform(0.3 * size, 0.7 * size, (60, 2))
-        self.homography, self.table = homography, np.eye(60, 64, dtype=np.float32)
+        table = random.normal(size=(60, 64))
+        self.homography, self.table = homography, np.float32(table / np.linalg.norm(table, axis=1, keepdims=True))
 
     def detections(self, wrong):
         there = project(self.homography, self.places)
