@@ -96,8 +96,11 @@ def test_summaries_are_means_over_images_and_no_match_counts_as_zero_accuracy():
 def test_tables_have_a_row_for_each_angle_and_each_scale():
     tables = invariance_report.tables(invariance.summaries(rows()), Protocol())
     assert [t.heading for t in tables] == [
-        "Rotation: matching accuracy", "Rotation: right matches", "Scale: matching accuracy", "Scale: right matches",
-    ]  # fmt: skip
+        "Rotation: matching accuracy",
+        "Rotation: correct matches",
+        "Scale: matching accuracy",
+        "Scale: correct matches",
+    ]
     assert tables[0].header == ("rotation", "sift") and tables[0].rows == (("0°", "0.500"), ("90°", "0.750"))
     assert tables[2].header == ("scale", "sift") and tables[2].rows == (("1/1", "0.500"), ("1/2", "0.500"))
 
@@ -128,7 +131,7 @@ def test_the_command_measures_classical_methods_and_writes_its_report(tmp_path, 
     assert by[90, 1]["accuracy"] > 0.8 and by[0, 2]["accuracy"] > 0.3
     assert by[0, 1]["right"] > by[0, 2]["right"] > by[0, 4]["right"]
     assert "broken.png" in found["left_out"][0]["name"]
-    assert "Rotation: right matches" in (tmp_path / "out" / "results.md").read_text()
+    assert "Rotation: correct matches" in (tmp_path / "out" / "results.md").read_text()
     assert "Scale: matching accuracy" in (tmp_path / "out" / "page.html").read_text()
 
 

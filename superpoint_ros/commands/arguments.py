@@ -40,7 +40,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     )
     add_param(parser, "set a parameter (repeatable)")
     parser.add_argument(
-        "-r", "--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name, __ns and __node too"
+        "-r", "--remap", action="append", default=[], metavar="FROM:=TO", help="remap a name, including __ns and __node"
     )
 
 
@@ -57,7 +57,7 @@ def add_methods(parser: argparse.ArgumentParser, description: str, default: tupl
 def add_cache(parser: argparse._ArgumentGroup) -> None:
     """Add the options for cached predictions."""
     parser.add_argument(
-        "--cache", type=Path, metavar="DIR", help="cache folder of predictions (default: in the user's cache folder)"
+        "--cache", type=Path, metavar="DIR", help="cache folder for predictions (default: in the user's cache folder)"
     )
     parser.add_argument("--no-cache", action="store_true", help="neither read nor write cached predictions")
 

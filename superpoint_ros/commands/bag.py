@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--topic",
         action="append",
         default=[],
-        help="recorded image topic, raw or compressed; optional if there is only one; with several 'cameras' "
-        "repeat it for each, in their order (default: the topics that the node would subscribe to)",
+        help="recorded image topic, raw or compressed; optional if there is only one; repeated for each of "
+        "several 'cameras', in their order (default: the topics that the node would subscribe to)",
     )
     parser.add_argument("--cloud", action="store_true", help="also write the keypoints as a point cloud")
     parser.add_argument("--annotated", action="store_true", help="also write the annotated images")

@@ -31,10 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subjects", nargs="+", default=[], metavar="NAME",
         help="subjects by name or prefix, such as openvino or transformers (default: all)",
     )  # fmt: skip
-    parser.add_argument("--weights", default="default", help="known name, file or folder (default: %(default)s)")
+    parser.add_argument(
+        "--weights", default="default", help="name of known weights, file or folder (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument(
-        "--threads", type=int, default=0, help="number of threads of all libraries; 0 keeps their defaults (default: 0)"
+        "--threads",
+        type=int,
+        default=0,
+        help="number of threads for all libraries; 0 keeps their defaults (default: 0)",
     )
     parser.add_argument("--images", help="image or folder of images instead of the synthetic scene")
     parser.add_argument("--max-keypoints", type=int, default=1000, help="per image (default: %(default)s)")
@@ -45,10 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--extras", nargs="*", choices=(*_EXTRAS, _KERNELS), default=list(_EXTRAS), metavar="NAME",
-        help=f"optional measurements: {', '.join(_EXTRAS)}, {_KERNELS} (of PyTorch's runtimes); none without "
-        "names (default: all but the last)",
+        help=f"optional measurements: {', '.join(_EXTRAS)}, {_KERNELS} (of PyTorch's runtimes); without "
+        "names, none (default: all but the last)",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="by default 320x240 and 640x480, single images, 3 rounds")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller defaults: 320x240 and 640x480, single images, 3 rounds"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write results.json, results.md and results.png there")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
 
@@ -72,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     if busy(os.cpu_count() or 1):
-        _log.warning("other programs save this machine busy: compare figures of this run with each other only")
+        _log.warning("other programs keep this machine busy: compare figures of this run with each other only")
 
     def save(results: dict[str, Any]) -> None:
         if options.out:

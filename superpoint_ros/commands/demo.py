@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--source",
         default="flight",
         help="flight (a simulated camera over a photograph), room or room_stereo (in a furnished room), a folder of "
-        "images or in EuRoC layout, a video file, or the number of a camera device (default: %(default)s)",
+        "images, a sequence in EuRoC layout, a video file, or the index of a camera device (default: %(default)s)",
     )
     parser.add_argument("--rate", type=positive_float, default=10.0, help="images per second (default: %(default)s)")
     parser.add_argument("--seconds", type=positive_float, default=40.0, help="maximum duration (default: %(default)s)")

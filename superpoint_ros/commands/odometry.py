@@ -30,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="file to write the trajectory to, in TUM's format: stamp x y z qx qy qz qw, of the base frame",
+        help="file to write the trajectory of the base frame to, in TUM's format: stamp x y z qx qy qz qw",
     )
     parser.add_argument(
-        "--out-bag", type=Path, metavar="FOLDER", help="folder of a bag to write odometry, path and tf to; new"
+        "--out-bag",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the bag to write odometry, path and tf to, which must not exist",
     )
     add_storage(parser)
     parser.add_argument("--json", action="store_true", help="print a summary as JSON on stdout")

@@ -31,12 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     label.add_argument("--detector", default="default", help="run, checkpoint or weights (default: %(default)s)")
     label.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     label.add_argument("--topic", default="", help="image topic of a bag that has several")
-    label.add_argument("--every", type=float, default=0.2, help="minimum seconds between frames (default: %(default)s)")
+    label.add_argument(
+        "--every", type=float, default=0.2, help="minimum time between frames in seconds (default: %(default)s)"
+    )
     _add_settings(label)
 
     for name, summary in (
         ("detector", "MagicPoint: the detector on labelled images"),
-        ("joint", "detector and descriptor on warp_all pairs of labelled images"),
+        ("joint", "detector and descriptor on warped pairs of labelled images"),
     ):
         stage = verbs.add_parser(name, help=summary)
         stage.add_argument("folder", type=Path, metavar="RUN", help="folder of the run, which is resumed if it exists")
@@ -51,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_settings(adapt)
 
     recipe = verbs.add_parser("run", help="run a recipe: stages, sizes, steps, data and seeds in one file")
-    recipe.add_argument("recipe", metavar="RECIPE", help="YAML file, or default, the recipe of the default weights")
+    recipe.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        help="YAML file, or one of default, light (the recipes of these weights) and miniature",
+    )
     recipe.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as in images=FOLDER stages.joint.steps=9")
 
     export = verbs.add_parser("export", help="write the network of a run as weights")
@@ -203,7 +209,7 @@ def _print_comparison(before: Any, after: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{before.pairs} warp_all pairs of frames held out")
+    table = Table(title=f"{before.pairs} warped pairs of held-out frames")
     for heading in ("", "repeatability", "localisation (px)", "accuracy at 3 px", "homography at 1, 3, 5 px"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, scores in (("before", before), ("after", after)):

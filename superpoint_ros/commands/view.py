@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="",
         help="a recording, the folder of a sequence in the layout of EuRoC, TUM RGB-D or KITTI odometry, or room "
-        "(simulated); without it the topics of a running detector are shown",
+        "(simulated); without it, the topics of a running detector are shown",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--save", type=Path, metavar="FILE.rrd", help="write a file for Rerun instead of showing it")
-    output.add_argument("--connect", default="", metavar="URL", help="send to a viewer that runs already")
+    output.add_argument("--connect", default="", metavar="URL", help="send to a viewer that is already running")
     parser.add_argument("--camera", default="", help="name of the camera among those of the detector, for live topics")
     parser.add_argument("--topic", default="", help="image topic of a recording that has several")
-    parser.add_argument("--stereo", action="store_true", help="with the right images of a sequence")
+    parser.add_argument("--stereo", action="store_true", help="also use the right images of a sequence")
     parser.add_argument("--frames", type=int_at_least(1), help="maximum number of frames of a source")
     add_node_options(parser)
 

@@ -45,8 +45,8 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="safetensors contains the weights alone; the others are complete models from grey image to features, with "
         "the sizes and settings below (default: %(default)s)",
     )
-    parser.add_argument("--height", type=int, default=480, help="image size in pixels (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=640, help="image size in pixels (default: %(default)s)")
+    parser.add_argument("--height", type=int, default=480, help="image height in pixels (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=640, help="image width in pixels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="batch size (default: %(default)s)")
     add_parameters(parser, _DECODING)
     parser.add_argument("--no-subpixel", action="store_true", help="keep keypoints at whole pixels")

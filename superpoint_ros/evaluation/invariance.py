@@ -57,7 +57,7 @@ class Protocol:
         size: side in pixels of the first image of a pair, a square from the middle of the original; smaller originals
             are magnified.
         max_keypoints, nms_radius: of both images.
-        epsilon: greatest error of a right match, in pixels of the second image.
+        epsilon: maximum error of a correct match, in pixels of the second image.
         rotation: of methods with float descriptors, see `two_view.matching.match`.
     """
 

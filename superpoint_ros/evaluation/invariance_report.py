@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     Column("matching accuracy", "accuracy"),
-    Column("right matches", "right", digits=0),
+    Column("correct matches", "right", digits=0),
 )
 
 
 def tables(summaries: Sequence[Summary], protocol: Protocol) -> list[Table]:
-    """Share and number of right matches: a row for each transform, a column for each method."""
+    """Share and number of correct matches: a row for each transform, a column for each method."""
     methods = list(dict.fromkeys(s.method for s in summaries))
     result = []
     for heading, transforms in _groups(summaries):
@@ -37,7 +37,7 @@ def tables(summaries: Sequence[Summary], protocol: Protocol) -> list[Table]:
             header = (heading.lower(), *methods)
             note = (
                 f"{summaries[0].images} images, {protocol.size} x {protocol.size}, {protocol.max_keypoints} keypoints, "
-                f"suppression within {protocol.nms_radius} px, right to {protocol.epsilon:g} px, "
+                f"suppression within {protocol.nms_radius} px, correct to {protocol.epsilon:g} px, "
                 f"rotation {protocol.rotation}"
             )
             result.append(Table(f"{heading}: {column.title}", note, header, rows, frozenset(best)))

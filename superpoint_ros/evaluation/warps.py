@@ -1,4 +1,4 @@
-"""Make warp_all pairs with ground truth from any images, as the paper does with COCO's validation set (section 7.1)."""
+"""Make warped pairs with ground truth from any images, as the paper does with COCO's validation set (section 7.1)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def warped_pair(image: Image, name: str, settings: Warping) -> Pair:
     second = cv2.warpPerspective(first, to_first, settings.size[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
     homography = np.linalg.inv(to_first)
     second = _relight(rng, np.asarray(second, np.uint8), settings.light)
-    return Pair(name, first, second, homography / homography[2, 2], "warp_all")
+    return Pair(name, first, second, homography / homography[2, 2], "warped")
 
 
 def warp_all(
@@ -99,7 +99,7 @@ def warp_all(
             for to_image in maps
         ]
         homography = np.linalg.inv(maps[1]) @ maps[0]
-        yield Pair(path.stem, views[0], views[1], homography / homography[2, 2], "warp_all")
+        yield Pair(path.stem, views[0], views[1], homography / homography[2, 2], "warped")
 
 
 def _relight(rng: np.random.Generator, image: Image, strength: float) -> Image:

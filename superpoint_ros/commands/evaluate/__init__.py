@@ -15,7 +15,10 @@ VERBS = {
     "invariance": ("superpoint_ros.commands.evaluate.invariance", "matching accuracy by rotation angle and scale"),
     "make-pairs": ("superpoint_ros.commands.evaluate.make_pairs", "make warped pairs with ground truth from images"),
     "odometry": ("superpoint_ros.commands.evaluate.odometry", "camera motion between frames against ground truth"),
-    "stereo": ("superpoint_ros.commands.evaluate.stereo", "stereo matches: rows, depth by the length of steps"),
+    "stereo": (
+        "superpoint_ros.commands.evaluate.stereo",
+        "stereo matches: row offsets, and depth by the length of steps",
+    ),
     "tracks": ("superpoint_ros.commands.evaluate.tracks", "length, survival, drift and noise of tracks"),
 }
 """Verbs with their modules and summaries."""

@@ -16,14 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, help="folder of images")
     add_methods(
         parser,
-        f"superpoint[:WEIGHTS], sift, orb, akaze, or package.module:Class of your own (default: {' '.join(METHODS)})",
+        f"superpoint[:WEIGHTS], sift, orb, akaze, or your own package.module:Class (default: {' '.join(METHODS)})",
         METHODS,
     )
     parser.add_argument(
-        "--limit", type=int_at_least(0), default=50, help="most images, spread evenly; 0 for all (default: %(default)s)"
+        "--limit",
+        type=int_at_least(0),
+        default=50,
+        help="maximum number of images, evenly spaced; 0 for all (default: %(default)s)",
     )
     parser.add_argument(
-        "--held-out", action="store_true", help="only those images that training keeps out, by a hash of their names"
+        "--held-out", action="store_true", help="only images held out from training, by a hash of their names"
     )
     protocol = parser.add_argument_group("protocol")
     protocol.add_argument(
@@ -35,16 +38,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=int_at_least(1), default=480, help="side of the first image in pixels (default: %(default)s)"
     )
     protocol.add_argument(
-        "--max-keypoints", type=int_at_least(1), default=1000, help="in an image (default: %(default)s)"
+        "--max-keypoints", type=int_at_least(1), default=1000, help="per image (default: %(default)s)"
     )
-    protocol.add_argument("--nms-radius", type=int_at_least(0), default=4, help="in pixels (default: %(default)s)")
+    protocol.add_argument(
+        "--nms-radius",
+        type=int_at_least(0),
+        default=4,
+        help="radius of non-maximum suppression in pixels (default: %(default)s)",
+    )
     protocol.add_argument(
         "--epsilon",
         type=positive_float,
         default=3.0,
-        help="greatest error of a right match in pixels (default: %(default)s)",
+        help="maximum error of a correct match in pixels (default: %(default)s)",
     )
-    parser.add_argument("--processes", type=int_at_least(1), default=1, help="on this machine (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=int_at_least(1), default=1, help="number of processes (default: %(default)s)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="write results.json, results.md and page.html with curves"
     )

@@ -13,9 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="folder for the pairs; existing pairs are kept")
     parser.add_argument("--size", default="480x640", help="HEIGHTxWIDTH of both images (default: %(default)s)")
     parser.add_argument(
-        "--limit", type=int, default=0, help="maximum number of images, 0 for all (default: %(default)s)"
+        "--limit", type=int, default=0, help="maximum number of images; 0 for all (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of warps and light (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of warps and lighting (default: %(default)s)")
     parser.add_argument(
         "--rotation", type=float, default=20.0, help="standard deviation of rotations in degrees (default: %(default)s)"
     )

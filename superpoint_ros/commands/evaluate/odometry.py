@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"--system {' '.join(SYSTEM_METHODS)})",
     )
     parser.add_argument(
-        "--camera-info", type=Path, metavar="YAML", help="calibration file, instead of the layout's own"
+        "--camera-info", type=Path, metavar="YAML", help="calibration file that replaces the layout's own"
     )
     system = parser.add_argument_group("the whole odometry, instead of steps from frame to frame")
     system.add_argument(
@@ -46,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="mono",
         choices=("mono", "stereo"),
-        help="run the odometry on the methods' tracks, of one camera (default) or of both",
+        help="run the odometry on the methods' tracks, with one camera (default) or a stereo pair",
     )
     system.add_argument(
         "--disparity-offset",
         type=float,
         default=0.0,
         metavar="PIXELS",
-        help="error of the rig's calibration, added to all disparities (default: %(default)s)",
+        help="correction of the rig's calibration, added to all disparities (default: %(default)s)",
     )
     system.add_argument(
         "--drift-length",
@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--estimator",
         default="refined",
-        help="refined (graph-cut RANSAC and robust least squares) or ransac (OpenCV's, as in most comparisons, "
-        "default: %(default)s)",
+        help="refined (graph-cut RANSAC and robust least squares) or ransac (OpenCV's, as in most comparisons) "
+        "(default: %(default)s)",
     )
     protocol.add_argument(
         "--threshold",
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--delta",
         type=int_at_least(1),
         default=10,
-        help="number of frames of the relative pose error (default: %(default)s)",
+        help="number of frames that the relative pose error spans (default: %(default)s)",
     )
     add_cache(parser.add_argument_group("work"))
     output = parser.add_argument_group("output")

@@ -20,8 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", type=Path, help="folder in HPatches layout, or one written by `evaluate make-pairs`")
     add_methods(
         parser,
-        "superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or package.module:Class "
-        f"of your own (default: {' '.join(DETECTORS)}, of which homography and matching take those with descriptors)",
+        "superpoint[:WEIGHTS], magicpoint:WEIGHTS, sift, orb, akaze, fast, harris, shi, or your own "
+        f"package.module:Class (default: {' '.join(DETECTORS)}, of which homography and matching take those with "
+        "descriptors)",
     )
     protocol = parser.add_argument_group("protocol", "defaults are those of the published evaluations")
     protocol.add_argument(

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", help="room (simulated), or a folder in the layout of KITTI odometry with the images of both cameras"
     )
-    parser.add_argument("--frames", type=int_at_least(2), help="maximum number of pairs (default: all, 30 of the room)")
+    parser.add_argument(
+        "--frames", type=int_at_least(2), help="maximum number of pairs (default: all; 30 for the room)"
+    )
     add_param(parser, "set a parameter of the node (repeatable)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout")
 

@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"sift, akaze or your own package.module:Class (default: {' '.join(METHODS)})",
         METHODS,
     )
-    parser.add_argument("--weights", help="weights of superpoint: known name or path (default: those of the node)")
+    parser.add_argument("--weights", help="weights of superpoint: known name or path (default: the node's)")
     add_param(parser, "set a parameter of the node for every superpoint (repeatable)")
     frames = parser.add_argument_group("frames")
     frames.add_argument("--start", type=int_at_least(0), default=0, help="first frame (default: %(default)s)")
     frames.add_argument(
-        "--frames", type=int_at_least(2), help="maximum number of frames (default: all, 100 of a simulation)"
+        "--frames", type=int_at_least(2), help="maximum number of frames (default: all; 100 for a simulation)"
     )
     frames.add_argument(
         "--rate", type=positive_float, default=10.0, help="frames per second of a simulation (default: %(default)s)"
