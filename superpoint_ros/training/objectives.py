@@ -37,6 +37,9 @@ class JointLoss:
         positive_margin, negative_margin, positive_weight: parameters of the hinge loss (equation 6 and lambda_d).
         temperature: temperature of the dual softmax.
         correspondences: points sampled per pair.
+        at_keypoints: share of these that are at labels and detections, as far as there are enough; the others are
+            anywhere.
+        detections: number of keypoints detected in the first view that are taken beside its labels.
         localisation: weight of the distance between keypoints detected in both views.
         repetition: weight of the reward for repeated keypoints.
         ramp: steps over which the weights of these two ramp up.
@@ -54,6 +57,8 @@ class JointLoss:
     positive_weight: float = 250.0
     temperature: float = 0.05
     correspondences: int = 256
+    at_keypoints: float = 0.5
+    detections: int = 0
     localisation: float = 0.15
     repetition: float = 0.1
     ramp: int = 500
@@ -162,7 +167,7 @@ class JointObjective(DetectorObjective):
             margins = (weights.positive_margin, weights.negative_margin, weights.positive_weight)
             result["descriptor"] = descriptor_losses.hinge(first, second, first_to_second, *margins)
         else:
-            result["descriptor"] = self._dual_softmax(descriptors, truth, first_to_second)
+            result["descriptor"] = self._dual_softmax(logits, descriptors, truth, first_to_second)
         loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
         if weights.localisation or weights.repetition:
             heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
@@ -173,12 +178,18 @@ class JointObjective(DetectorObjective):
             loss = loss + ramp * (weights.localisation * result["localisation"] + weights.repetition * repetition)
         return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
 
-    def _dual_softmax(self, descriptors: Tensor, truth: Batch, first_to_second: Tensor) -> Tensor:
+    def _dual_softmax(self, logits: Tensor, descriptors: Tensor, truth: Batch, first_to_second: Tensor) -> Tensor:
         with torch.no_grad():
             points, valid = (truth[name].unflatten(0, (-1, 2))[:, 0] for name in ("points", "valid"))
+            if self.weights.detections:
+                heat = decoding.heatmap(logits.unflatten(0, (-1, 2))[:, 0])
+                places, scores = decoding.select_peaks(heat, decoding.Decoding(self.weights.detections))
+                points, valid = torch.cat((points, places.float()), dim=1), torch.cat((valid, scores > 0), dim=1)
             generator = _generator(truth, first_to_second.device, 1)
-            count = self.weights.correspondences
-            first, second, used = views.correspondences(points, valid, first_to_second, self.size, count, generator)
+            count, share = self.weights.correspondences, self.weights.at_keypoints
+            first, second, used = views.correspondences(
+                points, valid, first_to_second, self.size, count, generator, round(count * share)
+            )
         sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
         one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
         if self.weights.steerable:

@@ -76,8 +76,9 @@ def correspondences(
     size: tuple[int, int],
     count: int,
     generator: torch.Generator,
+    most: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample points that both views of each pair show: up to half of them at labels, the rest anywhere.
+    """Sample points that both views of each pair show: at most `most` of them at labels, the rest anywhere.
 
     Args:
         labels: (B, P, 2) pixels in the first views, in random order.
@@ -92,7 +93,7 @@ def correspondences(
     limits = torch.tensor([size[1] - 1, size[0] - 1], device=device, dtype=torch.float32)
     anywhere = torch.rand(batch, 4 * count, 2, device=device, generator=generator) * limits
     at_labels = valid & inside(project(first_to_second, labels), size)
-    at_labels &= at_labels.cumsum(dim=1) <= count // 2
+    at_labels &= at_labels.cumsum(dim=1) <= most
     first = torch.cat((labels, anywhere), dim=1)
     second = project(first_to_second, first)
     usable = torch.cat((at_labels, inside(second[:, labels.shape[1] :], size)), dim=1)
