@@ -12,8 +12,8 @@ pytest.importorskip("lightning", reason="training needs the Python package light
 
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.training import views
-from superpoint_ros.training.losses.descriptor import turned_back
 from superpoint_ros.training.objectives import JointLoss, JointObjective
+from superpoint_ros.two_view.steering import steered_back
 
 
 def turning(degrees, size, scale=1.0):
@@ -36,14 +36,14 @@ def test_the_rotation_is_found_at_any_scale_and_mild_perspective(degrees):
 def test_steering_back_undoes_a_shift_of_the_four_blocks():
     upright = F.normalize(torch.rand(4, 5, 24), dim=2)
     turned = torch.stack([upright[k].roll(6 * k, dims=1) for k in range(4)])
-    torch.testing.assert_close(turned_back(turned, 2 * torch.arange(4)), upright)
+    torch.testing.assert_close(steered_back(turned, 2 * torch.arange(4)), upright)
 
 
 def test_half_a_quarter_turn_is_the_mean_of_both():
     table = F.normalize(torch.rand(2, 5, 24), dim=2)
     both = table + table.roll(-6, dims=2), table.roll(-18, dims=2) + table
     expected = torch.stack([F.normalize(mean[k], dim=1) for k, mean in enumerate(both)])
-    torch.testing.assert_close(turned_back(table, torch.tensor([1, 7])), expected)
+    torch.testing.assert_close(steered_back(table, torch.tensor([1, 7])), expected)
 
 
 def ideal_pair(turns):

@@ -20,7 +20,7 @@ from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
-from superpoint_ros.two_view.matching import BY_CHANCE, match, steer
+from superpoint_ros.two_view.matching import BY_CHANCE, likely_rotation, match
 from superpoint_ros.two_view.refinement import (
     UNREFINED,
     Floats,
@@ -60,11 +60,13 @@ def register_frame(
 ) -> Registration:
     """Relate a frame's detected features to the frame `seconds` before; `pinhole` and `mask` are those of `Frame` for
     images of this size, `refine` that of `FrontEnd`."""
-    reference = before.features
     with clock.stage("match"):
-        # Match detections with keypoints of the previous frame, at any rotation if descriptors are steerable.
-        steered = steer(reference, detected) if settings.rotation == "any" else detected
-        matches = _match(before, steered, settings, seconds)
+        if settings.rotation == "any":
+            # Steer the previous frame's descriptors to the rotation of this one.
+            before = before.steered(-likely_rotation(before.features, detected))
+        reference = before.features
+        # Match detections with keypoints of the previous frame.
+        matches = _match(before, detected, settings, seconds)
     with clock.stage("homography"):
         # Estimate the motion of the image as a plane,
         homography = estimate_homography(
@@ -90,7 +92,7 @@ def register_frame(
             flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography, refine)
             flow = replace(flow, found=flow.found & unmasked(flow.points, mask))
             # Associate keypoints with detections; the others may coast.
-            seen, coasting = associate(before, flow, matches, steered, settings)
+            seen, coasting = associate(before, flow, matches, detected, settings)
             # Fuse flow and detections into positions with covariances.
             view, matches = _update(before, templates, image, smoothed, detected, flow, seen, coasting, ids, mask)
             points = matched_points(reference, view.features, matches)

@@ -13,6 +13,7 @@ from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, renew
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.local_motion import LocalMotion
+from superpoint_ros.two_view.matching import steer
 from superpoint_ros.two_view.refinement import Floats, Templates, detection_covariance, smooth
 
 _ALIKE = 0.92
@@ -63,6 +64,10 @@ class View:
     detected: Features
     places: NDArray[np.int64]
     course: Course | None = None
+
+    def steered(self, eighths: int) -> View:
+        """Steer the descriptors back by this many eighths of a turn, see `matching.steer`."""
+        return replace(self, features=steer(self.features, eighths), detected=steer(self.detected, eighths))
 
 
 def first_view(image: Image, detected: Features, ids: TrackIds, settings: FrontEndSettings) -> View:

@@ -19,6 +19,7 @@ from superpoint_ros.training.losses import descriptor as descriptor_losses
 from superpoint_ros.training.losses import detector as detector_losses
 from superpoint_ros.training.photometric import Photometric, augment
 from superpoint_ros.training.shapes import render
+from superpoint_ros.two_view.steering import steered_back
 
 Batch = Mapping[str, Any]
 Losses = dict[str, Tensor]
@@ -44,9 +45,9 @@ class JointLoss:
         repetition: weight of the reward for repeated keypoints.
         ramp: steps over which the weights of these two ramp up.
         steerable: learn descriptors of which a quarter turn of the image is a permutation: those of the second views
-            are turned back (see `losses.descriptor.turned_back`) by the quarter turns that come nearest to the rotation
+            are steered back (see `two_view.steering`) by the quarter turns that come nearest to the rotation
             between the views. It needs the dual softmax.
-        eighths: share of the pairs that are turned back to the nearest eighth instead, which is between two blocks.
+        eighths: share of the pairs that are steered back by the nearest eighth instead, which is between two blocks.
     """
 
     detector_weight: float = 1.0
@@ -196,7 +197,7 @@ class JointObjective(DetectorObjective):
             turns = views.rotation(first_to_second, self.size) / (2 * torch.pi)
             quarters, eighths = (torch.round(turns * 4) * 2, torch.round(turns * 8))
             fine = torch.rand(len(turns), device=turns.device, generator=generator) < self.weights.eighths
-            other = descriptor_losses.turned_back(other, torch.where(fine, eighths, quarters).long() % 8)
+            other = steered_back(other, torch.where(fine, eighths, quarters).long() % 8)
         return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
 
 

@@ -7,15 +7,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros.features import Features, Matches
 from superpoint_ros.two_view.similarity import similarities
+from superpoint_ros.two_view.steering import BLOCKS, steered_back
 
 _PROBE = 256
-"""Number of keypoints whose matches tell the rotation; it takes as long as matching a thousand."""
+"""Number of keypoints whose matches tell the rotation."""
+
+_POWER = 3
+"""Similarities count with this power, so that the many by chance do not."""
 
 BY_CHANCE = 0.5
 """Cosine similarity that the nearest of a few hundred unrelated descriptors may reach."""
@@ -44,7 +47,7 @@ def match(
     if rotation not in ROTATIONS:
         raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
     if rotation == "any":
-        second = steer(first, second)
+        second = steer(second, likely_rotation(first, second))
     if first.descriptors.shape[1] != second.descriptors.shape[1]:
         sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
         raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
@@ -70,45 +73,41 @@ def match(
     return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
 
 
-def steer(first: Features, second: Features) -> Features:
-    """Steer the second image's descriptors to the likeliest of eight rotations: where a few keypoints match best.
+def likely_rotation(first: Features, second: Features) -> int:
+    """Find by how many eighths of a turn the second image is rotated, 0 to 7: where a few keypoints match best.
 
     Descriptors must be steerable; see `match` for errors.
     """
     probe = first.select(np.arange(min(len(first), _PROBE)))  # the best
-    best, most, matched = second, -1.0, 0
+    found: dict[int, Matches] = {}
     for candidates in ((0, 1, 7), (2, 3, 4, 5, 6)):
-        for eighths in candidates:
-            steered = turned_back(second, eighths)
-            found = match(probe, steered, min_similarity=BY_CHANCE)
-            support = float((found.similarity - BY_CHANCE).sum())
-            if support > most:  # upright in a tie
-                best, most, matched = steered, support, len(found)
-        if best is second and matched > len(probe) / 2:
+        found |= {eighths: match(probe, steer(second, eighths), min_similarity=-1.0) for eighths in candidates}
+        best = max(found, key=lambda eighths: float((found[eighths].similarity ** _POWER).sum()))  # upright in a tie
+        if best == 0 and np.count_nonzero(found[0].similarity >= BY_CHANCE) > len(probe) / 2:
             break  # better than its neighbours, and no other can match as many
     return best
 
 
-def turned_back(features: Features, eighths: int) -> Features:
-    """Steer descriptors back by this many eighths of a turn; the keypoints are unchanged.
-
-    A quarter turn shifts the four blocks of a descriptor by one; half of that is the mean of both.
+def steer(features: Features, eighths: int) -> Features:
+    """Steer descriptors back by this many eighths of a turn, see `steering`; the keypoints are unchanged.
 
     Raises:
         ValueError: if the descriptor size is not divisible by four.
     """
-    size = features.descriptors.shape[1]
-    if size % 4:
-        raise ValueError(f"descriptors have {size} components, allowed for rotation 'any' is a multiple of 4")
     if eighths % 8 == 0:
         return features
-    shifts = [-quarters * (size // 4) for quarters in (eighths // 2, (eighths + 1) // 2)]
-    table, device = features.descriptors, features.device_descriptors
-    mean = np.roll(table, shifts[0], axis=1) + np.roll(table, shifts[1], axis=1)
-    if device is not None:
-        device = F.normalize(torch.roll(device, shifts[0], dims=1) + torch.roll(device, shifts[1], dims=1), dim=1)
-    unit = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-    return replace(features, descriptors=unit.astype(np.float32), device_descriptors=device, link=None)
+    size = features.descriptors.shape[1]
+    if size % BLOCKS:
+        raise ValueError(f"descriptors have {size} components, allowed for rotation 'any' is a multiple of {BLOCKS}")
+    device = features.device_descriptors
+    table = torch.from_numpy(features.descriptors) if device is None else device
+    steered = steered_back(table[None], torch.tensor([eighths % 8], device=table.device))[0]
+    return replace(
+        features,
+        descriptors=steered.cpu().numpy(),
+        device_descriptors=None if device is None else steered,
+        link=None,
+    )
 
 
 def passing(

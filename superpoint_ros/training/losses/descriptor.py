@@ -66,28 +66,6 @@ class _OtherOdds(torch.autograd.Function):
         return slope @ second, slope.T @ first, None, None, None
 
 
-def turned_back(descriptors: Tensor, eighths: Tensor) -> Tensor:
-    """Steer descriptors of rotated views back to upright: a quarter turn shifts their four blocks by one, and half of
-    that is the mean of both.
-
-    Args:
-        descriptors: (B, P, D), D a multiple of 4.
-        eighths: (B,) int64, rotation of each view in eighths of a turn, 0 to 7.
-
-    Returns:
-        (B, P, D) of unit length.
-    """
-    size = descriptors.shape[-1]
-    place = torch.arange(size, device=descriptors.device)
-    first, second = (
-        descriptors.gather(2, order[:, None, :].expand_as(descriptors))
-        for order in (
-            (place + quarters[:, None] * (size // 4)) % size for quarters in (eighths // 2, (eighths + 1) // 2)
-        )
-    )
-    return F.normalize(first + second, dim=2)
-
-
 def hinge(
     first: Tensor,
     second: Tensor,
