@@ -102,7 +102,7 @@ def register_frame(
             points = matched_points(reference, detected, matches)
     with clock.stage("epipolar"):
         # Select the model: a plane, or a scene with depth.
-        matches, homography, epipolar = explain(matches, *points, homography, settings, pinhole)
+        matches, homography, epipolar = explain(matches, *points, reference.image_size, homography, settings, pinhole)
     return Registration(replace(view, course=course), matches, homography, epipolar)
 
 

@@ -55,14 +55,14 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
         first, second: (M, 2) matched pixels.
         image_size: (height, width) of the first image.
     """
-    rows, columns = (max(-(-side // CELL), 1) for side in image_size)
+    rows, columns = grid(image_size)
     if not len(first):
         linear = np.broadcast_to(np.eye(2), (rows, columns, 2, 2))
         return LocalMotion(np.concatenate((linear, np.zeros((rows, columns, 2, 1))), axis=-1))
     # In cells relative to the image centre, so that the sums are well conditioned.
     middle = np.array((columns, rows)) * (CELL / 2)
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    cell, _ = cells(first, (rows, columns))
+    cell = cells(first, (rows, columns))
     places = homogeneous((first - middle) / CELL)
     shift = (second - first) / CELL
     middles = np.stack(np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5), axis=-1).reshape(-1, 2)
@@ -93,17 +93,16 @@ def local_motion(first: Points, second: Points, image_size: tuple[int, int]) -> 
     return LocalMotion(np.concatenate((linear + np.eye(2), offset[:, :, None]), axis=2).reshape(rows, columns, 2, 3))
 
 
-def cells(points: Points, shape: tuple[int, int] | None = None) -> tuple[NDArray[np.int64], tuple[int, int]]:
-    """Find the cells of (N, 2) pixels, as indices in row-major order, and the number of rows and columns.
+def grid(image_size: tuple[int, int]) -> tuple[int, int]:
+    """Compute the rows and columns of cells of an image of (height, width)."""
+    rows, columns = (max(-(-side // CELL), 1) for side in image_size)
+    return rows, columns
 
-    Args:
-        shape: rows and columns; None for as many as the points need.
-    """
-    if shape is None:
-        columns, rows = (np.maximum(points.max(axis=0, initial=0) // CELL, 0) + 1).astype(int).tolist()
-        shape = rows, columns
+
+def cells(points: Points, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Find the cells of (N, 2) pixels in a grid of `shape`, as indices in row-major order."""
     x, y = np.clip(points // CELL, 0, (shape[1] - 1, shape[0] - 1)).astype(np.int64).T
-    return y * shape[1] + x, shape
+    return np.asarray(y * shape[1] + x)
 
 
 def sum_neighbourhoods(sums: NDArray[np.float64]) -> NDArray[np.float64]:
