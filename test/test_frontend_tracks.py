@@ -121,6 +121,19 @@ def test_tracks_coast_without_detections_for_a_limited_time(superpoint, flight):
     assert ids[2] <= ids[1] <= ids[0]
 
 
+def test_refinement_that_is_turned_on_again_finds_the_patches_of_tracks_that_have_turned_since(superpoint, grey):
+    settings = FrontEndSettings()
+    front_end, refined = FrontEnd(superpoint, settings), []
+    for index in range(8):
+        front_end.configure(replace(settings, refine=index != 5))
+        turn = cv2.getRotationMatrix2D((256, 256), 8 * min(index, 4), 1.0)
+        image = cv2.warpAffine(grey, turn, (512, 512), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        result = front_end.process(Frame(int(1e9 / RATE * index) + 1, lambda image=image: image))
+        refined.append(result.matches.refined)
+    assert refined[4].mean() > 0.7 and refined[5] is None
+    assert refined[6].mean() > 0.7 and refined[7].mean() > 0.7
+
+
 def test_without_tracking_nothing_coasts_and_there_are_no_ids(superpoint, flight):
     for result in run(superpoint, flight[0][:3], FrontEndSettings(tracking=False)):
         assert len(result.track_ids) == len(result.track_ages) == 0 and not result.coasted.any()

@@ -14,7 +14,7 @@ from superpoint_ros.frontend.flow import COASTING_DISTANCE, Flow, associate, fol
 from superpoint_ros.frontend.frames import Image, Pinhole
 from superpoint_ros.frontend.models import explain
 from superpoint_ros.frontend.settings import FrontEndSettings
-from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, restart
+from superpoint_ros.frontend.tracking import TrackIds, TrackState, follow, fuse, renew, restart
 from superpoint_ros.frontend.views import Course, View, carry_features, carry_templates, make_view
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.guided import match_near
@@ -88,6 +88,7 @@ def register_frame(
             smoothed, templates = smooth(to_grey(image)), before.templates
             if templates is None:  # refinement has just been turned on
                 templates = Templates.of(smooth(to_grey(before.image)), reference.keypoints)
+                before = replace(before, tracks=renew(before.tracks, np.ones(len(before.tracks), bool)))
             # Refine the position of each keypoint on the images.
             flow = follow_images(before, templates, smoothed, course.motion, matches, detected, homography, refine)
             flow = replace(flow, found=flow.found & unmasked(flow.points, mask))
