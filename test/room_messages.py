@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from superpoint_ros.node.detector import Detector
 from superpoint_ros.odometry.messages import camera_in_base
@@ -34,6 +35,24 @@ class Course(Room):
 ROOM = Room(SIZE)
 
 
+class ToedIn(Room):
+    """The room seen by cameras that are turned towards each other; nothing is rectified."""
+
+    def __init__(self, degrees):
+        super().__init__(SIZE)
+        self.degrees = degrees
+
+    def pose(self, seconds, camera=0):
+        pose = super().pose(seconds, camera)
+        pose[:3, :3] = pose[:3, :3] @ toe_in(self.degrees, camera)
+        return pose
+
+
+def toe_in(degrees, camera):
+    """The rotation of the left (0) or right camera's frame into the rectified one."""
+    return Rotation.from_euler("y", -degrees if camera else degrees, degrees=True).as_matrix()
+
+
 def header(stamp, frame_id="camera"):
     return SimpleNamespace(stamp=SimpleNamespace(sec=stamp // 10**9, nanosec=stamp % 10**9), frame_id=frame_id)
 
@@ -46,14 +65,20 @@ def image_message(stamp, image):
     )
 
 
-def info_message(room=ROOM, camera=0, scale=1.0):
-    """The calibration of a camera, for images of a focal length that is `scale` times the room's."""
+def info_message(room=ROOM, camera=0, scale=1.0, zoom=1.0, degrees=0.0):
+    """The calibration of a camera, for images of a focal length that is `scale` times the room's.
+
+    Args:
+        zoom: focal length of the rectified image relative to that of the raw one.
+        degrees: by which the cameras of a pair are turned towards each other.
+    """
     matrix = room.intrinsics * [[scale, scale, 1], [scale, scale, 1], [1, 1, 1]]
-    projection = np.column_stack((matrix, [-matrix[0, 0] * room.baseline * camera, 0, 0]))
+    rectified = matrix * [[zoom, zoom, 1], [zoom, zoom, 1], [1, 1, 1]]
+    projection = np.column_stack((rectified, [-rectified[0, 0] * room.baseline * camera, 0, 0]))
     region = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return SimpleNamespace(
         header=header(0), height=SIZE[0], width=SIZE[1], distortion_model="plumb_bob", d=np.zeros(5), binning_x=0,
-        binning_y=0, k=matrix.reshape(-1), r=np.eye(3).reshape(-1), p=projection.reshape(-1), roi=region,
+        binning_y=0, k=matrix.reshape(-1), r=toe_in(degrees, camera).reshape(-1), p=projection.reshape(-1), roi=region,
     )  # fmt: skip
 
 
@@ -97,9 +122,9 @@ class Camera:
         self._detector = Detector(values, self._host, live=False)
         self.calibrate()
 
-    def calibrate(self, scale=1.0):
+    def calibrate(self, **options):
         for index, camera in enumerate(self._cameras):
-            self._detector.set_camera_info(info_message(camera=index, scale=scale), camera)
+            self._detector.set_camera_info(info_message(camera=index, **options), camera)
 
     def see(self, stamp, *images):
         """The messages of a moment by topic, given the image of each camera."""

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("gtsam", reason="the odometry needs the Python package gtsam")
 
-from room_messages import BODY, RATE, ROOM, STEP, Camera, Course, header, info_message
+from room_messages import BODY, RATE, ROOM, STEP, Camera, Course, ToedIn, header, info_message, toe_in
 from scipy.spatial.transform import Rotation
 
+from superpoint_ros.node.camera import Camera as DetectorCamera
 from superpoint_ros.node.interface import ParameterError
+from superpoint_ros.odometry.messages import frame_from_messages
 from superpoint_ros.odometry.node import OdometryNode
 from superpoint_ros.odometry.values import State
 
@@ -138,6 +140,28 @@ def test_a_pair_follows_the_path_in_metres(pair):
     state = run.state()
     assert (state.level, state.message, state.values["scale"]) == (0, "tracking", "metres")
     assert state.values["tracking, total"] == str(len(pair))
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.2], ids=["P is K", "P is not K"])
+@pytest.mark.parametrize("undistort", ["none", "points"])
+def test_a_pair_without_distortion_that_is_not_rectified_has_the_right_camera_where_it_is(zoom, undistort):
+    rig, camera = ToedIn(8.0), Camera(stereo=True, undistort=undistort)
+    calibration = {"degrees": rig.degrees, "zoom": zoom}
+    camera.calibrate(**calibration)
+    moments = camera.watch(rig, seconds(10), covered=[5])
+    # Points are in the camera's own frame, or in that of the rectified camera, which looks straight ahead.
+    room, turn = (rig, toe_in(rig.degrees, 0)) if undistort == "none" else (ROOM, np.eye(3))
+    expected = turn.T @ [rig.baseline, 0, 0]
+    frame = frame_from_messages(*moments[0].values(), DetectorCamera.from_message(info_message(**calibration)))
+    np.testing.assert_allclose(frame.right_position, expected, atol=1e-9)
+    assert frame.focal_length == pytest.approx(240 * (zoom if undistort == "points" else 1))
+    run = Run(**STEREO, calibrated=False)
+    run.node.submit("camera_info", info_message(**calibration))
+    run.feed(moments)
+    # An image without keypoints does not tell, and is no reason to start another map.
+    assert run.states == [State.TRACKING] * 5 + [State.LOST] + [State.TRACKING] * 4
+    poses, true = check_steps(run, room)
+    assert max(np.linalg.norm(poses[s][:3, 3] - true[s][:3, 3]) for s in poses) < DRIFT
 
 
 def test_transform_velocity_and_path_agree_with_the_poses(pair):

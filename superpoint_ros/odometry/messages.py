@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.features import Scene, Status
-from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.camera import PINHOLE, Camera
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.messages import features_from_message
 from superpoint_ros.odometry.values import NOISE, Estimate, Frame, Observations
-from superpoint_ros.two_view.geometry import OPTICAL
+from superpoint_ros.two_view.geometry import OPTICAL, homogeneous
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,48 @@ _UNKNOWN_ERROR = 1.0
 """Standard deviation of keypoints without a covariance, in pixels."""
 _MIN_DISPARITY = 0.1
 """Minimum disparity of a stereo match that tells a depth, in pixels."""
+_SAME_PIXEL = 0.01
+"""Maximum distance of the same point after it was rounded to float32, in pixels."""
+_SAME_DEPTH = 1e-5
+"""Maximum relative difference of the same depth after it was rounded to float32."""
+
+
+def are_rectified(features: Any, stereo: Any | None, camera: Camera, otherwise: bool = True) -> bool:
+    """Tell whether the normalized points are in the rectified camera's frame; otherwise they are in the camera's own.
+
+    The model of the points says so unless the lens has no distortion: "pinhole" is then either. Then they are of that
+    camera whose matrix, K or P, takes them to the keypoints. If both do, depths are along the rectified camera's axis.
+    That leaves a rotation about this very axis, which counts as rectified.
+
+    Args:
+        features, stereo: as in `frame_from_messages`.
+        camera: calibration of the raw image.
+        otherwise: what is returned if there are no points that tell.
+    """
+    if features.camera_model_of_points != PINHOLE or camera.model != PINHOLE:
+        return bool(features.camera_model_of_points == PINHOLE)
+    rays = homogeneous(np.array(features.normalized, np.float64).reshape(-1, 2))
+    keypoints = np.array(features.keypoints, np.float64).reshape(-1, 2)
+    if len(rays) != len(keypoints):
+        return otherwise
+    raw, rectified = (
+        _agree((rays @ matrix.T)[:, :2], keypoints, _SAME_PIXEL) for matrix in (camera.matrix, camera.projection)
+    )
+    if raw != rectified:
+        return rectified
+    if rectified and np.array_equal(camera.rotation, np.eye(3)):
+        return True
+    if rectified and stereo is not None and len(stereo.depth):
+        depth = np.array(stereo.depth, np.float64)
+        return _agree(np.array(stereo.points, np.float64)[2::3] / depth, np.ones(len(depth)), _SAME_DEPTH)
+    return otherwise
+
+
+def _agree(one: Array, other: Array, tolerance: float) -> bool:
+    """Tell whether most of the numbers are the same; not if there are none."""
+    difference = np.abs(one - other)
+    difference = difference[np.isfinite(difference)]
+    return bool(len(difference)) and bool(np.median(difference) < tolerance)
 
 
 def frame_from_messages(
@@ -30,14 +72,16 @@ def frame_from_messages(
     noise: float = NOISE,
     disparity_offset: float = 0.0,
     travelled: float | None = None,
+    rectified: bool | None = None,
 ) -> Frame:
     """Convert the messages of one moment.
 
     Args:
         features, homography, stereo: messages of superpoint_ros; `stereo` is None for a single camera.
-        camera: calibration of the (left) camera.
+        camera: calibration of the (left) camera's raw image, or of the rectified one.
         noise, disparity_offset: see `interface.PARAMETERS`.
         travelled: distance travelled so far in metres, if known.
+        rectified: whether points are in the rectified camera's frame; None to find out by `are_rectified`.
 
     Raises:
         ValueError: in one sentence, if the messages are without tracks or rays, or do not fit together.
@@ -52,12 +96,13 @@ def frame_from_messages(
         if count != len(found):
             raise ValueError(f"the features have {count} {name} for {len(found)} keypoints, because {cause}")
     covariance = np.full((len(ids), 2), _UNKNOWN_ERROR**2) if found.covariance is None else found.covariance[:, ::2]
-    # Pixels of rectified images and of images with rectified points are those of P.
-    focal = float((camera.projection if features.camera_model_of_points == "pinhole" else camera.matrix)[0, 0])
+    if rectified is None:
+        rectified = are_rectified(features, stereo, camera)
+    focal = float((camera.projection if rectified else camera.matrix)[0, 0])
     right, position = np.full((len(ids), 2), np.nan), None
     if stereo is not None:
-        # Raw images have rays in the camera's own frame, whose rotation to the rectified one is R.
-        turn = np.eye(3) if features.camera_model_of_points == "pinhole" else camera.rotation
+        # The right camera is on the x axis of the rectified frame, to which R rotates the camera's own.
+        turn = np.eye(3) if rectified else camera.rotation
         position = turn.T @ [float(stereo.baseline), 0.0, 0.0]
         disparity = np.array(stereo.disparity, np.float64) + disparity_offset
         rows = np.array(stereo.left_indices, np.int64)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from superpoint_ros.node.camera import Camera, is_rectified
+from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.diagnostics import ERROR, OK, WARNING, Diagnostics
 from superpoint_ros.node.joining import StampJoiner
@@ -18,7 +18,7 @@ from superpoint_ros.node.poses import pose_fields, transform_fields, twist_field
 from superpoint_ros.node.qos import explain_mismatch
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
 from superpoint_ros.odometry import interface
-from superpoint_ros.odometry.messages import base_pose, camera_in_base, frame_from_messages
+from superpoint_ros.odometry.messages import are_rectified, base_pose, camera_in_base, frame_from_messages
 from superpoint_ros.odometry.odometry import Odometry
 from superpoint_ros.odometry.values import Estimate, Settings, State
 
@@ -79,6 +79,7 @@ class OdometryNode:
         self._mismatches: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
         self._camera_message: Any = None
+        self._rectified = True
         self._speeds: deque[tuple[int, float]] = deque(maxlen=2)
         self._travelled: float | None = None
         self._clear()
@@ -194,18 +195,21 @@ class OdometryNode:
             raise ValueError(
                 f"there is no message on {self._host.input_name('camera_info')}, which the focal length is from"
             )
-        rectified = features.camera_model_of_points == "pinhole"
-        camera = Camera.from_message(self._camera_message, is_rectified(str(rectified).lower(), ""))
+        # That of an image which is rectified already may lack K.
+        camera = Camera.from_message(self._camera_message) or Camera.from_message(self._camera_message, rectified=True)
         if camera is None:
             raise ValueError("the camera_info is of a camera that is not calibrated (K is zero)")
+        stereo = parts.get("stereo_matches")
+        self._rectified = are_rectified(features, stereo, camera, self._rectified)
         frame = frame_from_messages(
             features,
             parts["matched_homography"],
-            parts.get("stereo_matches"),
+            stereo,
             camera,
             self.values["noise"],
             self.values["disparity_offset"],
             self._travelled,
+            self._rectified,
         )
         estimate = self._odometry.register(frame)
         self._latest, self._problem = estimate, estimate.reason
