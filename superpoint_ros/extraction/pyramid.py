@@ -41,10 +41,14 @@ class Level:
     index: int = 0
 
 
-def network_size(shape: tuple[int, int], resize: int) -> tuple[int, int]:
-    """Compute the (height, width) of the first level for images of `shape`."""
-    factor = resize / max(shape) if resize else 1.0
+def network_size(shape: tuple[int, ...], resize: int, index: int = 0) -> tuple[int, int]:
+    """Compute the (height, width) of a level for images of `shape`."""
+    factor = _factor(shape, resize, index)
     return max(MIN_SIDE, round(shape[0] * factor)), max(MIN_SIDE, round(shape[1] * factor))
+
+
+def _factor(shape: tuple[int, ...], resize: int, index: int) -> float:
+    return (resize / max(shape) if resize else 1.0) * RATIO**index
 
 
 def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list[Level]:
@@ -54,14 +58,12 @@ def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list
         images: (H, W) uint8 each.
         resize: longer side of the first level, 0 for the original size.
     """
-    height, width = images[0].shape
-    first = resize / max(height, width) if resize else 1.0
+    shape = images[0].shape
     result: list[Level] = []
     for index in range(count):
-        factor = first * RATIO**index
-        size = max(MIN_SIDE, round(height * factor)), max(MIN_SIDE, round(width * factor))
-        if index and min(height, width) * factor < MIN_SIDE:
+        if index and min(shape) * _factor(shape, resize, index) < MIN_SIDE:
             break
+        size = network_size(shape, resize, index)
         result.append(Level(_batch([resize_image(image, size) for image in images]), size, index))
     return result
 
