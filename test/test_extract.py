@@ -116,8 +116,22 @@ def test_a_folder_without_images_is_reported_and_the_others_are_processed(extrac
     assert written(tmp_path / "out") == ["a.png.npz"]
 
 
+OUT_OF_MEMORY = {
+    "c++": "std::bad_alloc",
+    "pytorch": "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+    "pytorch on windows": "DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.",
+    "cuda": "CUDA out of memory. Tried to allocate 20.00 MiB.",
+    "cudnn": "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    "onnxruntime": "Failed to allocate memory for requested buffer of size 9",
+    "openvino": "Failed to allocate 9 bytes of memory",
+    "opencv": "Insufficient memory",
+}
+
+
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("cannot allocate memory")]
+    "error",
+    [MemoryError(), *(RuntimeError(message) for message in OUT_OF_MEMORY.values())],
+    ids=["python", *OUT_OF_MEMORY],
 )
 def test_an_image_that_does_not_fit_in_memory_is_reported_and_the_others_are_written(
     extract, album, tmp_path, monkeypatch, error
@@ -134,6 +148,19 @@ def test_an_image_that_does_not_fit_in_memory_is_reported_and_the_others_are_wri
     code, out, log = extract(album)
     assert code == 1 and "3 of 4 images" in out and "Traceback" not in log
     assert "vast.png" in log and "300x200 pixels, which do not fit in memory" in log
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["CUDA error: an illegal memory access was encountered", "unsupported memory format option ChannelsLast"],
+)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(superpoint, monkeypatch, message):
+    def fail(*_):
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(superpoint, "_extract_in_memory", fail)
+    with pytest.raises(RuntimeError, match=message):
+        superpoint.extract(np.zeros((32, 32), np.uint8))
 
 
 def test_overlays_have_the_size_of_the_original(extract, album, tmp_path):

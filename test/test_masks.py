@@ -46,6 +46,16 @@ def test_images_of_a_batch_have_their_own_masks(superpoint, photograph):
     assert unmasked(masked.keypoints, mask).all() and not unmasked(plain.keypoints, mask).all()
 
 
+def test_masks_may_be_one_array_and_must_be_as_many_as_the_images(superpoint, photograph):
+    image = np.ascontiguousarray(photograph[:240, :320])
+    masks = np.stack((np.ones((240, 320), bool), left_half(image)))
+    plain, masked = superpoint.extract_batch([image, image], masks=masks)
+    assert unmasked(masked.keypoints, masks[1]).all() and not unmasked(plain.keypoints, masks[1]).all()
+    for wrong, count in (([], 0), (masks[:1], 1), (np.ones((3, 240, 320), bool), 3)):
+        with pytest.raises(ValueError, match=f"the number of masks is {count}, allowed is that of the images, 2"):
+            superpoint.extract_batch([image, image], masks=wrong)
+
+
 def test_a_mask_of_everything_gives_no_keypoints_and_one_of_nothing_changes_none(superpoint, photograph):
     image = np.ascontiguousarray(photograph[:240, :320])
     assert len(superpoint.extract(image, mask=np.zeros((240, 320), bool))) == 0

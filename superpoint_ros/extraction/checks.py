@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.extraction.pyramid import MIN_SIDE
+from superpoint_ros.features import Mask
 from superpoint_ros.io.images import size_fault, to_grey
+
+_OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|alloc_failed|(out of|not enough|insufficient) memory|allocate (memory|\d+ bytes)", re.IGNORECASE
+)
+"""As C++, PyTorch, cuDNN and cuBLAS, ONNX Runtime, OpenVINO and OpenCV word it."""
 
 
 class ImageError(ValueError):
@@ -36,6 +45,20 @@ def check_mask(mask: NDArray[np.bool_] | None, image: NDArray[np.uint8]) -> None
     """Raise an `ImageError` if a mask is not an array of bool of the image's size."""
     if mask is not None and (mask.dtype != np.bool_ or mask.shape != image.shape[:2]):
         raise ImageError(f"the mask is {mask.dtype} of shape {mask.shape}, allowed is bool of shape {image.shape[:2]}")
+
+
+def checked_masks(masks: Sequence[Mask | None] | None, count: int) -> Sequence[Mask | None]:
+    """Return the masks of `count` images, all None without any; raise a `ValueError` if their number differs."""
+    if masks is None:
+        return [None] * count
+    if len(masks) != count:
+        raise ValueError(f"the number of masks is {len(masks)}, allowed is that of the images, {count}")
+    return masks
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of Python or of a runtime says that there is too little memory."""
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def checked_grey(image: NDArray[np.uint8], max_pixels: int) -> NDArray[np.uint8]:

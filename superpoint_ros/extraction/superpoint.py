@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superpoint_ros.extraction import pyramid, runtimes, tiling, weights
-from superpoint_ros.extraction.checks import ImageError, check_image, check_mask, checked_grey
+from superpoint_ros.extraction import pyramid, runtimes, tiling
+from superpoint_ros.extraction.checks import (
+    ImageError,
+    check_image,
+    check_mask,
+    checked_grey,
+    checked_masks,
+    is_out_of_memory,
+)
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
@@ -24,6 +30,7 @@ from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import MIN_SIDE, Level
 from superpoint_ros.extraction.results import collect
 from superpoint_ros.extraction.spread import CANDIDATES, cover
+from superpoint_ros.extraction.weights import load
 from superpoint_ros.features import Features, Mask
 from superpoint_ros.io.images import MAX_PIXELS
 
@@ -98,7 +105,7 @@ class SuperPoint:
         decoding = (max_keypoints, nms_radius, detection_threshold, border, subpixel)
         self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels, spread)
         _check(self.settings)
-        self.weights = _load(weights)
+        self.weights = load(weights)
         found = self.weights
         self.runtime = runtimes.create(found.network, device, runtime, precision, found.ranges)
         self._buffers = Buffers()
@@ -173,8 +180,9 @@ class SuperPoint:
 
         Raises:
             ImageError: if `extract` would reject an image.
+            ValueError: if the number of masks is not that of the images.
         """
-        masks = masks or [None] * len(images)
+        masks = checked_masks(masks, len(images))
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             check_image(image, self.settings.max_pixels)
@@ -214,8 +222,7 @@ class SuperPoint:
         try:
             return self._extract_in_memory(images, masks, clock)
         except (MemoryError, RuntimeError, cv2.error) as error:
-            # PyTorch, OpenVINO, ONNX Runtime and OpenCV word it differently.
-            if isinstance(error, MemoryError) or re.search(r"alloc|\bmemory\b", str(error), re.IGNORECASE):
+            if is_out_of_memory(error):
                 height, width = images[0].shape[:2]
                 raise ImageError(f"the image is {width}x{height} pixels, which do not fit in memory") from error
             raise
@@ -294,10 +301,6 @@ class SuperPoint:
         for index, (image, mask) in enumerate(zip(batch.split(1), masks, strict=True)):
             scaled = None if mask is None else padded_mask(mask, size, image)
             yield best.extract(self.runtime, image, size, settings, clock, again or index > 0, scaled)
-
-
-def _load(name_or_path: str | Path) -> weights.Weights:
-    return weights.load(name_or_path)
 
 
 def _check(settings: Extraction) -> None:
