@@ -357,3 +357,16 @@ def test_masks_next_to_the_images_are_applied(bag, record, tmp_path, tiny_weight
     keypoints = np.concatenate([features_from_message(message).keypoints for _, message in features])
     assert len(features) == FRAMES and len(keypoints) > 0
     assert (np.round(keypoints[:, 0]) >= SIZE[1] // 2).all()
+
+
+def test_an_mcap_without_index_loses_no_frame_to_its_masks(bag, record, tmp_path, tiny_weights):
+    source = next(record(topics={"/camera/image_raw": IMAGE, "/camera/mask": IMAGE}, count=100).glob("*.mcap"))
+    data = bytearray(source.read_bytes())
+    data[-28:-12] = bytes(16)  # the footer's offsets of the summary, which is the index
+    source.write_bytes(data)
+    words = ["--topic", "/camera/image_raw", "-p", f"weights:={tiny_weights}", "--json"]
+    assert json.loads(bag(source, tmp_path / "out", *words).stdout)["processed"] == 100
+    (features,) = [found for topic, found in read(tmp_path / "out").items() if topic.endswith("/features")]
+    stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for _, message in features]
+    assert stamps == [10 * 10**9 + index * 50_000_000 for index in range(100)]
+    assert all((features_from_message(message).keypoints[:, 0] >= SIZE[1] // 2 - 0.5).all() for _, message in features)

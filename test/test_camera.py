@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from superpoint_ros.node.camera import Camera, flat_cloud
+from superpoint_ros.node.camera import Camera, flat_cloud, is_rectified
+from superpoint_ros.node.topics import TRANSPORTS, topic
 
 # The left camera of EuRoC's rig, a tracking camera's fisheye lens and a depth camera's colour image.
 EUROC = {"k": [458.654, 0, 367.215, 0, 457.296, 248.375, 0, 0, 1], "width": 752, "height": 480,
@@ -205,3 +206,12 @@ def test_camera_info_of_rosbags_is_supported(typestore):
     expected = Camera.from_message(info(**EUROC))
     pixels = grid(752, 480)
     np.testing.assert_array_equal(camera.rays(pixels), expected.rays(pixels))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS.values())
+def test_a_rectified_image_is_known_by_its_name_whatever_its_transport(transport):
+    suffix = topic(transport).name.removeprefix("image")
+    for name, rectified in {"image_rect": True, "image_rect_color": True, "image_raw": False}.items():
+        assert is_rectified("auto", f"/camera/{name}{suffix}") == rectified
+    assert is_rectified("true", f"/camera/image_raw{suffix}")
+    assert not is_rectified("false", f"/camera/image_rect{suffix}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from superpoint_ros.frontend.frames import Pinhole
 from superpoint_ros.node.lenses import undistort, undistort_fisheye
+from superpoint_ros.node.topics import without_transport
 
 PINHOLE = "pinhole"
 """Name of the model without distortion."""
@@ -178,7 +179,7 @@ def is_rectified(choice: str, topic: str) -> bool:
     """Tell whether images are rectified: by the parameter `rectified` or, for `auto`, by image_proc's topic name."""
     if choice != "auto":
         return choice == "true"
-    return topic.removesuffix("/compressed").rpartition("/")[2].startswith("image_rect")
+    return without_transport(topic).rpartition("/")[2].startswith("image_rect")
 
 
 def _join(values: NDArray[np.float64]) -> str:

@@ -60,6 +60,9 @@ TRANSPORTS = {
 }
 """Key of the image topic by the value of `image_transport`."""
 
+SUFFIXES = tuple(dict.fromkeys(each.name.removeprefix("image") for each in INPUTS if each.key in TRANSPORTS.values()))
+"""What the transports append to the name of an image topic, among them nothing."""
+
 OUTPUTS = (
     Topic(
         "features",
@@ -158,6 +161,11 @@ def with_transport(topic: Topic, image: str) -> str:
     The transport is a suffix of the remapped name, as in image_transport.
     """
     return image + topic.name.removeprefix("image")
+
+
+def without_transport(image: str) -> str:
+    """Return the name of an image topic without the suffix of its transport, if it has one."""
+    return next((image.removesuffix(suffix) for suffix in SUFFIXES if suffix and image.endswith(suffix)), image)
 
 
 def topic(key: str) -> Topic:

@@ -49,12 +49,19 @@ class Recording:
     def __init__(self, path: Path, reader: Any) -> None:
         self.path, self._reader = path, reader
         self._connections = [c for c in reader.connections if _encoding(c) == "cdr"]
-        others = {c.topic: _encoding(c) for c in reader.connections if c not in self._connections}
-        if others:
-            listed = ", ".join(f"{topic} ({encoding or 'unknown'})" for topic, encoding in sorted(others.items()))
-            _log.warning("bag '%s': topics without ROS messages are skipped: %s", path, listed)
         self.types: dict[str, str] = {c.topic: c.msgtype for c in self._connections}
         self.unreadable: Counter[str] = Counter()
+
+    @contextmanager
+    def reopened(self) -> Iterator[Recording]:
+        """Open the recording once more, to read from two places by turns; both count in `unreadable`.
+
+        Iterators of one reader may share its position in the file.
+        """
+        with _reader(self.path) as reader:
+            other = Recording(self.path, reader)
+            other.unreadable = self.unreadable
+            yield other
 
     def image_topic(self, name: str = "") -> str:
         """Resolve an image topic; the name may be empty if the recording has only one.
@@ -152,20 +159,31 @@ def open_recording(path: str | Path) -> Iterator[Recording]:
     Raises:
         ValueError: in one sentence, if it cannot be read.
     """
+    with _reader(Path(path)) as reader:
+        others = {c.topic: _encoding(c) for c in reader.connections if _encoding(c) != "cdr"}
+        if others:
+            listed = ", ".join(f"{topic} ({encoding or 'unknown'})" for topic, encoding in sorted(others.items()))
+            _log.warning("bag '%s': topics without ROS messages are skipped: %s", path, listed)
+        yield Recording(Path(path), reader)
+
+
+@contextmanager
+def _reader(path: Path) -> Iterator[Any]:
+    """Open the reader of a recording; see `open_recording`."""
     from rosbags.highlevel import AnyReader
 
-    written_for = mcap.profile(Path(path))
+    written_for = mcap.profile(path)
     if written_for not in (None, "ros2"):
         what = f"of profile '{written_for}'" if written_for else "without a profile"
         raise ValueError(f"bag '{path}' is an MCAP file {what}, allowed is profile 'ros2'")
     # rosbags accepts the folder or the file of a ROS 2 recording, and the file of a ROS 1 bag.
     try:
         with mcap.tolerate_other_encodings():
-            reader = AnyReader([Path(path)], default_typestore=typestore())
+            reader = AnyReader([path], default_typestore=typestore())
             reader.open()
     except Exception as error:  # including those of its parsers
         raise ValueError(f"bag '{path}' cannot be read: {error}") from error
     try:
-        yield Recording(Path(path), reader)
+        yield reader
     finally:
         reader.close()

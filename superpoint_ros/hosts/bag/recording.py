@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from superpoint_ros.node.detector import Detector, image_stamp, stamp_to_ns
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.names import NameRules, parse_remappings
 from superpoint_ros.node.parameters import read_parameters
-from superpoint_ros.node.topics import VIDEO_TYPE
+from superpoint_ros.node.topics import SUFFIXES, VIDEO_TYPE, without_transport
 from superpoint_ros.node.video import require_decoder
 
 _log = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ _log = logging.getLogger(__name__)
 ALWAYS = ("features", "matched_homography", "stereo_matches")
 """Outputs that are written in any case, as are those of adapters; the last one if there is a stereo pair."""
 OPTIONAL = ("keypoints_cloud", "image_annotated")
-_TRANSPORTS = ("", "/compressed", "/foxglove")
-"""What image_transport appends to the name of an image topic."""
 
 
 class RecordingDetector:
@@ -112,7 +111,7 @@ class RecordingDetector:
 
     def _with_transport(self, image: str) -> str:
         """Return the image topic of this name or, if it is not in the recording, the one of a transport."""
-        return next((image + suffix for suffix in _TRANSPORTS if image + suffix in self._recording.types), image)
+        return next((image + suffix for suffix in SUFFIXES if image + suffix in self._recording.types), image)
 
     def _find_calibrations(self) -> dict[str, list[str]]:
         """List the cameras of each topic of camera_info."""
@@ -124,17 +123,25 @@ class RecordingDetector:
 
     def run(self) -> Iterator[None]:
         """Process the image topic of each camera with the camera_info next to it, if any; yield after each image."""
-        recording, detector = self._recording, self._detector
-        cameras = {topic: camera for camera, topic in self._inputs.items()}
-        calibrations = self._calibrations
-        for name in calibrations:
+        recording = self._recording
+        for name, cameras in self._calibrations.items():
             # Use it from the first image on, which may precede it in the recording.
             for _, _, message in recording.messages(name):
-                self._calibrate(calibrations[name], message)
+                self._calibrate(cameras, message)
                 break
         # A mask is often recorded after the image that it is made from.
-        names = {camera: topic_next_to(topic, "mask", recording) for topic, camera in cameras.items()}
-        masks = {camera: _Ahead(recording.messages(name)) for camera, name in names.items() if name}
+        names = {camera: topic_next_to(topic, "mask", recording) for camera, topic in self._inputs.items()}
+        with ExitStack() as stack:
+            masks = {
+                camera: _Ahead(stack.enter_context(recording.reopened()).messages(name))
+                for camera, name in names.items()
+                if name
+            }
+            yield from self._process(masks)
+
+    def _process(self, masks: Mapping[str, _Ahead]) -> Iterator[None]:
+        recording, detector, calibrations = self._recording, self._detector, self._calibrations
+        cameras = {topic: camera for camera, topic in self._inputs.items()}
         for name, self._stamp, message in recording.messages(*cameras, *calibrations):
             if name in calibrations:
                 self._calibrate(calibrations[name], message)
@@ -214,7 +221,5 @@ class _Ahead:
 
 def topic_next_to(topic: str, key: str, recording: Recording) -> str:
     """Find the topic `key` next to an image topic, as image_transport names camera_info; empty if there is none."""
-    for suffix in filter(None, _TRANSPORTS):
-        topic = topic.removesuffix(suffix)
-    name = topic.rpartition("/")[0] + f"/{key}"
+    name = without_transport(topic).rpartition("/")[0] + f"/{key}"
     return name if recording.types.get(name) == interface.topic(key).type and recording.count(name) else ""
