@@ -37,7 +37,7 @@ class LocalDetector:
     """The node on images that are handed to it one by one; none is dropped.
 
     Args:
-        values: parameters of the node by name, except `cameras` and `stereo`.
+        values: parameters of the node by name; `cameras` and `stereo` are as `baseline` says.
         camera: calibration of the (left) camera, or None.
         baseline: distance of the right camera of a rectified stereo pair in metres; 0 for a single camera.
 
@@ -50,7 +50,7 @@ class LocalDetector:
         rig = {"cameras": (LEFT, RIGHT), "stereo": True} if baseline else {}
         self._left = LEFT if rig else ""
         self._image = "image_rect" if rig else "image_raw"
-        self._detector = Detector({**values, **rig}, self, live=False)
+        self._detector = Detector({**values, "cameras": ("",), "stereo": False, **rig}, self, live=False)
         if camera is not None:
             self._detector.set_camera_info(_camera_info(camera, 0.0), self._left)
             if rig:

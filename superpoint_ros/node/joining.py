@@ -30,6 +30,7 @@ class StampJoiner:
             self._pending = {other: found for other, found in self._pending.items() if other > stamp}
             return parts
         if len(self._pending) > self._most:
-            missing = self._needed - set(self._pending.pop(min(self._pending)))
+            # The one that arrived first: the newest stamp may be the smallest, if the clock was set back.
+            missing = self._needed - set(self._pending.pop(next(iter(self._pending))))
             raise ValueError(f"no {' and no '.join(sorted(missing))} of its stamp arrived")
         return None
