@@ -52,6 +52,13 @@ def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_what_is_no_file_is_written_in_place():
+    write_text("/dev/null", "text")
+    assert not os.path.isfile("/dev/null")
+    with pytest.raises(OSError, match=os.strerror(28)):
+        write_text("/dev/full", "text")
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="missing"):
         write_text(tmp_path / "missing" / "a.txt", "text")

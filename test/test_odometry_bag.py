@@ -149,9 +149,22 @@ WRONG = {
                        "type are /superpoint_detector/left/features, /superpoint_detector/right/features"),
     "unknown parameter": (["-p", "windows:=3"], "parameter 'windows' is unknown"),
     "out of range": (["-p", "window:=1"], "parameter 'window' is 1, allowed is an integer from 2 to 50"),
-    "no file": (["--out", "/nowhere/trajectory.txt"], "/nowhere/trajectory.txt"),
+    "no folder": (["--out", "/nowhere/trajectory.txt"], "trajectory '/nowhere/trajectory.txt' cannot be written: its"),
     "a bag that exists": (["--out-bag", "."], "already exists, a bag is written to a new folder"),
 }  # fmt: skip
+
+
+def test_a_bag_that_exists_leaves_the_trajectory_of_another_run(odometry, tmp_path):
+    path = tmp_path / "trajectory.txt"
+    path.write_text("of another run")
+    odometry("--out", path, "--out-bag", tmp_path, code=1)
+    assert path.read_text() == "of another run"
+
+
+def test_a_trajectory_for_which_the_disk_is_full_fails_and_leaves_a_complete_bag(odometry, tmp_path):
+    done = odometry(*STEREO, "--out", "/dev/full", "--out-bag", tmp_path / "out", code=1)
+    assert "No space left on device" in done.stderr and not done.stdout
+    assert len(read(tmp_path / "out")["/superpoint_odometry/odometry"]) == FRAMES
 
 
 @pytest.mark.parametrize(("words", "sentence"), WRONG.values(), ids=WRONG)

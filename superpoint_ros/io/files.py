@@ -12,12 +12,16 @@ from pathlib import Path
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to `path`, which replaces `path` on success and is deleted on failure.
 
-    The temporary name is unique to the process, so several processes may write the same file at once.
+    The temporary name is unique to the process, so several processes may write the same file at once. What cannot be
+    replaced, such as a pipe or /dev/stdout, is yielded itself.
 
     Raises:
         OSError: if the file cannot be replaced; the previous one is kept.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        yield path
+        return
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial

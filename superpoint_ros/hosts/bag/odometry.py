@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from superpoint_ros.hosts.bag.reading import Recording
 from superpoint_ros.hosts.bag.writing import BagWriter
 from superpoint_ros.hosts.wire import messages
+from superpoint_ros.io.files import write_text
 from superpoint_ros.node.errors import StandaloneError
 from superpoint_ros.node.names import NameRules, parse_remappings
 from superpoint_ros.node.parameters import read_parameters
@@ -34,7 +36,7 @@ class RecordingOdometry:
         recording: with features and what else `odometry.interface.INPUTS` lists. A topic may be in another namespace,
             and the camera_info may have any name, if there is only one.
         calibration: another recording, from which the first camera_info is taken.
-        trajectory: file to write in TUM's format: stamp x y z qx qy qz qw of every pose of the base frame.
+        trajectory: file to write at the end in TUM's format: stamp x y z qx qy qz qw of every pose of the base frame.
         out: folder of a bag to write; must not exist.
         storage: one of `writing.STORAGES`.
         params_files, assignments, remappings: see `dds.standalone.StandaloneNode`.
@@ -72,7 +74,10 @@ class RecordingOdometry:
         }
         self.length, self._before = 0.0, np.zeros(0)
         self._stamp = 0
-        self._trajectory = open(trajectory, "w", encoding="utf-8") if trajectory else None
+        self._lines: list[str] = []
+        self._trajectory = Path(trajectory) if trajectory else None
+        if self._trajectory is not None and not self._trajectory.parent.is_dir():
+            raise StandaloneError(f"trajectory '{trajectory}' cannot be written: its folder does not exist")
         outputs = [interface.topic(key) for key in WRITTEN]
         names = {topic.key: (self._names.resolve(topic.name), topic.type) for topic in outputs}
         self._writer = BagWriter(out, storage, names) if out else None
@@ -108,13 +113,18 @@ class RecordingOdometry:
                 yield
 
     def close(self) -> None:
-        """Finish the files."""
-        if self._trajectory is not None:
-            self._trajectory.close()
-        if self._writer is not None:
-            if self.odometry.path["poses"]:
-                self._write("path", self.odometry.path)
-            self._writer.close()
+        """Finish the files.
+
+        Raises:
+            ValueError, OSError: in one sentence, if one cannot be written; the other is finished in any case.
+        """
+        with ExitStack() as stack:
+            if self._trajectory is not None:
+                stack.callback(write_text, self._trajectory, "".join(self._lines))
+            if self._writer is not None:
+                stack.callback(self._writer.close)
+                if self.odometry.path["poses"]:
+                    self._write("path", self.odometry.path)
 
     # The `Host` protocol
 
@@ -145,4 +155,4 @@ class RecordingOdometry:
         if self._trajectory is not None:
             seconds, nanoseconds = divmod(stamp, 10**9)
             numbers = " ".join(f"{value:.9g}" for part in ("position", "orientation") for value in pose[part].values())
-            self._trajectory.write(f"{seconds}.{nanoseconds:09d} {numbers}\n")
+            self._lines.append(f"{seconds}.{nanoseconds:09d} {numbers}\n")
