@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from superpoint_ros.frontend.frames import Counters
 from superpoint_ros.node import detector as module
 from superpoint_ros.node.detector import Detector
 from superpoint_ros.node.diagnostics import CameraHealth
@@ -27,13 +29,13 @@ class Clock:
 
 
 class Host:
-    """A host that records all outputs, with subscribers on all of them."""
+    """A host that records all outputs, with subscribers on all of them except those `without`."""
 
-    def __init__(self, broken=()):
-        self.published, self.warnings, self.broken = [], [], broken
+    def __init__(self, broken=(), without=()):
+        self.published, self.warnings, self.broken, self.without = [], [], broken, without
 
     def subscriber_count(self, key, camera):
-        return 1
+        return int(key not in self.without)
 
     def publish(self, key, camera, header, fields):
         if key in self.broken:
@@ -155,6 +157,20 @@ def test_a_calibration_of_another_size_is_warned_about_with_both_sizes(run, pict
     assert state(detector).level == 1
 
 
+def test_a_calibration_of_another_size_is_reported_without_a_subscriber_until_it_fits(run, picture, clock):
+    host = Host(without=("keypoints_cloud", "image_annotated"))
+    detector = run(host, undistort="points")
+    detector.set_camera_info(info(width=640, height=480))
+    detector.submit_image(picture(0))
+    assert not len(host.of("features")[0]["normalized"])
+    (warning,) = host.warnings
+    assert "no normalized points, no points are undistorted" in warning
+    assert "calibration of another image size" in state(detector).message
+    detector.set_camera_info(info())
+    detector.submit_image(picture(1))
+    assert len(host.of("features")[1]["normalized"]) and state(detector).level == 0
+
+
 def test_the_cloud_of_a_rectified_image_comes_from_the_projection_matrix(run, picture, clock):
     host = Host()
     detector = run(host, rectified="true")
@@ -214,6 +230,18 @@ def test_no_image_is_a_warning_at_once_and_an_error_after_the_timeout(run, pictu
     endless = run(Host(), image_timeout=0.0)
     clock.now += 1000
     assert state(endless).level == 1
+
+
+def test_of_repeated_problems_the_count_and_the_last_reason_are_kept():
+    health = CameraHealth()
+    reasons = [f"reason {number}" for number in range(1000)]
+    tracemalloc.start()
+    for reason in reasons:
+        health.count_problem("faults", reason)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used < 2000  # bytes; a reference to each reason is eight
+    assert "1000 faults: reason 999" in health.summarise(Counters(), "/camera/image", 0)[1]
 
 
 def test_an_unusable_frame_is_a_warning_with_the_reason(run, picture, clock):

@@ -229,6 +229,14 @@ def test_a_detector_without_calibration_or_tracks_is_named(pair):
         assert sentence in run.state().message and run.state().level > 0
 
 
+def test_a_calibration_of_another_size_than_the_features_is_named(pair):
+    run = Run(calibrated=False, **STEREO)
+    run.node.submit("camera_info", SimpleNamespace(**{**vars(info_message()), "height": 480, "width": 640}))
+    run.feed(pair[:2])
+    assert not run.poses()
+    assert run.state().message.endswith("the camera_info is for 640x480 pixels and the features are of 320x240")
+
+
 def test_a_detector_that_falls_silent_is_an_error(pair):
     now = 100.0
     run = Run(clock=lambda: now, **STEREO).feed(pair[:3])

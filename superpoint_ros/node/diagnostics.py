@@ -36,7 +36,7 @@ class CameraHealth:
         self._before = (clock(), Counters())
         self._last_image: float | None = None
         self._started = clock()
-        self._events: dict[str, list[str]] = {}
+        self._events: dict[str, tuple[int, str]] = {}
         self._totals: Counter[str] = Counter()
         self._persistent: dict[str, str] = {}
         self._values: dict[str, str] = {}
@@ -45,7 +45,8 @@ class CameraHealth:
     def count_problem(self, what: str, reason: str) -> None:
         """Count an event, such as a skipped frame."""
         with self._lock:
-            self._events.setdefault(what, []).append(reason)
+            count, _ = self._events.get(what, (0, ""))
+            self._events[what] = count + 1, reason
             self._totals[what] += 1
 
     def add_to_total(self, what: str, count: int) -> None:
@@ -91,10 +92,10 @@ class CameraHealth:
             self._last_image = now
         else:
             problems.append(self._silence(now, topic, timeout, incompatible))
-        for what, reasons in events.items():
+        for what, (count, reason) in events.items():
             # An occasional repeated stamp is harmless; repeating all of them leaves no frames.
             if what != SKIPPED_FRAMES or failed or not processed:
-                problems.append((WARNING, f"{len(reasons)} {what}: {reasons[-1]}"))
+                problems.append((WARNING, f"{count} {what}: {reason}"))
         problems += [(WARNING, f"{what}: {reason}") for what, reason in persistent.items()]
         values = {
             "rate (Hz)": f"{rate:.2f}",

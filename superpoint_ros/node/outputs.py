@@ -54,10 +54,10 @@ class Outputs:
         reference = {"reference_stamp": result.reference_stamp}
         host.publish("matched_homography", camera, header, {**homography_fields(result), **reference})
         state.health.record_age((host.now() - result.frame.stamp) * 1e-9)
+        self._check_size(state, result)
         if host.subscriber_count("image_annotated", camera):
             self.publish_optional("image_annotated", result, lambda: annotated_fields(result))
         if "keypoints_cloud" not in with_pair and host.subscriber_count("keypoints_cloud", camera):
-            self._check_size(state, result)
             self.publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result))
         for key in self._adapted:
             if key not in with_pair and host.subscriber_count(key, camera):
@@ -90,8 +90,8 @@ class Outputs:
         if calibration is not None and calibration.image_size != result.features.image_size:
             (height, width), (rows, columns) = calibration.image_size, result.features.image_size
             reason = (
-                f"it is for {width}x{height} pixels and the image has {columns}x{rows}, so the cloud contains pixels "
-                "at z = 0"
+                f"it is for {width}x{height} pixels and the image has {columns}x{rows}, so it is ignored: there are "
+                "no normalized points, no points are undistorted, and the cloud contains pixels at z = 0"
             )
             self._warn(f"{self._host.image_topic(result.frame.camera)}: calibration of another image size", reason)
         state.health.set_problem("calibration of another image size", reason)

@@ -84,7 +84,8 @@ def frame_from_messages(
         rectified: whether points are in the rectified camera's frame; None to find out by `are_rectified`.
 
     Raises:
-        ValueError: in one sentence, if the messages are without tracks or rays, or do not fit together.
+        ValueError: in one sentence, if the messages are without tracks or rays, or do not fit together or to the
+            calibration.
     """
     found = features_from_message(features)
     ids = np.array(features.track_ids, np.int64)
@@ -95,6 +96,9 @@ def frame_from_messages(
     ):
         if count != len(found):
             raise ValueError(f"the features have {count} {name} for {len(found)} keypoints, because {cause}")
+    if found.image_size != camera.image_size:
+        sizes = [f"{width}x{height}" for height, width in (camera.image_size, found.image_size)]
+        raise ValueError(f"the camera_info is for {sizes[0]} pixels and the features are of {sizes[1]}")
     covariance = np.full((len(ids), 2), _UNKNOWN_ERROR**2) if found.covariance is None else found.covariance[:, ::2]
     if rectified is None:
         rectified = are_rectified(features, stereo, camera)
