@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -102,10 +103,15 @@ def in_words(entry):
 
 
 @pytest.mark.parametrize(("name", "table"), TABLES.items(), ids=TABLES)
-def test_the_configuration_file_describes_every_parameter_with_its_range(project, name, table):
+def test_the_configuration_file_describes_every_parameter_with_its_range_directly_above_it(project, name, table):
     text = (project / "config" / f"{name}.yaml").read_text(encoding="utf-8")
-    comments = {line.strip(" #") for line in text.splitlines() if line.strip().startswith("#")}
-    assert not [entry.name for entry in table if in_words(entry) not in comments]
+    lines, path, above = text.splitlines(), [], {}
+    for before, line in pairwise(lines):
+        key = re.match(r"( *)([\w/*]+):", line)
+        if key:  # of a parameter or the group in which it is
+            path[len(key[1]) // 2 :] = [key[2]]
+            above[".".join(path[2:])] = before.strip() if before.startswith(key[1] + "#") else ""
+    assert {entry.name: above[entry.name] for entry in table} == {e.name: f"# {in_words(e)}" for e in table}
 
 
 @pytest.mark.parametrize("node", [interface, odometry], ids=TABLES)

@@ -155,3 +155,13 @@ def test_the_received_mask_of_the_stamp_counts_else_the_latest_that_is_not_too_o
     of.add(3 * SECOND, images[0])
     np.testing.assert_array_equal(of.mask(3 * SECOND), top & (images[0] > 0))
     assert masks.problems["mask missing"] is None
+
+
+def test_a_mask_of_another_size_is_no_problem_any_more_once_one_fits(masks):
+    of = masks.create()
+    of.add(SECOND, np.full((30, 40), 255, np.uint8))
+    of.mask(SECOND)
+    assert masks.problems["mask of another size"] == "it is 40x30 pixels and is scaled to the image's 80x60"
+    of.add(2 * SECOND, np.full((60, 80), 255, np.uint8))
+    of.mask(2 * SECOND)
+    assert masks.problems["mask of another size"] is None

@@ -21,10 +21,10 @@ class Host:
     """Collects what the detector publishes; everything has a subscriber."""
 
     def __init__(self, failing=()):
-        self.published, self.warnings, self.failing = [], [], failing
+        self.published, self.warnings, self.failing, self.subscribers = [], [], failing, 1
 
     def subscriber_count(self, key, camera):
-        return 1
+        return self.subscribers
 
     def publish(self, key, camera, header, fields):
         if key in self.failing:
@@ -188,6 +188,16 @@ def test_a_pair_that_cannot_be_used_is_one_warning_and_features_go_on(infos, rea
     for index, camera in enumerate(("left", "right")):
         detector.submit_image(image_message(3, index), camera)
     assert len(host.of("stereo_matches")) == 1 and "stereo" not in state(detector).message
+
+
+def test_a_pair_that_cannot_be_used_is_no_problem_once_nobody_subscribes():
+    host = Host()
+    detector = run(host, infos={})
+    assert "not calibrated" in state(detector).message
+    host.subscribers = 0
+    for index, camera in enumerate(("left", "right")):
+        detector.submit_image(image_message(3, index), camera)
+    assert state(detector).level == 0
 
 
 def test_swapped_images_are_one_warning():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -61,7 +61,9 @@ class CameraMasks:
 
         The received mask of the same stamp counts, else the latest that is no older than `mask_max_age`.
         """
-        masks = [self._fit(one, size) for one in (self._file, self._current(stamp, values)) if one is not None]
+        found = [one for one in (self._file, self._current(stamp, values)) if one is not None]
+        self._check_sizes(found, size)
+        masks = [scaled(one, size) for one in found]
         top, bottom, left, right = (int(values[f"mask_{side}"]) for side in ("top", "bottom", "left", "right"))
         if top or bottom or left or right:
             margins = np.zeros(size, bool)
@@ -93,10 +95,8 @@ class CameraMasks:
         self._report("mask missing", None)
         return mask
 
-    def _fit(self, mask: Mask, size: tuple[int, int]) -> Mask:
-        if mask.shape != size:
-            (rows, columns), (height, width) = mask.shape, size
-            self._report(
-                "mask of another size", f"it is {columns}x{rows} pixels and is scaled to the image's {width}x{height}"
-            )
-        return scaled(mask, size)
+    def _check_sizes(self, masks: Sequence[Mask], size: tuple[int, int]) -> None:
+        reason, (height, width) = None, size
+        for rows, columns in (mask.shape for mask in masks if mask.shape != size):
+            reason = f"it is {columns}x{rows} pixels and is scaled to the image's {width}x{height}"
+        self._report("mask of another size", reason)

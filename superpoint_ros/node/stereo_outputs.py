@@ -83,6 +83,8 @@ class StereoOutputs:
             wanted = [topic for topic in self._topics if self._host.subscriber_count(*topic)]
             if pair is not None and wanted:
                 self._publish_pair(pair, wanted, values)
+            elif pair is not None:
+                self._report("no matches", None)
         except Exception as error:
             self._report("no matches", format_error(error), unexpected(error))
 
