@@ -178,12 +178,25 @@ def test_transform_velocity_and_path_agree_with_the_poses(pair):
             step = np.linalg.inv(poses[stamp]) @ (poses[stamp][:, 3] - poses[stamp - STEP][:, 3])
             velocity = list(fields["twist"]["twist"]["linear"].values())
             np.testing.assert_allclose(velocity, step[:3] * RATE, atol=1e-9)
-    path = run.host.of("path")[-1]["poses"]
-    assert len(path) == int(run.state().values["keyframes"]) > 1
+    path = run.node.path["poses"]
+    assert len(path) == run.node.keyframes == int(run.state().values["keyframes"]) > 1
+    assert path[0]["header"]["stamp"] == START
     assert all(each["pose"] == run.host.of("odometry")[(each["header"]["stamp"] - START) // STEP]["pose"]["pose"]
                for each in path)  # fmt: skip
     silent = Run(**STEREO, publish_tf=False).feed(pair[:3])
     assert len(silent.host.of("odometry")) == 3 and not silent.host.of("tf")
+
+
+def test_the_path_is_published_once_a_second_and_when_the_state_changes(pair):
+    now = 0.0
+    run, sizes = Run(clock=lambda: now, **STEREO), []
+    for moment in [*pair, *Camera(stereo=True).watch(ROOM, [2.0], START + 20 * STEP, covered=[0])]:
+        run.feed([moment])
+        sizes.append([len(path["poses"]) for path in run.host.of("path")])
+        now += 1 / 21  # nearly a second in all
+    assert run.states[-2:] == [State.TRACKING, State.LOST]
+    # The start, and what has been added since as the odometry is lost.
+    assert run.node.keyframes > 2 and sizes == [[1]] * 20 + [[1, run.node.keyframes]]
 
 
 def test_a_single_camera_starts_once_it_has_moved_and_has_the_path_s_form(single):

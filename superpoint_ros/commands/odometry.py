@@ -100,7 +100,7 @@ def _summary(odometry: RecordingOdometry, options: argparse.Namespace) -> dict[s
         "frames": sum(states.values()),
         **states,
         "skipped": node.counts["skipped"],
-        "keyframes": len(node.path["poses"]),
+        "keyframes": node.keyframes,
         "path_length": round(odometry.length, 4),
         "metric": node.latest is not None and node.latest.metric,
         "trajectory": str(options.out) if options.out else None,

@@ -95,7 +95,8 @@ OUTPUTS = (
         "~/path",
         "nav_msgs/msg/Path",
         Qos(True, 1),
-        "poses of all keyframes so far, only while there is a subscriber",
+        "poses of the keyframes so far, at most 1000 of them, evenly thinned; at most once a second, and only while "
+        "there is a subscriber",
     ),
     Topic("tf", "/tf", "tf2_msgs/msg/TFMessage", Qos(True, 100), "transform from `odom_frame` to `base_frame`"),
     Topic(

@@ -20,14 +20,13 @@ from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpe
 from superpoint_ros.odometry import interface
 from superpoint_ros.odometry.messages import are_rectified, base_pose, camera_in_base, frame_from_messages
 from superpoint_ros.odometry.odometry import Odometry
+from superpoint_ros.odometry.path import KeyframePath
 from superpoint_ros.odometry.values import Estimate, Settings, State
 
 _TIME_JUMP = 1_000_000_000
 """Nanoseconds by which a stamp that goes back is of a clock that was set, and not of a late message."""
 _SILENCE = 5.0
 """Time without features that /diagnostics reports as an error, in seconds."""
-_PATH = 5000
-"""Maximum number of poses of the path; the oldest go first."""
 _SKIPPED = "skipped"
 _SETTINGS = ("min_points", "max_error", "window", "lost_after", "start_depth")
 _LEVELS = {State.TRACKING: OK, State.INITIALISING: WARNING, State.LOST: ERROR}
@@ -89,7 +88,7 @@ class OdometryNode:
         self._before: tuple[Estimate, Any] | None = None
         self._latest: Estimate | None = None
         self._problem = ""
-        self._path: deque[dict[str, Any]] = deque(maxlen=_PATH)
+        self._path = KeyframePath()
         self._times: deque[float] = deque(maxlen=100)
 
     @property
@@ -104,9 +103,15 @@ class OdometryNode:
 
     @property
     def path(self) -> dict[str, Any]:
-        """Return the fields of a nav_msgs/Path with the poses of the keyframes so far."""
-        header = self._path[-1]["header"] if self._path else {"stamp": 0, "frame_id": self.values["odom_frame"]}
-        return {"header": header, "poses": list(self._path)}
+        """Return the fields of a nav_msgs/Path with poses of the keyframes so far, see `KeyframePath`."""
+        poses = self._path.poses
+        header = poses[-1]["header"] if poses else {"stamp": 0, "frame_id": self.values["odom_frame"]}
+        return {"header": header, "poses": poses}
+
+    @property
+    def keyframes(self) -> int:
+        """Return the number of keyframes so far."""
+        return self._path.count
 
     def set_parameters(self, changes: Mapping[str, Any]) -> None:
         """Change parameters, all or none of them.
@@ -219,6 +224,8 @@ class OdometryNode:
         elif self._before is not None or estimate.state is State.LOST:
             self._before = None
             self._warn(estimate.state.name.lower(), estimate.reason)
+        if self._path.is_due(self._host.subscriber_count("path"), estimate.state, self._clock()):
+            self._host.publish("path", self.path)
         self._times.append(time.perf_counter() - start)
 
     def _publish(self, estimate: Estimate) -> None:
@@ -243,9 +250,7 @@ class OdometryNode:
         if values["publish_tf"]:
             self._host.publish("tf", {"transforms": [transform_fields(header, str(values["base_frame"]), pose)]})
         if estimate.keyframe:
-            self._path.append({"header": header, "pose": pose_fields(pose)})
-            if self._host.subscriber_count("path"):
-                self._host.publish("path", self.path)
+            self._path.add({"header": header, "pose": pose_fields(pose)})
 
     def diagnostics(self) -> list[Diagnostics]:
         """Report the state."""
@@ -260,7 +265,7 @@ class OdometryNode:
             level = max(_LEVELS[latest.state], WARNING if self._problem else OK)
             if silent > _SILENCE:
                 level, text = ERROR, f"no message on {features} for {silent:.0f} s; before that {text}"
-            values |= {"state": state, "scale": unit, "points": str(latest.points), "keyframes": str(len(self._path))}
+            values |= {"state": state, "scale": unit, "points": str(latest.points), "keyframes": str(self.keyframes)}
             values |= {f"{name}, total": str(count) for name, count in sorted(self.counts.items())}
             if self._times:
                 values["time of a frame, median (ms)"] = f"{float(np.median(self._times)) * 1e3:.1f}"

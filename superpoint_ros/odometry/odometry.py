@@ -1,6 +1,6 @@
 """Visual odometry from what the detector publishes: tracks in, poses out.
 
-`Odometry._register` is the whole algorithm; `motion` and `smoother` are its two halves.
+`Odometry.register` is the whole algorithm; `motion` and `smoother` are its two halves.
 """
 
 from __future__ import annotations
@@ -111,8 +111,10 @@ class Odometry:
         else:
             started = self._start_single(frame)
             reason = "the camera has not moved enough to tell depth"
-        state = State.TRACKING if started else State.INITIALISING
-        return Estimate(frame.stamp, state, self._pose, self._covariance(), self._metric, 0, "" if started else reason)
+        state, reason = (State.TRACKING, "") if started else (State.INITIALISING, reason)
+        return Estimate(
+            frame.stamp, state, self._pose, self._covariance(), self._metric, reason=reason, keyframe=started
+        )
 
     def _start_stereo(self, frame: Frame) -> bool:
         if np.count_nonzero(np.isfinite(frame.observations.right_rays[:, 0])) < self._settings.min_points:
