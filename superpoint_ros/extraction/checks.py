@@ -41,18 +41,21 @@ def check_size(size: tuple[int, ...], max_pixels: int) -> None:
         raise ImageError(f"the image {fault}")
 
 
-def check_mask(mask: NDArray[np.bool_] | None, image: NDArray[np.uint8]) -> None:
-    """Raise an `ImageError` if a mask is not an array of bool of the image's size."""
-    if mask is not None and (mask.dtype != np.bool_ or mask.shape != image.shape[:2]):
-        raise ImageError(f"the mask is {mask.dtype} of shape {mask.shape}, allowed is bool of shape {image.shape[:2]}")
+def checked_masks(masks: Sequence[Mask | None] | None, images: Sequence[NDArray[np.uint8]]) -> Sequence[Mask | None]:
+    """Return the mask of each image, None where there is none.
 
-
-def checked_masks(masks: Sequence[Mask | None] | None, count: int) -> Sequence[Mask | None]:
-    """Return the masks of `count` images, all None without any; raise a `ValueError` if their number differs."""
+    Raises:
+        ImageError: if a mask is not an array of bool of its image's size.
+        ValueError: if the number of masks is not that of the images.
+    """
     if masks is None:
-        return [None] * count
-    if len(masks) != count:
-        raise ValueError(f"the number of masks is {len(masks)}, allowed is that of the images, {count}")
+        return [None] * len(images)
+    if len(masks) != len(images):
+        raise ValueError(f"the number of masks is {len(masks)}, allowed is that of the images, {len(images)}")
+    for mask, image in zip(masks, images, strict=True):
+        if mask is not None and (mask.dtype != np.bool_ or mask.shape != image.shape[:2]):
+            size = image.shape[:2]
+            raise ImageError(f"the mask is {mask.dtype} of shape {mask.shape}, allowed is bool of shape {size}")
     return masks
 
 

@@ -14,14 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros.extraction import pyramid, runtimes, tiling
-from superpoint_ros.extraction.checks import (
-    ImageError,
-    check_image,
-    check_mask,
-    checked_grey,
-    checked_masks,
-    is_out_of_memory,
-)
+from superpoint_ros.extraction.checks import ImageError, check_image, checked_grey, checked_masks, is_out_of_memory
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
@@ -146,7 +139,7 @@ class SuperPoint:
         Raises:
             ImageError: if the image has another type or shape, or more than `max_pixels`.
         """
-        return self._extract_same_size([image], [mask], clock or NoClock())[0]
+        return self._extract_same_size([image], checked_masks([mask], [image]), clock or NoClock())[0]
 
     @overload
     def extract_batch(
@@ -182,11 +175,11 @@ class SuperPoint:
             ImageError: if `extract` would reject an image.
             ValueError: if the number of masks is not that of the images.
         """
-        masks = checked_masks(masks, len(images))
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             check_image(image, self.settings.max_pixels)
             by_shape.setdefault(image.shape[:2], []).append(index)
+        masks = checked_masks(masks, images)
         results: list[Features | None] = [None] * len(images)
         for shape, indices in by_shape.items():
             at_once = self._max_batch(shape)
@@ -217,8 +210,6 @@ class SuperPoint:
     def _extract_same_size(
         self, images: Sequence[NDArray[np.uint8]], masks: Sequence[Mask | None], clock: Clock
     ) -> list[Features]:
-        for image, mask in zip(images, masks, strict=True):
-            check_mask(mask, image)
         try:
             return self._extract_in_memory(images, masks, clock)
         except (MemoryError, RuntimeError, cv2.error) as error:
