@@ -12,6 +12,8 @@ import pytest
 from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status, SuperPoint
 from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.messages import features_fields, homography_fields
+from superpoint_ros.node.rays import ray_fields
+from superpoint_ros.node.visualization import cloud_fields
 from superpoint_ros.simulation.flight import Flight
 from superpoint_ros.two_view.geometry import project
 
@@ -75,7 +77,7 @@ def test_undistorted_points_follow_the_homography_of_the_ideal_camera(superpoint
         first, second = (fields[name].reshape(-1, 2) for name in ("reference_points", "current_points"))
         error = np.linalg.norm(project(step, first) - second, axis=1)
         assert np.median(error[fields["inliers"]]) < 0.06
-        features = features_fields(result, "light", calibration=camera)
+        features = features_fields(result, "light", rays=ray_fields(result, camera))
         assert features["camera_model_of_points"] == "pinhole"
         keypoints = features["keypoints"].reshape(-1, 2)
         np.testing.assert_array_equal(keypoints[fields["current_indices"]], second)
@@ -92,7 +94,8 @@ def test_covariances_are_those_of_the_published_points(superpoint, views):
     raw = replace(result, frame=replace(result.frame, pinhole=None))
     near = np.linalg.norm(result.features.keypoints - (240, 178), axis=1) < 25
     assert near.any()
-    ours, theirs = (features_fields(r, "light", calibration=camera)["covariance"].reshape(-1, 3) for r in (result, raw))
+    messages = (features_fields(each, "light", rays=ray_fields(each, camera)) for each in (result, raw))
+    ours, theirs = (message["covariance"].reshape(-1, 3) for message in messages)
     # Near the principal point the lens shows things in their true size, and P doubles it.
     np.testing.assert_allclose(ours[near], 4 * theirs[near], rtol=0.06, atol=1e-3)
 
@@ -101,7 +104,7 @@ def test_covariances_are_those_of_the_published_points(superpoint, views):
 def test_normalised_points_are_the_rays_and_velocities_their_motion_along_tracks(superpoint, views, undistort):
     camera = Camera.from_message(camera_info())
     results = run(superpoint, views[0], camera.pinhole(undistort))
-    messages = [features_fields(result, "light", calibration=camera) for result in results]
+    messages = [features_fields(result, "light", rays=ray_fields(result, camera)) for result in results]
     assert not messages[0]["velocity"].any() and len(messages[0]["velocity"]) == 2 * len(results[0].features)
     for before, after, now in zip(messages, messages[1:], results[1:], strict=False):
         assert after["camera_model_of_points"] == ("pinhole" if undistort else "plumb_bob")
@@ -127,10 +130,20 @@ def test_normalised_points_are_the_rays_and_velocities_their_motion_along_tracks
         assert followed > 50 and len(now.features) == len(normalized)
 
 
+@pytest.mark.parametrize("undistort", [False, True])
+def test_the_cloud_has_the_rays_in_the_frame_of_the_camera_itself(superpoint, views, undistort):
+    # Beyond some radius this lens has no rays.
+    camera = Camera.from_message(camera_info(d=np.array([-0.9, 0, 0, 0])))
+    (result,) = run(superpoint, views[0][:1], camera.pinhole(undistort))
+    points = cloud_fields(result, camera, ray_fields(result, camera))["points"]
+    assert points.dtype == np.float32 and 0 < np.isnan(points[:, 0]).sum() < len(points)
+    np.testing.assert_array_equal(points[:, :3], camera.rays(result.features.keypoints))
+
+
 def test_without_a_calibration_of_the_images_size_the_fields_are_empty(superpoint, views):
     result = run(superpoint, views[0][:1], None)[0]
     for calibration in (None, Camera.from_message(camera_info(width=SIZE[1] * 2))):
-        fields = features_fields(result, "light", calibration=calibration)
+        fields = features_fields(result, "light", rays=ray_fields(result, calibration))
         assert fields["camera_model_of_points"] == ""
         assert len(fields["normalized"]) == len(fields["velocity"]) == 0
 

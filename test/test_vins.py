@@ -11,7 +11,7 @@ import pytest
 from superpoint_ros import Status
 from superpoint_ros.hosts.wire.messages import create_message, header_message
 from superpoint_ros.hosts.wire.typesystem import deserialize, serialize
-from superpoint_ros.node import interface
+from superpoint_ros.node import camera, interface, lenses
 from superpoint_ros.node.detector import Detector
 from superpoint_ros.simulation.flight import Flight
 
@@ -69,8 +69,8 @@ def run(flight):
     """Process frames at 10 Hz, the last one later by `gap` seconds; return the host."""
     pytest.importorskip("rosbags", reason="rosbags, which serialises messages without ROS, is not installed")
 
-    def run(gap=0, calibrated=True, **values):
-        host = Host()
+    def run(gap=0, calibrated=True, host=None, **values):
+        host = host or Host()
         values = {"weights": "light", "device": "cpu", "max_keypoints": 300, "adapters": ["vins"], **values}
         detector = Detector(values, host, live=False)
         if calibrated:
@@ -150,6 +150,30 @@ def test_vins_mono_reads_the_same_from_its_own_channels(host):
 def test_messages_have_the_stamp_of_their_image(host):
     stamps = [message.header.stamp.sec * 10**9 + message.header.stamp.nanosec for message in host.of("vins_features")]
     assert stamps == [10**9 + number * 10**8 for number in range(5)]
+
+
+def test_viewing_rays_are_computed_once_a_frame_for_all_topics(run, monkeypatch):
+    class Subscribed(Host):
+        clouds = 0
+
+        def subscriber_count(self, key, camera):
+            return int(key in (*ADAPTED, "keypoints_cloud"))
+
+        def publish(self, key, camera, header, fields):
+            super().publish(key, camera, header, fields)
+            self.clouds += key == "keypoints_cloud"
+
+    def counted(pixels, matrix, distortion):
+        counts.append(len(pixels))
+        return lenses.undistort(pixels, matrix, distortion)
+
+    counts = []
+    monkeypatch.setattr(camera, "undistort", counted)
+    host = run(host=Subscribed())
+    assert host.clouds == len(host.of("vins_features")) == len(host.of("vins_mono_features")) == 5
+    # Those of its keypoints and, from the second frame on, of earlier ones for the velocities.
+    assert len(counts) == 5 + 4
+    assert [counts[0], *counts[1::2]] == [len(fields["scores"]) for fields in host.results]
 
 
 def test_a_gap_restarts_the_estimator_and_nothing_else_does(run, host):

@@ -10,7 +10,6 @@ import numpy as np
 from superpoint_ros.adapters import foxglove, rtabmap, vins
 from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node.camera import PINHOLE, Camera
-from superpoint_ros.node.rays import ray_fields
 
 
 class Conversions:
@@ -23,8 +22,13 @@ class Conversions:
     def __init__(self) -> None:
         self._vins = vins.OutlierFilter()
 
-    def convert(self, key: str, result: FrameResult, calibration: Camera | None) -> Mapping[str, Any] | None:
+    def convert(
+        self, key: str, result: FrameResult, calibration: Camera | None, rays: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         """Build the fields of a topic's message, given by its key; None means that the frame has no message.
+
+        Args:
+            rays: the frame's `ray_fields`.
 
         Raises:
             ValueError: in one sentence, why there is none, which is warned about.
@@ -36,7 +40,7 @@ class Conversions:
         if key == "vins_restart":
             return vins.restart(result)
         cloud = {"vins_features": vins.fusion_cloud, "vins_mono_features": vins.mono_cloud}[key]
-        normalized, velocity = _motion(result, calibration)
+        normalized, velocity = _motion(rays)
         return cloud(result, normalized, velocity, self._vins.kept(result, normalized))
 
 
@@ -44,9 +48,8 @@ ADAPTED = ("image_annotations", "vins_restart", "vins_features", "vins_mono_feat
 """Keys of the topics of adapters."""
 
 
-def _motion(result: FrameResult, calibration: Camera | None) -> tuple[vins.Floats, vins.Floats]:
-    """Compute the (N, 2) normalized coordinates of keypoints and their velocities."""
-    rays = ray_fields(result, calibration)
+def _motion(rays: Mapping[str, Any]) -> tuple[vins.Floats, vins.Floats]:
+    """Return the (N, 2) normalized coordinates of keypoints and their velocities."""
     if not rays["camera_model_of_points"]:
         raise ValueError("VINS needs normalized points, but there is no camera_info for images of this size")
     normalized, velocity = (np.reshape(rays[name], (-1, 2)) for name in ("normalized", "velocity"))

@@ -5,6 +5,7 @@ Numbers are NumPy arrays here; each host converts them to what its library accep
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from superpoint_ros.features import Features
 from superpoint_ros.frontend.frames import FrameResult
-from superpoint_ros.node.camera import Camera
 from superpoint_ros.node.rays import published_covariance, ray_fields
 
 FLOAT32, FLOAT16 = 0, 1
@@ -23,14 +23,14 @@ _DTYPES: dict[int, np.dtype[Any]] = {FLOAT32: np.dtype("<f4"), FLOAT16: np.dtype
 
 
 def features_fields(
-    result: FrameResult, weights: str, descriptor_type: str = "float32", calibration: Camera | None = None
+    result: FrameResult, weights: str, descriptor_type: str = "float32", rays: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Build the fields of superpoint_ros/msg/Features, except the header.
 
     Args:
         weights: the `label` of the weights.
         descriptor_type: float32 or float16.
-        calibration: the camera's, if there is one.
+        rays: the frame's `ray_fields`; None without a calibration.
     """
     features = result.features
     code = DESCRIPTOR_TYPES[descriptor_type]
@@ -46,7 +46,7 @@ def features_fields(
         "track_ages": result.track_ages.astype(np.uint32),
         "coasted": result.coasted,
         "covariance": _flatten(published_covariance(result, features.covariance)),
-        **ray_fields(result, calibration),
+        **(ray_fields(result, None) if rays is None else rays),
         "sizes": _array_or_empty(features.sizes, np.float32),
         "levels": _array_or_empty(features.levels, np.uint8),
         "descriptor_size": features.descriptors.shape[1],

@@ -12,6 +12,7 @@ from superpoint_ros.frontend.frames import FrameResult
 from superpoint_ros.node import interface
 from superpoint_ros.node.host import Host
 from superpoint_ros.node.messages import features_fields, homography_fields
+from superpoint_ros.node.rays import ray_fields
 from superpoint_ros.node.state import CameraState
 from superpoint_ros.node.visualization import annotated_fields, cloud_fields
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error, unexpected
@@ -48,9 +49,8 @@ class Outputs:
         """
         header, camera, host = result.frame.context, result.frame.camera, self._host
         state = self._states[camera]
-        host.publish(
-            "features", camera, header, features_fields(result, self._label, descriptor_type, state.calibration)
-        )
+        rays = ray_fields(result, state.calibration)
+        host.publish("features", camera, header, features_fields(result, self._label, descriptor_type, rays))
         reference = {"reference_stamp": result.reference_stamp}
         host.publish("matched_homography", camera, header, {**homography_fields(result), **reference})
         state.health.record_age((host.now() - result.frame.stamp) * 1e-9)
@@ -58,10 +58,11 @@ class Outputs:
         if host.subscriber_count("image_annotated", camera):
             self.publish_optional("image_annotated", result, lambda: annotated_fields(result))
         if "keypoints_cloud" not in with_pair and host.subscriber_count("keypoints_cloud", camera):
-            self.publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result))
+            self.publish_optional("keypoints_cloud", result, lambda: self._cloud(state, result, rays))
         for key in self._adapted:
             if key not in with_pair and host.subscriber_count(key, camera):
-                self.publish_optional(key, result, partial(state.conversions.convert, key, result, state.calibration))
+                convert = partial(state.conversions.convert, key, result, state.calibration, rays)
+                self.publish_optional(key, result, convert)
 
     def publish_optional(
         self, key: str, result: FrameResult, fields: Callable[[], Mapping[str, Any] | None], camera: str | None = None
@@ -80,8 +81,8 @@ class Outputs:
             self._states[camera].health.count_problem(f"{key} skipped", format_error(error))
             self._warn(f"{self._host.image_topic(camera)}: {key} skipped", format_error(error), unexpected(error))
 
-    def _cloud(self, state: CameraState, result: FrameResult) -> Mapping[str, Any]:
-        fields = cloud_fields(result, state.calibration)
+    def _cloud(self, state: CameraState, result: FrameResult, rays: Mapping[str, Any]) -> Mapping[str, Any]:
+        fields = cloud_fields(result, state.calibration, rays)
         state.health.add_to_total("keypoints without a viewing ray", int(np.isnan(fields["points"][:, 0]).sum()))
         return fields
 
