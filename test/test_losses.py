@@ -157,6 +157,18 @@ def test_dual_softmax_is_the_mean_cross_entropy_over_all_points_of_the_batch_exc
     assert float(found) == pytest.approx(total / len(places), rel=1e-4)
 
 
+def test_the_dual_softmax_of_opposite_descriptors_has_a_gradient_at_the_lowest_temperature():
+    first = F.normalize(torch.randn(1, 6, 16), dim=2).requires_grad_()
+    one = torch.zeros(1, 6, dtype=torch.bool)
+    one[0, 0] = True  # nothing beside it in the sum
+    for valid in (one, ~one):
+        loss = descriptor.dual_softmax(
+            first, -first.detach(), torch.rand(1, 6, 2) * 100, valid, descriptor.LEAST_TEMPERATURE
+        )
+        loss.backward()
+        assert loss.isfinite() and first.grad.isfinite().all()
+
+
 def test_the_hinge_loss_is_the_papers_sum_over_all_pairs_of_cells():
     torch.manual_seed(0)
     rows, columns, size = 4, 5, 16

@@ -73,6 +73,18 @@ def test_the_loss_of_a_perfectly_steerable_network_is_small_for_every_quarter_tu
         assert descriptor_loss(False) > 1
 
 
-def test_steerable_descriptors_need_the_dual_softmax():
-    with pytest.raises(ValueError, match="steerable is true, allowed is that only with"):
-        JointObjective(SuperPointNet(), (64, 64), loss=JointLoss(descriptor="hinge", steerable=True))
+@pytest.mark.parametrize(
+    ("loss", "size", "message"),
+    [
+        ({"steerable": True, "descriptor": "hinge"}, 32, "loss.steerable is true, allowed is that only with"),
+        ({"steerable": True}, 30, "descriptors have 30 components, allowed for loss.steerable is a multiple of 4"),
+        ({"steerable": True, "eighths": 50}, 32, "loss.eighths is 50, allowed is 0 to 1"),
+        ({"eighths": 0.5}, 32, "loss.eighths is 0.5, allowed without loss.steerable is 0"),
+        ({"at_keypoints": -0.5}, 32, "loss.at_keypoints is -0.5, allowed is 0 to 1"),
+        ({"temperature": 0.01}, 32, "loss.temperature is 0.01, allowed is at least 0.025"),
+    ],
+)
+def test_settings_of_the_loss_that_do_not_fit_are_rejected_in_a_sentence(loss, size, message):
+    network = SuperPointNet(Architecture((8,) * 8, 8, 8, size))
+    with pytest.raises(ValueError, match=message):
+        JointObjective(network, (64, 64), loss=JointLoss(**loss))

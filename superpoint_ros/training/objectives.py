@@ -19,7 +19,7 @@ from superpoint_ros.training.losses import descriptor as descriptor_losses
 from superpoint_ros.training.losses import detector as detector_losses
 from superpoint_ros.training.photometric import Photometric, augment
 from superpoint_ros.training.shapes import render
-from superpoint_ros.two_view.steering import steered_back
+from superpoint_ros.two_view.steering import check_steerable, steered_back
 
 Batch = Mapping[str, Any]
 Losses = dict[str, Tensor]
@@ -36,18 +36,19 @@ class JointLoss:
         descriptor: dual_softmax over sampled correspondences, or hinge, the paper's loss.
         descriptor_weight: weight of the descriptor loss (the paper's lambda).
         positive_margin, negative_margin, positive_weight: parameters of the hinge loss (equation 6 and lambda_d).
-        temperature: temperature of the dual softmax.
+        temperature: temperature of the dual softmax, at least 0.025.
         correspondences: points sampled per pair.
-        at_keypoints: share of these that are at labels and detections, as far as there are enough; the others are
-            anywhere.
+        at_keypoints: share (0 to 1) of these that are at labels and detections, as far as there are enough; the others
+            are anywhere.
         detections: number of keypoints detected in the first view that are taken beside its labels.
         localisation: weight of the distance between keypoints detected in both views.
         repetition: weight of the reward for repeated keypoints.
         ramp: steps over which the weights of these two ramp up.
         steerable: learn descriptors of which a quarter turn of the image is a permutation: those of the second views
             are steered back (see `two_view.steering`) by the quarter turns that come nearest to the rotation
-            between the views. It needs the dual softmax.
-        eighths: share of the pairs that are steered back by the nearest eighth instead, which is between two blocks.
+            between the views. It needs the dual softmax, and a descriptor size that is a multiple of four.
+        eighths: share (0 to 1) of the pairs that are steered back by the nearest eighth instead, which is between two
+            blocks.
     """
 
     detector_weight: float = 1.0
@@ -142,7 +143,11 @@ class DetectorObjective(_DetectionObjective):
 
 
 class JointObjective(DetectorObjective):
-    """Detector and descriptor on warped pairs (paper, section 3.4); V is 2."""
+    """Detector and descriptor on warped pairs (paper, section 3.4); V is 2.
+
+    Raises:
+        ValueError: in one sentence, if the settings of the loss do not fit each other or the network.
+    """
 
     def __init__(
         self,
@@ -154,8 +159,7 @@ class JointObjective(DetectorObjective):
         super().__init__(network, size, photometric)
         self.module = network
         self.weights = loss or JointLoss()
-        if self.weights.steerable and self.weights.descriptor != "dual_softmax":
-            raise ValueError("loss.steerable is true, allowed is that only with loss.descriptor dual_softmax")
+        _check(self.weights, network.architecture.descriptor_size)
 
     def losses(self, outputs: Any, truth: Batch) -> Losses:
         logits, descriptors = (output.float() for output in outputs)
@@ -199,6 +203,21 @@ class JointObjective(DetectorObjective):
             fine = torch.rand(len(turns), device=turns.device, generator=generator) < self.weights.eighths
             other = steered_back(other, torch.where(fine, eighths, quarters).long() % 8)
         return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
+
+
+def _check(loss: JointLoss, descriptor_size: int) -> None:
+    if loss.steerable:
+        if loss.descriptor != "dual_softmax":
+            raise ValueError("loss.steerable is true, allowed is that only with loss.descriptor dual_softmax")
+        check_steerable(descriptor_size, "loss.steerable")
+    for name, share in (("at_keypoints", loss.at_keypoints), ("eighths", loss.eighths)):
+        if not 0 <= share <= 1:
+            raise ValueError(f"loss.{name} is {share}, allowed is 0 to 1")
+    if loss.eighths and not loss.steerable:
+        raise ValueError(f"loss.eighths is {loss.eighths}, allowed without loss.steerable is 0")
+    least = descriptor_losses.LEAST_TEMPERATURE
+    if not loss.temperature >= least:
+        raise ValueError(f"loss.temperature is {loss.temperature}, allowed is at least {least}")
 
 
 def _generator(batch: Batch, device: torch.device, offset: int = 0) -> torch.Generator:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from superpoint_ros.features import Features, Matches
 from superpoint_ros.two_view.similarity import similarities
-from superpoint_ros.two_view.steering import BLOCKS, steered_back
+from superpoint_ros.two_view.steering import check_steerable, steered_back
 
 _PROBE = 256
 """Number of keypoints whose matches tell the rotation."""
@@ -44,8 +44,7 @@ def match(
     Raises:
         ValueError: if the descriptors differ in size, the rotation is unknown, or the size is not divisible by four.
     """
-    if rotation not in ROTATIONS:
-        raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
+    check_rotation(rotation)
     if rotation == "any":
         second = steer(second, likely_rotation(first, second))
     if first.descriptors.shape[1] != second.descriptors.shape[1]:
@@ -73,6 +72,12 @@ def match(
     return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
 
 
+def check_rotation(rotation: str) -> None:
+    """Raise a `ValueError` if a rotation is not one of `ROTATIONS`."""
+    if rotation not in ROTATIONS:
+        raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
+
+
 def likely_rotation(first: Features, second: Features) -> int:
     """Find by how many eighths of a turn the second image is rotated, 0 to 7: where a few keypoints match best.
 
@@ -96,9 +101,7 @@ def steer(features: Features, eighths: int) -> Features:
     """
     if eighths % 8 == 0:
         return features
-    size = features.descriptors.shape[1]
-    if size % BLOCKS:
-        raise ValueError(f"descriptors have {size} components, allowed for rotation 'any' is a multiple of {BLOCKS}")
+    check_steerable(features.descriptors.shape[1], "rotation 'any'")
     device = features.device_descriptors
     table = torch.from_numpy(features.descriptors) if device is None else device
     steered = steered_back(table[None], torch.tensor([eighths % 8], device=table.device))[0]

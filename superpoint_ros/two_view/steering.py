@@ -10,6 +10,14 @@ BLOCKS = 4
 """Number of blocks of a descriptor, one for each direction."""
 
 
+def check_steerable(descriptor_size: int, purpose: str) -> None:
+    """Raise a `ValueError` if descriptors of this size have no four equal blocks, which `purpose` needs."""
+    if descriptor_size % BLOCKS:
+        raise ValueError(
+            f"descriptors have {descriptor_size} components, allowed for {purpose} is a multiple of {BLOCKS}"
+        )
+
+
 def steered_back(descriptors: Tensor, eighths: Tensor) -> Tensor:
     """Steer the descriptors of rotated images back to upright; between two quarter turns they are the mean of both.
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from superpoint_ros.extraction.network import CELL
 from superpoint_ros.training.views import inside, project
 
+LEAST_TEMPERATURE = 0.025
+"""Of the dual softmax: below, the odds of opposite descriptors, exp(-2 / temperature), vanish in float32."""
+
 
 def dual_softmax(
     first: Tensor, second: Tensor, positions: Tensor, valid: Tensor, temperature: float = 0.05, exclusion: float = 4.0
@@ -23,7 +26,7 @@ def dual_softmax(
         first, second: (B, P, D) unit descriptors of corresponding points in two images.
         positions: (B, P, 2) pixels of the points in the second image.
         valid: (B, P) bool, which correspondences are used.
-        temperature: divides the cosine similarity.
+        temperature: divides the cosine similarity; at least `LEAST_TEMPERATURE`.
         exclusion: points closer to the true one than this, in pixels, are not negatives.
     """
     near = torch.cdist(positions, positions) < exclusion
