@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from superpoint_ros import Frame, FrontEnd, Status, settings_from_parameters
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status, SuperPoint, settings_from_parameters
+from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.network import SuperPointNet
 from superpoint_ros.frontend.frames import Counters
 from superpoint_ros.frontend.timing import STAGES
 
@@ -222,6 +224,25 @@ def test_an_invalid_setting_is_rejected_and_changes_nothing(front_end, superpoin
     with pytest.raises(ValueError, match="nms_radius"):
         front_end.configure(replace(SETTINGS, ratio=0.5, extraction={**SETTINGS.extraction, "nms_radius": -2}))
     assert front_end.settings is SETTINGS and superpoint.settings == before
+
+
+def test_an_unknown_rotation_or_method_is_rejected_in_a_sentence():
+    with pytest.raises(ValueError, match="rotation 'sideways' is unknown, allowed is one of upright, any"):
+        FrontEndSettings(rotation="sideways")
+    with pytest.raises(ValueError, match="homography method 'guess' is unknown, allowed is one of magsac"):
+        replace(SETTINGS, method="guess")
+
+
+def test_any_rotation_is_rejected_for_descriptors_that_cannot_be_steered(tiny_network, randomised, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    weights.save(randomised(SuperPointNet(replace(tiny_network.architecture, descriptor_size=22))), path)
+    superpoint, steered = SuperPoint(path, device="cpu"), replace(SETTINGS, rotation="any")
+    front_end, message = FrontEnd(superpoint, SETTINGS), "22 components, allowed for rotation 'any' is a multiple of 4"
+    with pytest.raises(ValueError, match=message):
+        front_end.configure(steered)
+    assert front_end.settings is SETTINGS
+    with pytest.raises(ValueError, match=message):
+        FrontEnd(superpoint, steered)
 
 
 @pytest.mark.data

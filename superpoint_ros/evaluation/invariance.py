@@ -21,7 +21,7 @@ from superpoint_ros.features import Features
 from superpoint_ros.io.images import list_images, read_grey, resize_image
 from superpoint_ros.training.data import held_out_of
 from superpoint_ros.two_view.geometry import project
-from superpoint_ros.two_view.matching import ROTATIONS, match
+from superpoint_ros.two_view.matching import check_rotation, match
 
 ANGLES = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 135.0, 150.0, 180.0)
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -68,8 +68,7 @@ class Protocol:
     rotation: str = "upright"
 
     def __post_init__(self) -> None:
-        if self.rotation not in ROTATIONS:
-            raise ValueError(f"rotation '{self.rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
+        check_rotation(self.rotation)
 
 
 @dataclass(frozen=True)

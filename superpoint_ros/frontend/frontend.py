@@ -20,6 +20,7 @@ from superpoint_ros.frontend.timing import Stopwatch
 from superpoint_ros.frontend.tracking import TrackIds
 from superpoint_ros.frontend.views import View, first_view
 from superpoint_ros.two_view.refiner import refiner
+from superpoint_ros.two_view.steering import check_steerable
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ class FrontEnd:
         pair: the two cameras of a stereo pair, if any: of a frame that is processed, the partner is, too.
         slop: maximum difference in nanoseconds between the stamps of a pair.
 
+    Raises:
+        ValueError: as `configure` does.
+
     Attributes:
         refine: refines keypoints on the image; on the GPU if the network runs on one.
     """
@@ -94,6 +98,8 @@ class FrontEnd:
             ValueError: in one sentence; nothing is changed.
         """
         self.superpoint.check(**settings.extraction)
+        if settings.rotation == "any":
+            check_steerable(self.superpoint.descriptor_size, "rotation 'any'")
         self.settings = settings
 
     @property

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from superpoint_ros.extraction.superpoint import Extraction
+from superpoint_ros.two_view.homography import check_method
+from superpoint_ros.two_view.matching import check_rotation
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class FrontEndSettings:
         epipolar: estimate the fundamental matrix if the scene is not planar.
         epipolar_threshold: maximum Sampson error of its inliers, in pixels.
         coast: number of frames for which a track continues while the detector misses it.
+
+    Raises:
+        ValueError: in one sentence, if `rotation` or `method` is unknown.
     """
 
     extraction: Mapping[str, Any] = field(default_factory=lambda: asdict(Extraction()))
@@ -47,3 +52,7 @@ class FrontEndSettings:
     coast: int = 3
     epipolar: bool = True
     epipolar_threshold: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_rotation(self.rotation)
+        check_method(self.method)

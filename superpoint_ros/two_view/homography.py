@@ -72,6 +72,12 @@ def estimate_homography(
     )
 
 
+def check_method(method: str) -> None:
+    """Raise a `ValueError` if a robust estimator is not one of `METHODS`."""
+    if method not in METHODS:
+        raise ValueError(f"homography method '{method}' is unknown, allowed is one of {', '.join(METHODS)}")
+
+
 @one_thread()
 def homography_from_points(
     source: Points,
@@ -83,8 +89,7 @@ def homography_from_points(
     images: tuple[Image, Image] | None = None,
 ) -> Homography:
     """Estimate a homography as `estimate_homography` does, from (M, 2) corresponding points."""
-    if method not in METHODS:
-        raise ValueError(f"homography method '{method}' is unknown, allowed is one of {', '.join(METHODS)}")
+    check_method(method)
     count, fewest = len(source), max(4, min_inliers)
     if count < fewest:
         return Homography.failed(Status.TOO_FEW_MATCHES, count)
