@@ -66,6 +66,15 @@ def test_points_with_different_surroundings_keep_their_position(scene):
     assert np.isinf(found.covariance[~found.found, 0]).all()
 
 
+def test_more_points_than_opencv_samples_at_once_are_refined_alike(scene):
+    first, second, *points = scene
+    points.append(jacobians(TURNED, points[0]))
+    times = 40_000 // len(points[0]) + 1
+    few, many = refine(first, second, *points), refine(first, second, *(np.concatenate([p] * times) for p in points))
+    for name in ("points", "covariance", "found"):
+        np.testing.assert_array_equal(getattr(many, name), np.concatenate([getattr(few, name)] * times))
+
+
 def test_no_point_moves_further_than_allowed(scene):
     first, second, points, true = scene
     found = refine(first, second, points, true + 5, jacobians(TURNED, points))

@@ -54,6 +54,7 @@ FLOOR = 0.033
 _BLUR = 0.8  # pixels; more would hide detail, less would let interpolation err
 _LEAST_CONTRAST = 2.0  # squared grey levels: less is noise
 _WORTH_COPYING = 0.6  # share of points still moving below which the others are left out of the sums
+_MOST_ROWS = 2**14  # at once; OpenCV rejects 2**15 - 1 or more
 # Detections: variance that all have, how it grows with the inverse of the slopes' products, and the most of that.
 _DETECTION_LEAST, _DETECTION_SLOPE, _DETECTION_MOST = 0.06, 2.0, 0.3
 
@@ -225,9 +226,11 @@ def patch_offsets() -> Floats:
 
 
 def _sample(image: Floats, x: Floats, y: Floats, out: Floats | None = None) -> Floats:
-    if not x.size:  # which OpenCV rejects
-        return np.zeros(x.shape, np.float32)
-    return np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE))
+    out = np.empty(x.shape, np.float32) if out is None else out
+    for start in range(0, len(x), _MOST_ROWS):
+        rows = slice(start, start + _MOST_ROWS)
+        cv2.remap(image, x[rows], y[rows], cv2.INTER_LINEAR, dst=out[rows], borderMode=cv2.BORDER_REPLICATE)
+    return out
 
 
 def _mean_product(a: Floats, b: Floats) -> Floats:
