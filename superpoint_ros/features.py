@@ -14,7 +14,7 @@ Mask = NDArray[np.bool_]
 """(H, W) of an image's size, False for pixels to ignore."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Link:
     """Matches that the runtime computed along with the features, padded to K entries.
 
@@ -36,7 +36,7 @@ _COLUMNS = ("keypoints", "scores", "descriptors", "covariance", "levels", "sizes
 """The fields of `Features` with a row per keypoint, apart from `device_descriptors`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """Keypoints of one image with scores and descriptors, by descending score.
 
@@ -58,8 +58,8 @@ class Features:
     scores: NDArray[np.float32]
     descriptors: NDArray[np.float32]
     image_size: tuple[int, int]
-    device_descriptors: Any = field(default=None, repr=False, compare=False)
-    link: Link | None = field(default=None, repr=False, compare=False)
+    device_descriptors: Any = field(default=None, repr=False)
+    link: Link | None = field(default=None, repr=False)
     covariance: NDArray[np.float32] | None = None
     levels: NDArray[np.uint8] | None = None
     sizes: NDArray[np.float32] | None = None
@@ -110,7 +110,7 @@ class Features:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matches:
     """Pairs of keypoints with similar descriptors.
 
@@ -154,7 +154,7 @@ class Status(enum.IntEnum):
     IMAGE_CHANGED = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Homography:
     """A homography with x_second ~ H x_first in pixels, and its accuracy.
 
@@ -190,7 +190,7 @@ class Scene(enum.IntEnum):
     GENERAL = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EpipolarGeometry:
     """The epipolar geometry of two images of a scene with depth.
 

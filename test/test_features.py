@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
-from superpoint_ros.features import Features
+import superpoint_ros
+from superpoint_ros.features import EpipolarGeometry, Features, Homography, Matches, Status
 
 
 @pytest.fixture
@@ -43,3 +44,13 @@ def test_descriptors_on_the_device_follow_those_in_memory(parts, second_on_devic
     chosen = Features.join([first, second]).select(np.array([6, 0, 3]))
     np.testing.assert_array_equal(chosen.device_descriptors.numpy(), chosen.descriptors)
     assert Features.join([parts[0], first]).device_descriptors is None
+
+
+def test_values_that_hold_arrays_are_compared_and_hashed_by_identity(parts):
+    matches = Matches(np.zeros((2, 2), np.int64), np.ones(2, np.float32))
+    for value in (parts[0], matches, Homography.failed(Status.OK, 2), EpipolarGeometry.unknown(2)):
+        assert value == value and value != replace(value) and len({value, value}) == 1
+    public = [getattr(superpoint_ros, name) for name in superpoint_ros.__all__]
+    types = {each: " ".join(str(field.type) for field in fields(each)) for each in public if is_dataclass(each)}
+    holders = [each for each, words in types.items() if "NDArray" in words or "Tensor" in words]
+    assert len(holders) >= 8 and all(each.__eq__ is object.__eq__ for each in holders)

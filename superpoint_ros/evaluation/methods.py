@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detection:
     """The detections of a method in one image, best keypoint first.
 

@@ -24,7 +24,7 @@ from superpoint_ros.two_view.geometry import numerical_jacobians
 Image = NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pinhole:
     """The ideal pinhole camera that a calibrated image is of, or is turned into.
 
@@ -67,7 +67,7 @@ class Frame:
         return self.pinhole if self.pinhole is not None and self.pinhole.image_size == size else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrameResult:
     """The result of a frame.
 

@@ -45,7 +45,7 @@ than it would be, so many times as many, and at least so many."""
 _COLUMNS = ("indices", "similarity", "disparity", "variance", "rows_off", "row_errors", "refined")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StereoMatches:
     """Pairs of keypoints of a left and a right image that show the same point.
 
