@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -199,6 +200,28 @@ def test_if_the_compiler_fails_the_step_runs_unfused_and_the_reason_is_logged(pa
     image = grey[:64, :96]
     assert_same(superpoint.extract(image), plain.extract(image))
     assert [record.message for record in caplog.records] == ["kernels are not fused, RuntimeError: no Triton here"]
+
+
+@pytest.mark.cuda
+def test_other_threads_may_allocate_on_the_gpu_while_a_graph_is_recorded(tiny_weights, grey):
+    superpoint = SuperPoint(tiny_weights, device="cuda", runtime="cuda_graph", max_keypoints=150)
+    kept, problems, done = [], [], threading.Event()
+
+    def allocate():
+        try:
+            while not done.is_set() and len(kept) < 500:
+                kept.append(torch.zeros(3 << 20, device="cuda"))  # too large for the cache, so each is allocated
+        except RuntimeError as error:
+            problems.append(error)
+
+    other = threading.Thread(target=allocate)
+    other.start()
+    try:
+        found = [superpoint.extract(grey[: 240 + 8 * index, :320]) for index in range(6)]  # a graph each
+    finally:
+        done.set()
+        other.join()
+    assert kept and not problems and all(len(each) for each in found)
 
 
 @pytest.mark.cuda

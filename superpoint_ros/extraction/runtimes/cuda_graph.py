@@ -168,7 +168,8 @@ def _record(step: Step, stream: torch.cuda.Stream | None, compiled: bool) -> tup
             run()  # libraries select kernels and allocate memory before the recording
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        # Other threads may use the GPU in the meantime.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             outputs = run()
         step.reset()
         stream.synchronize()
