@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from superpoint_ros.node import lenses
 from superpoint_ros.node.camera import Camera, flat_cloud, is_rectified
 from superpoint_ros.node.topics import TRANSPORTS, topic
 
@@ -126,6 +127,26 @@ def test_pixels_beyond_the_invertible_radius_have_no_ray_and_the_others_have_the
     assert np.linalg.norm(rays[~beyond, :2], axis=1).max() < (1 / (3 * 0.35)) ** 0.5
     found = project(rays[~beyond], BARREL["k"], BARREL["d"], "plumb_bob")
     np.testing.assert_allclose(found, pixels[~beyond], atol=0.01)
+
+
+def test_a_pixel_without_a_ray_costs_the_others_neither_time_nor_digits(monkeypatch):
+    k, d = np.reshape(BARREL["k"], (3, 3)), np.array(BARREL["d"])
+    pixels = grid(752, 480).astype(np.float64)
+    pixels = pixels[np.linalg.norm(pixels - k[:2, 2], axis=1) < 250]
+    counts, distort = [], lenses._Lens.distort
+
+    def counted(lens, x, y):
+        counts.append(len(x))
+        return distort(lens, x, y)
+
+    monkeypatch.setattr(lenses._Lens, "distort", counted)
+    alone = lenses.undistort(pixels, k, d)
+    spent = sum(counts)
+    counts.clear()
+    with_corner = lenses.undistort(np.vstack(([[0.0, 0.0]], pixels)), k, d)
+    assert np.isnan(with_corner[0]).all() and np.isfinite(alone).all()
+    np.testing.assert_array_equal(with_corner[1:], alone)
+    assert sum(counts) == spent
 
 
 def test_fisheye_pixels_at_90_degrees_or_more_have_no_ray():

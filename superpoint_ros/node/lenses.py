@@ -42,8 +42,18 @@ def undistort(pixels: Array, matrix: Array, distortion: Array) -> Array:
     lens = _Lens.from_coefficients(distortion)
     if np.any(lens.tilt):
         distorted = project(np.linalg.inv(_tilt_homography(*lens.tilt)), distorted)
-    # The radial part gives an initial guess; Newton's method solves for the tangential part.
-    limit = lens.limit()
+    # Pixels that no ray can reach would cost all others their iterations.
+    limit, rays = lens.limit(), np.full_like(distorted, np.nan)
+    inside = ~(np.linalg.norm(distorted, axis=1) > lens.reach(limit))
+    rays[inside] = _solve(lens, distorted[inside], limit)
+    return rays
+
+
+def _solve(lens: _Lens, distorted: Array, limit: float) -> Array:
+    """Find the (N, 2) rays within the radius `limit` that a lens shows at distorted positions, NaN where there is none.
+
+    The radial part gives an initial guess; Newton's method solves for the tangential part.
+    """
     samples = np.tan(np.linspace(0, 0.999 * np.arctan(limit), _TABLE))
     radius = np.linalg.norm(distorted, axis=1)
     start = np.interp(radius, samples * lens.radial(samples * samples)[0], samples)
@@ -147,6 +157,14 @@ class _Lens:
         )
         slope = polynomial.polyadd(polynomial.polymul(self.upper, self.lower), polynomial.polymul((0, 2), bent))
         return min(float(np.sqrt(min(_first_root(slope), _first_root(self.lower)))), float(_MAX_RADIUS))
+
+    def reach(self, limit: float) -> float:
+        """Compute a bound of the distorted radii of rays within the radius `limit`, for lenses without tilt."""
+        # Each component of the tangential part is at most 3 p r^2 for either p.
+        others = 3 * np.abs(self.decentring).sum() * limit**2
+        others += np.abs(self.prism) @ (limit**2, limit**4, limit**2, limit**4)
+        with np.errstate(all="ignore"):
+            return float(limit * self.radial(np.square(limit))[0] + np.sqrt(2) * others)
 
 
 def _tilt_homography(about_x: float, about_y: float) -> Array:
