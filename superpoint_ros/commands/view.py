@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import islice
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from superpoint_ros.commands.arguments import add_node_options, int_at_least, track_progress
+from superpoint_ros.commands.arguments import Misuse, add_node_options, int_at_least, track_progress
 from superpoint_ros.commands.signals import on_signal
 
 if TYPE_CHECKING:
+    from superpoint_ros.adapters.rerun import RerunView
     from superpoint_ros.hosts.local import Moment
     from superpoint_ros.node.camera import Camera
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
+Images = Iterator[tuple[int, Image, Image | None]]
+
+_log = logging.getLogger(__name__)
+
+_OF_SOURCES = ("topic", "stereo", "frames", "params_file", "param")
+_OF_LIVE_TOPICS = ("camera", "remap")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,45 +52,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from superpoint_ros.adapters.rerun import RerunView
-
+    for name in _OF_LIVE_TOPICS if options.source else _OF_SOURCES:
+        if getattr(options, name):
+            use = "live topics, leave the source out" if options.source else "a source, name one"
+            raise Misuse(f"--{name.replace('_', '-')} is for {use}")
     if options.save is not None and options.save.suffix != ".rrd":
         raise ValueError(f"--save is '{options.save}', allowed is a file with the suffix .rrd")
     if options.save is not None and options.save.is_dir():
         raise ValueError(f"--save is '{options.save}', which is a folder")
-    view = RerunView(options.save, options.connect)
-    if options.source:
-        try:
-            frames = _show(view, options)
-        finally:
-            view.close()
-    else:
-        frames = _live(view, options)
+    frames = _show(options) if options.source else _live(options)
     print(f"{frames} frames shown" + (f", written: {options.save}" if options.save else ""))
     return 0
 
 
-def _live(view: Any, options: argparse.Namespace) -> int:
+def _open_view(options: argparse.Namespace) -> RerunView:
+    """Open Rerun, which replaces the file of --save."""
+    from superpoint_ros.adapters.rerun import RerunView
+
+    return RerunView(options.save, options.connect)
+
+
+def _live(options: argparse.Namespace) -> int:
     from superpoint_ros.hosts.dds.viewer import LiveViewer
 
-    with LiveViewer(view, options.camera, options.remap) as viewer:
+    with LiveViewer(_open_view(options), options.camera, options.remap) as viewer:
         on_signal(viewer.stop)
         viewer.spin()
     return viewer.frames
 
 
-def _show(view: Any, options: argparse.Namespace) -> int:
+def _show(options: argparse.Namespace) -> int:
     """Run the detector on a source, and the odometry if it is installed and the camera is calibrated."""
     from superpoint_ros.hosts.local import LocalDetector
     from superpoint_ros.node import interface, parameters
 
     values = parameters.read_parameters(options.params_file, options.param, f"/{interface.NODE_NAME}").values
     images, camera, baseline = _open(options)
-    if camera is not None:
-        view.add_calibration(camera.matrix, camera.image_size)
+    if (first := next(images, None)) is None:
+        raise ValueError(f"'{options.source}' contains no frame that can be shown")
+    images = chain((first,), images)
     locate = None if camera is None else _odometry(camera)
     shown = 0
-    with LocalDetector(values, camera, baseline) as detector:
+    with LocalDetector(values, camera, baseline) as detector, closing(_open_view(options)) as view:
+        if camera is not None:
+            view.add_calibration(camera.matrix, camera.image_size)
         for stamp, left, right in track_progress(islice(images, options.frames), "view", options.frames):
             start = time.perf_counter()
             moment = detector.process(stamp, left, right)
@@ -100,7 +114,7 @@ def _show(view: Any, options: argparse.Namespace) -> int:
     return shown
 
 
-def _open(options: argparse.Namespace) -> tuple[Iterator[tuple[int, Image, Image | None]], Camera | None, float]:
+def _open(options: argparse.Namespace) -> tuple[Images, Camera | None, float]:
     """Open a source: stamps with their images, the calibration, and the baseline of a stereo pair."""
     from superpoint_ros.hosts.bag import reading
 
@@ -130,9 +144,17 @@ def _odometry(camera: Camera) -> Callable[[Moment], Array | None] | None:
     from superpoint_ros.odometry.values import State
 
     odometry, place = Odometry(), camera_in_base(0, 0, 0, 0, 0, 0)
+    warned = False
 
     def locate(moment: Moment) -> Array | None:
-        frame = frame_from_messages(moment.features, moment.homography, moment.stereo, camera)
+        nonlocal warned
+        try:
+            frame = frame_from_messages(moment.features, moment.homography, moment.stereo, camera)
+        except ValueError as error:
+            if not warned:
+                _log.warning("no pose: %s", error)
+            warned = True
+            return None
         estimate = odometry.register(frame)
         return base_pose(estimate, place)[0] if estimate.state is State.TRACKING else None
 

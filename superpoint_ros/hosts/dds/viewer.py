@@ -7,15 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from superpoint_ros.adapters.rerun import RerunView
 from superpoint_ros.hosts.dds.node import Node
 from superpoint_ros.node import interface
-from superpoint_ros.node.camera import Camera
+from superpoint_ros.node.camera import Camera, is_rectified
 from superpoint_ros.node.detector import stamp_to_ns
 from superpoint_ros.node.images import grey_from_compressed, grey_from_image
 from superpoint_ros.node.joining import StampJoiner
@@ -35,7 +34,7 @@ class LiveViewer:
     """A node that shows what the detector publishes.
 
     Args:
-        view: where it is shown.
+        view: where it is shown; it is closed by `close`, or here if this fails.
         camera: name of the camera among the detector's `cameras`, empty for a single one.
         remappings: such as "image:=/camera/image_raw"; without them the detector and the odometry are expected in the
             same namespace, as `superpoint_detector` and `superpoint_odometry`.
@@ -53,22 +52,27 @@ class LiveViewer:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._view, self._lock, self._stop = view, threading.Lock(), threading.Event()
+        self._calibration: tuple[Any, ...] = ()
         self._joiner = StampJoiner(("features", "matched_homography"))
         self._images: dict[int, Any] = {}
         self._last = 0
         self.frames = 0
         self._warn = ThrottledWarnings(lambda text: _log.warning("%s", text))
-        self._node = Node(NODE_NAME, environ=environ, remappings=parse_remappings(remappings))
+        with ExitStack() as stack:
+            stack.callback(view.close)
+            self._node = stack.enter_context(Node(NODE_NAME, environ=environ, remappings=parse_remappings(remappings)))
+            self._subscribe(camera)
+            self._close = stack.pop_all().close
+
+    def _subscribe(self, camera: str) -> None:
         inputs = odometry.inputs(camera, stereo=True)
         names = {key: (inputs[key].name, inputs[key].type) for key in
                  ("features", "matched_homography", "stereo_matches", "camera_info")}  # fmt: skip
         image = interface.topic("image").for_camera(camera)
         names["image"] = (image.name, image.type)
+        self._image = self._node.resolve(image.name)
         compressed = interface.topic("image_compressed")
-        names["image_compressed"] = (
-            interface.with_transport(compressed, self._node.resolve(image.name)),
-            compressed.type,
-        )
+        names["image_compressed"] = (interface.with_transport(compressed, self._image), compressed.type)
         names["odometry"] = (f"{odometry.NODE_NAME}/odometry", odometry.topic("odometry").type)
         for key, (name, type_name) in names.items():
             qos = interface.Qos(reliable=False, depth=20)
@@ -112,9 +116,13 @@ class LiveViewer:
         self.frames += 1
 
     def _add_calibration(self, message: Any) -> None:
-        camera = Camera.from_message(message)
-        if camera is not None:
-            self._view.add_calibration(np.asarray(camera.matrix), camera.image_size)
+        camera = Camera.from_message(message, is_rectified("auto", self._image))
+        if camera is None:
+            return
+        calibration = camera.image_size, *camera.matrix.reshape(-1).tolist()
+        if calibration != self._calibration:  # Rerun keeps every static value that it is given
+            self._view.add_calibration(camera.matrix, camera.image_size)
+            self._calibration = calibration
 
     def spin(self) -> None:
         """Wait until `stop`."""
@@ -126,8 +134,7 @@ class LiveViewer:
 
     def close(self) -> None:
         """Leave the ROS graph and finish the recording. Idempotent."""
-        self._node.close()
-        self._view.close()
+        self._close()
 
     def __enter__(self) -> LiveViewer:
         return self
