@@ -163,6 +163,12 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(superpoint, monkeypatch
         superpoint.extract(np.zeros((32, 32), np.uint8))
 
 
+def test_an_overlay_that_cannot_be_written_is_an_error_of_one_sentence(extract, album, tmp_path):
+    (tmp_path / "out" / "a.png.png").mkdir(parents=True)
+    code, out, log = extract(album / "left" / "a.png", "--overlay")
+    assert code == 1 and not out and "Is a directory" in log and "a.png.png" in log
+
+
 def test_overlays_have_the_size_of_the_original(extract, album, tmp_path):
     assert extract(album / "right", "--overlay")[0] == 0
     assert written(tmp_path / "out") == ["a.png.npz", "a.png.png", "b.jpg.npz", "b.jpg.png"]

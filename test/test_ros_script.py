@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -64,5 +65,15 @@ def test_an_install_without_colcon_is_skipped(run, needed, tmp_path):
 
 
 def test_with_a_complete_install_the_package_is_built_and_a_failing_build_is_an_error(run, needed):
-    done = run(needed | TOOLS)
+    done = run((needed | TOOLS) - {"rviz2"})
     assert (done.returncode, done.stdout) == (3, "colcon build\n")
+
+
+def test_package_xml_names_what_the_launch_files_import_and_start(project, needed):
+    used = set()
+    for path in (project / "launch").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        used |= set(re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE))
+        used |= set(re.findall(r'package="(\w+)"', text))
+    assert {"launch_ros", "rviz2", "superpoint_ros"} < used
+    assert used - set(sys.stdlib_module_names) - {"superpoint_ros"} <= needed

@@ -36,12 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    import cv2
     import numpy as np
     from rich.progress import track
 
     from superpoint_ros.io.files import atomic_write
-    from superpoint_ros.io.images import read_colour, to_grey
+    from superpoint_ros.io.images import read_colour, to_grey, write_image
     from superpoint_ros.node import interface
     from superpoint_ros.node.overlay import draw_features
     from superpoint_ros.node.settings import superpoint_from_parameters
@@ -77,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
                 image_size=np.array(features.image_size),
             )
         if options.overlay:
-            cv2.imwrite(str(target.with_suffix(".png")), draw_features(image, features))
+            write_image(target.with_suffix(".png"), draw_features(image, features))
         if options.json:
             print(json.dumps({"image": str(path), "features": str(target), "keypoints": len(features)}), flush=True)
     if not options.json:

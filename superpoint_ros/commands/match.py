@@ -122,12 +122,11 @@ def _in_words(found: dict[str, Any]) -> str:
 def _draw(out: Path, images: list[Any], first: Features, second: Features, matches: Matches, inliers: Any) -> None:
     import cv2
 
-    from superpoint_ros.io.files import atomic_write
+    from superpoint_ros.io.images import write_image
     from superpoint_ros.node.overlay import draw_matches
 
     if not out.suffix or not cv2.haveImageWriter(str(out)):
         raise ValueError(f"--out is '{out}', allowed is a file name with an image format's suffix, such as .png")
     out.parent.mkdir(parents=True, exist_ok=True)
     canvas = draw_matches((images[0], images[1]), (first, second), matches, inliers)
-    with atomic_write(out) as partial:
-        partial.write_bytes(cv2.imencode(out.suffix, canvas)[1].tobytes())
+    write_image(out, canvas)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from superpoint_ros.io.files import atomic_write
 from superpoint_ros.io.headers import encoded_size, is_truncated_jpeg
 
 MAX_PIXELS = 150_000_000
@@ -75,6 +76,19 @@ def decode_image(data: NDArray[np.uint8], flags: int) -> NDArray[Any] | None:
             raise MemoryError(str(error)) from error
         return None
     return None if image is None else np.asarray(image)
+
+
+def write_image(path: str | Path, image: NDArray[np.uint8]) -> None:
+    """Write an (H, W) grey or (H, W, 3) BGR image in the format of the path's suffix, atomically.
+
+    Raises:
+        OSError: if it cannot be written; a previous file is kept.
+    """
+    encoded, data = cv2.imencode(Path(path).suffix, image)
+    if not encoded:
+        raise OSError(f"image '{path}' cannot be encoded")
+    with atomic_write(path) as partial:
+        partial.write_bytes(data.tobytes())
 
 
 def scale_to_longer_side(image: NDArray[np.uint8], longer_side: int) -> NDArray[np.uint8]:

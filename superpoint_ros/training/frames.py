@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from superpoint_ros.hosts.bag import reading as bags
-from superpoint_ros.io.files import atomic_write
+from superpoint_ros.io.images import write_image
 
 _log = logging.getLogger(__name__)
 _VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mjpeg", ".mpg", ".mpeg", ".webm", ".wmv"}
@@ -60,8 +60,7 @@ def _write_frames(frames: Iterator[tuple[int, NDArray[np.uint8]]], out: Path, sp
         target = out / f"frame_{(stamp - first) // 1_000_000:09d}.png"
         if target.exists():
             continue
-        with atomic_write(target) as partial:
-            partial.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        write_image(target, image)
 
 
 def _read_video(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
