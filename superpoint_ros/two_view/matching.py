@@ -84,13 +84,14 @@ def likely_rotation(first: Features, second: Features) -> int:
     Descriptors must be steerable; see `match` for errors.
     """
     probe = first.select(np.arange(min(len(first), _PROBE)))  # the best
-    found: dict[int, Matches] = {}
-    for candidates in ((0, 1, 7), (2, 3, 4, 5, 6)):
-        found |= {eighths: match(probe, steer(second, eighths), min_similarity=-1.0) for eighths in candidates}
-        best = max(found, key=lambda eighths: float((found[eighths].similarity ** _POWER).sum()))  # upright in a tie
-        if best == 0 and np.count_nonzero(found[0].similarity >= BY_CHANCE) > len(probe) / 2:
-            break  # better than its neighbours, and no other can match as many
-    return best
+
+    def support(eighths: int) -> float:
+        return float((match(probe, steer(second, eighths), min_similarity=-1.0).similarity ** _POWER).sum())
+
+    found = {eighths: support(eighths) for eighths in (0, 2, 4, 6)}
+    quarter = max(found, key=lambda eighths: found[eighths])  # upright in a tie
+    found |= {eighths: support(eighths) for eighths in ((quarter + 1) % 8, (quarter - 1) % 8)}
+    return max(found, key=lambda eighths: found[eighths])
 
 
 def steer(features: Features, eighths: int) -> Features:
