@@ -1,17 +1,20 @@
-"""Steerable descriptors, which a quarter turn of the image permutes: their training."""
+"""Steerable descriptors, which a quarter turn of the image permutes: their training and their basis."""
 
 from __future__ import annotations
 
+import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
+from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
-from superpoint_ros.training import views
+from superpoint_ros.training import steering, views
 from superpoint_ros.training.objectives import JointLoss, JointObjective
 from superpoint_ros.two_view.steering import steered_back
 
@@ -88,3 +91,39 @@ def test_settings_of_the_loss_that_do_not_fit_are_rejected_in_a_sentence(loss, s
     network = SuperPointNet(Architecture((8,) * 8, 8, 8, size))
     with pytest.raises(ValueError, match=message):
         JointObjective(network, (64, 64), loss=JointLoss(**loss))
+
+
+def shift(size):
+    """Return the (D, D) matrix that shifts four blocks by one."""
+    return np.roll(np.eye(size), size // 4, axis=0)
+
+
+def test_a_quarter_turn_that_is_a_shift_in_another_basis_is_found_exactly():
+    random = np.random.default_rng(0)
+    other, _ = np.linalg.qr(random.normal(size=(32, 32)))
+    upright = random.normal(size=(500, 32)) * np.linspace(0.5, 2, 32)
+    turned = upright @ (other.T @ shift(32) @ other).T
+    basis = steering.block_basis(turned.T @ upright)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(32), atol=1e-9)
+    np.testing.assert_allclose(turned @ basis.T, np.roll(upright @ basis.T, 8, axis=1), atol=1e-8)
+
+
+def test_a_change_of_basis_keeps_similarities_and_steers_the_network_s_descriptors(grey):
+    before = weights.load("light").network
+    scrambled, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(256, 256)))
+    with torch.no_grad():
+        for parameter in (before.convDb.conv.weight, before.convDb.conv.bias):
+            parameter.copy_(torch.tensordot(torch.from_numpy(scrambled).float(), parameter, dims=1))
+    pictures = [grey[y : y + 240, x : x + 240] for x in (0, 160, 320) for y in (0, 120)]
+    after, found = steering.make_steerable(copy.deepcopy(before), pictures)
+    assert found.points > 200 and found.before < 0.75 and found.after > 0.8
+    image = torch.tensor(grey[None, None, :240, :240]).float() / 255
+    one, other = (F.normalize(network(image)[1].detach().flatten(2), dim=1)[0] for network in (before, after))
+    torch.testing.assert_close(one.T @ one, other.T @ other, atol=1e-4, rtol=0)
+
+
+def test_images_without_keypoints_cannot_tell_how_descriptors_turn():
+    with pytest.raises(ValueError, match="the images have no keypoints"):
+        steering.make_steerable(SuperPointNet(Architecture((8,) * 8, 8, 8, 32)), [])
+    with pytest.raises(ValueError, match="30 components, allowed for steering is a multiple of 4"):
+        steering.make_steerable(SuperPointNet(Architecture((8,) * 8, 8, 8, 30)), [])

@@ -103,21 +103,25 @@ def test_the_recipes_of_this_package_are_valid():
     for name in ("default", "light", "miniature"):
         stages = recipe.plan(recipe.read(name, {"images": "somewhere", "out": "elsewhere"}))
         assert stages[0].kind == "shapes"
-        assert stages[-1].kind == "joint"
+        assert stages[-1].kind == "steer"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"stages": {"joint": {"stepz": 3}}}, "stage 'joint': key 'stepz' is unknown, allowed is one of steps"),
-        ({"stages": {"joint": {"kind": "jiont"}}}, "kind 'jiont', allowed is one of shapes, label, detector, joint"),
+        (
+            {"stages": {"joint": {"kind": "jiont"}}},
+            "kind 'jiont', allowed is one of shapes, label",
+        ),
         ({"stages": {"joint": {"labels": "shapes"}}}, "needs the labels of an earlier stage, 'shapes' is not one"),
         ({"imagez": "x"}, "key 'imagez' is unknown, allowed is one of images, out"),
         ({"stages": {"shapes": {"batch": "many"}}}, "stage 'shapes': key 'batch' is 'many'"),
         (
             {"mean_of": ["joint", "labels"]},
-            "mean_of names the stage 'labels', allowed is one of shapes, detector, joint",
+            "mean_of names the stage 'labels', allowed is one of shapes, detector, joint, steer",
         ),
+        ({"stages": {"steer": {"mean_of": ["joint", "steer"]}}}, "stage 'steer': mean_of names the stage 'steer'"),
     ],
 )
 def test_a_recipe_is_validated_before_its_first_stage(change, message):

@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         stage.add_argument("--start-from", default="default", help="run, checkpoint or weights (default: %(default)s)")
         _add_settings(stage)
 
+    steer = verbs.add_parser("steer", help="make descriptors steerable: a change of basis, without training")
+    steer.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+    steer.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
+    steer.add_argument("--start-from", default="default", help="run, checkpoint or weights (default: %(default)s)")
+    _add_settings(steer)
+
     adapt = verbs.add_parser("adapt", help="fine-tune the default weights to your own camera")
     adapt.add_argument("images", type=Path, metavar="IMAGES|BAG", help="folder of images, video or ROS bag")
     adapt.add_argument("out", type=Path, metavar="OUT", help="folder of the run, which is resumed if it exists")
@@ -75,7 +81,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     handlers: dict[str, Callable[[argparse.Namespace], dict[str, Any] | None]] = {
         "shapes": _shapes, "label": _label, "detector": _detector, "joint": _joint,
-        "adapt": _adapt, "run": _recipe, "export": _export,
+        "steer": _steer, "adapt": _adapt, "run": _recipe, "export": _export,
     }  # fmt: skip
     result = handlers[options.stage](options)
     if result is not None and _first_process():
@@ -164,6 +170,17 @@ def _joint(options: argparse.Namespace) -> dict[str, Any] | None:
         options.folder, options.start_from, options.images, options.labels, settings, measure=measure
     )
     return {"step": step}
+
+
+def _steer(options: argparse.Namespace) -> dict[str, Any] | None:
+    from superpoint_ros.training import stages
+    from superpoint_ros.training.steering import SteerConfig
+
+    settings = _settings(SteerConfig, options)
+    if settings is None:
+        return None
+    found = stages.steer(options.folder, [options.start_from], options.images, settings)
+    return {"folder": str(options.folder), **({} if found is None else asdict(found))}
 
 
 def _measure_on(held_out: list[Path]) -> Any:

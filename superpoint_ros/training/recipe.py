@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -13,6 +13,7 @@ from superpoint_ros.training.best import Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig
 from superpoint_ros.training.data import held_out_of
 from superpoint_ros.training.labels import LabelConfig
+from superpoint_ros.training.steering import SteerConfig
 
 MeasureOn = Callable[[list[Path]], Measure]
 
@@ -22,7 +23,9 @@ _KINDS: dict[str, type[Any]] = {
     "label": LabelConfig,
     "detector": DetectorConfig,
     "joint": JointConfig,
+    "steer": SteerConfig,
 }
+
 _COMMON = tuple(entry.name for entry in fields(loop.Execution))
 
 
@@ -33,9 +36,10 @@ class _Contents:
     Attributes:
             images: folder of images, video or ROS bag, or several folders of images.
             out: folder of the run; every stage has a subfolder of its name.
-        stages: by name, in order: `kind` (shapes, label, detector or joint), for label, detector and joint `start_from`
-            (an earlier stage, weights or a checkpoint; default: the last network), for detector and joint
-            `labels` (an earlier stage; default: the last labels), and the settings of that kind.
+        stages: by name, in order: `kind` (shapes, label, detector, joint or steer), for all but shapes `start_from` (an
+            earlier stage, weights or a checkpoint; default: the last network) or, for steer, `mean_of` (earlier
+            stages), for detector and joint `labels` (an earlier stage; default: the last labels), and the settings of
+            that kind.
         mean_of: stages whose networks are averaged; default: the last network alone.
         license: recorded in the weights file.
         topic: image topic of a bag.
@@ -63,10 +67,11 @@ class Stage:
     """One stage of a recipe, with all defaults resolved."""
 
     name: str
-    kind: Literal["shapes", "label", "detector", "joint"]
+    kind: Literal["shapes", "label", "detector", "joint", "steer"]
     settings: Any
     start_from: str = ""
     labels: str = ""
+    mean_of: tuple[str, ...] = ()
 
 
 def read(name_or_path: str | Path, changes: Mapping[str, Any]) -> Recipe:
@@ -98,8 +103,9 @@ def plan(recipe: Recipe) -> list[Stage]:
         kind = values.get("kind")
         if kind not in _KINDS:
             raise ValueError(f"{what} has kind {kind!r}, allowed is one of {', '.join(_KINDS)}")
-        given = {key: value for key, value in values.items() if key not in ("kind", "start_from", "labels")}
-        common = ("seed",) if kind == "label" else _COMMON
+        own = ("kind", "start_from", "labels") + (("mean_of",) if kind == "steer" else ())
+        given = {key: value for key, value in values.items() if key not in own}
+        common = {"label": ("seed",), "steer": ()}.get(kind, _COMMON)
         given = {**{key: getattr(recipe, key) for key in common}, **given}
         settings: Any = config.build(_KINDS[kind], given, f"{what}: key")
         start, labelled = values.get("start_from", network), values.get("labels", labels)
@@ -107,18 +113,24 @@ def plan(recipe: Recipe) -> list[Stage]:
             raise ValueError(f"{what} has no network to start from: put a stage before it or give start_from")
         if kind in ("detector", "joint") and labelled not in [s.name for s in result if s.kind == "label"]:
             raise ValueError(f"{what} needs the labels of an earlier stage, '{labelled}' is not one")
-        result.append(Stage(name, kind, settings, start, labelled))
+        mean_of = tuple(values.get("mean_of", ()))
+        _check_networks(mean_of, result, f"{what}: mean_of")
+        result.append(Stage(name, kind, settings, start, labelled, mean_of))
         if kind == "label":
             labels = name
         else:
             network = name
     if not network:
         raise ValueError("the recipe trains no network: a stage of kind shapes, detector or joint is missing")
-    trained = [stage.name for stage in result if stage.kind != "label"]
-    for name in recipe.mean_of:
-        if name not in trained:
-            raise ValueError(f"mean_of names the stage '{name}', allowed is one of {', '.join(trained)}")
+    _check_networks(recipe.mean_of, result, "mean_of")
     return result
+
+
+def _check_networks(names: Iterable[str], stages: Iterable[Stage], what: str) -> None:
+    networks = [stage.name for stage in stages if stage.kind != "label"]
+    for name in names:
+        if name not in networks:
+            raise ValueError(f"{what} names the stage '{name}', allowed is one of {', '.join(networks)}")
 
 
 def _images(recipe: Recipe, out: Path) -> Path | list[Path]:
@@ -153,6 +165,9 @@ def run(recipe: Recipe, measure: MeasureOn | None = None) -> Path:
             stages.train_shapes(folder, stage.settings)
         elif stage.kind == "label":
             stages.label(start, images, folder, stage.settings, processes)
+        elif stage.kind == "steer":
+            with processes.rank_zero_first():
+                stages.steer(folder, [out / name for name in stage.mean_of] or [start], images, stage.settings)
         elif stage.kind == "detector":
             stages.train_detector(folder, start, images, out / stage.labels, stage.settings)
         else:

@@ -9,11 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
-from superpoint_ros.io.files import write_text
+from superpoint_ros.io.files import atomic_write, write_text
+from superpoint_ros.io.images import list_images, read_grey
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.best import Best, Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, read_yaml, to_plain, to_yaml
@@ -23,6 +26,7 @@ from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
 from superpoint_ros.training.networks import CHECKPOINT
 from superpoint_ros.training.objectives import DetectorObjective, JointObjective, Objective, ShapesObjective
+from superpoint_ros.training.steering import SteerConfig, Steering, make_steerable
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -146,6 +150,35 @@ def label(
         )
     processes.barrier()
     return done
+
+
+def steer(
+    run: Path,
+    sources: Sequence[str | Path],
+    images: Images,
+    config: SteerConfig,
+    select: PathFilter = _is_training_image,
+) -> Steering | None:
+    """Change the basis of a network's descriptors so that they are steerable, and write a checkpoint.
+
+    Args:
+        sources: networks; of several the mean is taken, see `networks.average`.
+
+    Returns:
+        The agreement of descriptors before and after; None if the checkpoint exists.
+    """
+    _record_settings(run, config)
+    if (run / CHECKPOINT).exists():
+        return None
+    folders = [images] if isinstance(images, Path) else images
+    paths = [path for folder in folders for path in list_images(folder) if select(path)]
+    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(config.images, len(paths))).round().astype(int)]
+    pictures = (read_grey(path, config.longer_side) for path in _progress_bar("steering")(chosen))
+    network, found = make_steerable(networks.average(sources), pictures, config.max_points)
+    state = {"model": network.state_dict(), "step": 0, "extras": networks.extras(network)}
+    with atomic_write(run / CHECKPOINT) as partial:
+        torch.save(state, partial)
+    return found
 
 
 def _progress_bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
