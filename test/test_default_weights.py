@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from superpoint_ros import Frame, FrontEnd, Status, SuperPoint
+from superpoint_ros import Frame, FrontEnd, FrontEndSettings, Status, SuperPoint
 from superpoint_ros.benchmark import stages
-from superpoint_ros.evaluation import pairs, suite
+from superpoint_ros.evaluation import invariance, pairs, suite
 from superpoint_ros.evaluation.benchmarks import BENCHMARKS
+from superpoint_ros.evaluation.learned import SuperPointMethod
 from superpoint_ros.evaluation.metrics import corner_error
 from superpoint_ros.extraction import weights
+from superpoint_ros.io.images import to_grey
 from superpoint_ros.simulation.flight import Flight
 
 
@@ -51,6 +53,38 @@ def test_the_weights_follow_a_flight_over_a_photograph(name, photograph):
             ratios.append(result.homography.inlier_count / len(result.matches))
     assert np.median(errors) <= 1.5
     assert np.median(ratios) >= 0.6
+
+
+@pytest.mark.parametrize("name", ["default", "light"])
+@pytest.mark.parametrize("angle", [45.0, 90.0, 135.0, 180.0])
+def test_rotated_images_match_with_any_rotation(name, angle, photograph):
+    method, grey = SuperPointMethod(name, detection_threshold=0.005), to_grey(photograph)
+    shares = {}
+    for rotation in ("upright", "any"):
+        (row,) = invariance.measure(
+            grey, "", name, method, [invariance.Transform(angle)], invariance.Protocol(360, rotation=rotation)
+        )
+        shares[rotation] = row.accuracy
+    assert shares["any"] >= 0.85
+    if angle >= 90:
+        assert shares["upright"] < 0.5
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_camera_that_turns_upside_down_is_followed_with_any_rotation(photograph, refine):
+    grey = np.ascontiguousarray(to_grey(photograph)[:360, :480])
+    images = grey, np.ascontiguousarray(grey[::-1, ::-1]), grey
+    truth = np.array([[-1, 0, 479], [0, -1, 359], [0, 0, 1.0]])
+    inliers = {}
+    for rotation in ("upright", "any"):
+        front_end = FrontEnd(SuperPoint("light"), FrontEndSettings(rotation=rotation, refine=refine))
+        _, second, third = (front_end.process(Frame(i * 10**8, lambda i=i: images[i])) for i in range(3))
+        inliers[rotation] = [result.homography.inlier_count for result in (second, third)]
+        if rotation == "any":
+            for result in (second, third):
+                assert corner_error(result.homography.matrix, truth, grey.shape) < 0.5
+            assert np.count_nonzero(third.track_ages == 2) > 50
+    assert min(inliers["any"]) > 5 * max(inliers["upright"])
 
 
 def test_bfloat16_finds_the_keypoints_of_float32(photograph):
