@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -52,11 +53,16 @@ def test_a_full_disk_is_reported_and_keeps_the_old_file(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_what_is_no_file_is_written_in_place():
-    write_text("/dev/null", "text")
-    assert not os.path.isfile("/dev/null")
-    with pytest.raises(OSError, match=os.strerror(28)):
-        write_text("/dev/full", "text")
+def test_a_pipe_is_written_in_place(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text(encoding="utf-8")), daemon=True)
+    read = []
+    reader.start()
+    write_text(pipe, "text")
+    reader.join(timeout=10)
+    assert read == ["text"]
+    assert pipe.is_fifo()
 
 
 def test_a_missing_folder_is_named(tmp_path):
