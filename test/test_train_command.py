@@ -254,7 +254,7 @@ def test_two_processes_adapt_together_and_one_measures(tmp_path, photographs, ti
              "joint.strategy=ddp"]  # fmt: skip
     done = together(*words)
     assert json.loads(done.stdout)["held_out"] == 3
-    assert done.stderr.count("frames held out") == 1
+    assert done.stderr.count("held-out frames") == 1
     assert len(list((tmp_path / "run" / "labels").glob("*.npy"))) == 9
 
 
