@@ -209,6 +209,10 @@ def run(create: Callable[[], Node], name: str, arguments: Sequence[str] | None =
         try:
             node = create()
             rclpy.spin(node)
+        except Exception:
+            # If a signal arrives between a look at the context and its use, rclpy raises one of several errors.
+            if rclpy.ok():
+                raise
         finally:
             if node is not None:
                 node.destroy_node()
