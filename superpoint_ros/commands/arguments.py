@@ -54,6 +54,17 @@ def add_methods(parser: argparse.ArgumentParser, description: str, default: tupl
     parser.add_argument("-m", "--methods", nargs="+", metavar="METHOD", default=default, help=description)
 
 
+def add_detection(parser: argparse._ArgumentGroup) -> None:
+    """Add the options for the keypoints of an image, the same for all methods."""
+    parser.add_argument("--max-keypoints", type=int_at_least(1), default=1000, help="per image (default: %(default)s)")
+    parser.add_argument(
+        "--nms-radius",
+        type=int_at_least(0),
+        default=4,
+        help="radius of non-maximum suppression in pixels (default: %(default)s)",
+    )
+
+
 def add_cache(parser: argparse._ArgumentGroup) -> None:
     """Add the options for cached predictions."""
     parser.add_argument(

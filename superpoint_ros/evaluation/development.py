@@ -11,7 +11,7 @@ from superpoint_ros.evaluation import invariance, planar, warps
 from superpoint_ros.evaluation.invariance import Protocol, Transform
 from superpoint_ros.evaluation.learned import SuperPointMethod
 from superpoint_ros.evaluation.methods import Image
-from superpoint_ros.io.images import read_grey
+from superpoint_ros.io.images import evenly_spaced, read_grey
 
 _THRESHOLD = 0.005
 _TURNED = tuple(Transform(angle=angle) for angle in (45.0, 90.0, 180.0))
@@ -27,7 +27,7 @@ def measure_on(held_out: Sequence[Path], most: int = 16) -> Callable[[Path], dic
     Args:
         most: images to use, spread evenly.
     """
-    chosen = [held_out[i] for i in np.linspace(0, len(held_out) - 1, min(most, len(held_out))).round().astype(int)]
+    chosen = evenly_spaced(held_out, most)
 
     def measure(weights: Path) -> dict[str, float]:
         method = SuperPointMethod(str(weights), detection_threshold=_THRESHOLD)

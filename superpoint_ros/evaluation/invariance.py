@@ -18,7 +18,7 @@ from superpoint_ros.evaluation.methods import Detection, Image
 from superpoint_ros.evaluation.metrics import descriptor_distances, mutual_matches
 from superpoint_ros.evaluation.pairs import Matrix, Skipped
 from superpoint_ros.features import Features
-from superpoint_ros.io.images import list_images, read_grey, resize_image
+from superpoint_ros.io.images import evenly_spaced, list_images, read_grey, resize_image
 from superpoint_ros.training.data import held_out_of
 from superpoint_ros.two_view.geometry import project
 from superpoint_ros.two_view.matching import check_rotation, match
@@ -244,9 +244,7 @@ def choose(folder: Path, limit: int, only_held_out: bool = False) -> list[Path]:
     found = held_out_of(folder) if only_held_out else list_images(folder)
     if not found:
         raise ValueError(f"folder '{folder}' has no image that training keeps out")
-    if not limit or len(found) <= limit:
-        return found
-    return [found[index] for index in np.linspace(0, len(found) - 1, limit).round().astype(int)]
+    return evenly_spaced(found, limit or len(found))
 
 
 def as_dict(rows: Sequence[Row], skipped: Sequence[Skipped], protocol: Protocol, began: float) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from superpoint_ros.evaluation.sequences import Sequence
+from superpoint_ros.io.images import to_grey, write_image
 from superpoint_ros.node.camera import PINHOLE, Camera
 from superpoint_ros.simulation.room import Room
 
@@ -45,5 +45,5 @@ def render_room(folder: Path, start: int = 0, frames: int | None = None, every: 
         start, frames, every
     )
     for path, time in zip(sequence.images, sequence.times.tolist(), strict=True):
-        cv2.imwrite(str(path), cv2.cvtColor(simulated.frame(time), cv2.COLOR_BGR2GRAY))
+        write_image(path, to_grey(simulated.frame(time)))
     return sequence

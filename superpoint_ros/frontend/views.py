@@ -67,7 +67,10 @@ class View:
 
     def steered(self, eighths: int) -> View:
         """Steer the descriptors back by this many eighths of a turn, see `matching.steer`."""
-        return replace(self, features=steer(self.features, eighths), detected=steer(self.detected, eighths))
+        if eighths % 8 == 0:
+            return self
+        # What the runtime matched was not steered.
+        return replace(self, features=steer(self.features, eighths), detected=replace(self.detected, link=None))
 
 
 def first_view(image: Image, detected: Features, ids: TrackIds, settings: FrontEndSettings) -> View:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ def list_images(folder: str | Path) -> list[Path]:
     if not found:
         raise ValueError(f"folder '{folder}' contains no image ({', '.join(sorted(SUFFIXES))})")
     return found
+
+
+def evenly_spaced(paths: Sequence[Path], most: int) -> list[Path]:
+    """Select at most `most` paths, evenly spaced, the first and the last among them if there are two or more."""
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
 
 
 def size_fault(size: tuple[int, ...], max_pixels: int) -> str:

@@ -38,8 +38,7 @@ class JointLoss:
         positive_margin, negative_margin, positive_weight: parameters of the hinge loss (equation 6 and lambda_d).
         temperature: temperature of the dual softmax, at least 0.025.
         correspondences: points sampled per pair.
-        at_keypoints: share (0 to 1) of these that are at labels and detections, as far as there are enough; the others
-            are anywhere.
+        at_keypoints: maximum share of these, 0 to 1, at labels and detections; the rest are anywhere in the view.
         detections: number of keypoints detected in the first view that are taken beside its labels.
         localisation: weight of the distance between keypoints detected in both views.
         repetition: weight of the reward for repeated keypoints.

@@ -9,14 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.io.files import atomic_write, write_text
-from superpoint_ros.io.images import list_images, read_grey
+from superpoint_ros.io.images import evenly_spaced, list_images, read_grey
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.best import Best, Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, read_yaml, to_plain, to_yaml
@@ -172,7 +171,7 @@ def steer(
         return None
     folders = [images] if isinstance(images, Path) else images
     paths = [path for folder in folders for path in list_images(folder) if select(path)]
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(config.images, len(paths))).round().astype(int)]
+    chosen = evenly_spaced(paths, config.images)
     pictures = (read_grey(path, config.longer_side) for path in _progress_bar("steering")(chosen))
     network, found = make_steerable(networks.average(sources), pictures, config.max_points)
     state = {"model": network.state_dict(), "step": 0, "extras": networks.extras(network)}

@@ -7,7 +7,7 @@ import json
 import time
 from pathlib import Path
 
-from superpoint_ros.commands.arguments import add_methods, int_at_least, positive_float
+from superpoint_ros.commands.arguments import add_detection, add_methods, int_at_least, positive_float
 
 METHODS = ("superpoint", "sift", "orb")
 
@@ -37,15 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--size", type=int_at_least(1), default=480, help="side of the first image in pixels (default: %(default)s)"
     )
-    protocol.add_argument(
-        "--max-keypoints", type=int_at_least(1), default=1000, help="per image (default: %(default)s)"
-    )
-    protocol.add_argument(
-        "--nms-radius",
-        type=int_at_least(0),
-        default=4,
-        help="radius of non-maximum suppression in pixels (default: %(default)s)",
-    )
+    add_detection(protocol)
     protocol.add_argument(
         "--epsilon",
         type=positive_float,

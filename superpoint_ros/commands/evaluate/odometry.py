@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from superpoint_ros.commands.arguments import (
     add_cache,
+    add_detection,
     add_methods,
     cache_folder,
     int_at_least,
@@ -66,15 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     frames.add_argument("--frames", type=int_at_least(2), help="maximum number of frames (default: all)")
     frames.add_argument("--every", type=int_at_least(1), default=1, help="use every N-th frame (default: %(default)s)")
     protocol = parser.add_argument_group("protocol")
-    protocol.add_argument(
-        "--max-keypoints", type=int_at_least(1), default=1000, help="per frame (default: %(default)s)"
-    )
-    protocol.add_argument(
-        "--nms-radius",
-        type=int_at_least(0),
-        default=4,
-        help="radius of non-maximum suppression in pixels (default: %(default)s)",
-    )
+    add_detection(protocol)
     protocol.add_argument(
         "--estimator",
         default="refined",
