@@ -73,6 +73,7 @@ def test_the_documented_parameters_exist_with_their_defaults():
     fixed = {entry.name for entry in PARAMETERS if entry.read_only}
     assert fixed == {
         "weights",
+        "descriptor_size",
         "device",
         "runtime",
         "precision",

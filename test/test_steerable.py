@@ -127,3 +127,16 @@ def test_images_without_keypoints_cannot_tell_how_descriptors_turn():
         steering.make_steerable(SuperPointNet(Architecture((8,) * 8, 8, 8, 32)), [])
     with pytest.raises(ValueError, match="30 components, allowed for steering is a multiple of 4"):
         steering.make_steerable(SuperPointNet(Architecture((8,) * 8, 8, 8, 30)), [])
+
+
+def test_components_are_ordered_by_energy_the_same_in_every_block():
+    random = np.random.default_rng(0)
+    other, _ = np.linalg.qr(random.normal(size=(32, 32)))
+    table = random.normal(size=(4000, 32)) * np.tile(random.permutation(np.linspace(0.2, 2, 8)), 4) @ other
+    basis = steering.ordered(other, table.T @ table)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(32), atol=1e-9)
+    energy = ((table @ basis.T).reshape(-1, 4, 8) ** 2).sum(axis=(0, 1))
+    assert (np.diff(energy) < 0).all()
+    blocks = (basis @ other.T).reshape(4, 8, 4, 8)
+    for k in range(4):
+        np.testing.assert_allclose(blocks[k, :, k], blocks[0, :, 0], atol=1e-9)

@@ -78,7 +78,7 @@ def test_a_file_is_identified_by_name_checksum_and_metadata(tmp_path, tiny_netwo
 def test_the_default_weights_are_the_papers_network():
     loaded = weights.load("default")
     assert loaded.label.startswith("default:")
-    assert loaded.network.architecture == Architecture()
+    assert loaded.network.architecture == Architecture(ordered=True)
 
 
 def test_magic_leaps_file_is_read_unchanged(tmp_path, randomised):

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-EXTRACTION = ("weights", "device", "runtime", "precision", "max_keypoints", "nms_radius", "detection_threshold",
-              "border", "resize", "levels", "tile_pixels", "max_pixels")  # fmt: skip
+EXTRACTION = ("weights", "descriptor_size", "device", "runtime", "precision", "max_keypoints", "nms_radius",
+              "detection_threshold", "border", "resize", "levels", "tile_pixels", "max_pixels")  # fmt: skip
 """Parameters of the extraction that commands on image files have."""
 
 

@@ -45,6 +45,7 @@ def _add_export_arguments(parser: argparse.ArgumentParser) -> None:
         help="safetensors contains the weights alone; the others are complete models from grey image to features, with "
         "the sizes and settings below (default: %(default)s)",
     )
+    add_parameters(parser, ("descriptor_size",))
     parser.add_argument("--height", type=int, default=480, help="image height in pixels (default: %(default)s)")
     parser.add_argument("--width", type=int, default=640, help="image width in pixels (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=1, help="batch size (default: %(default)s)")
@@ -96,7 +97,9 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
         return _export(options)
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
-    weights.save(weights.load(options.weights).network, options.out)
+    found = weights.load(options.weights, options.descriptor_size)
+    kept = weights.metadata(found.path) if found.path.suffix == ".safetensors" else {}
+    weights.save(found.network, options.out, kept)
     return {"weights": str(options.out), "sha256": weights.load(options.out).sha256}
 
 
@@ -108,7 +111,7 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = interface.checked({name: getattr(options, name) for name in _DECODING})
     decoding = Decoding(**settings, subpixel=not options.no_subpixel)
     shape = export.Shape(options.height, options.width, options.batch, decoding)
-    found = weights.load(options.weights)
+    found = weights.load(options.weights, options.descriptor_size)
     export.export(found.network, options.out, options.to, shape)
     return {
         "model": str(options.out),

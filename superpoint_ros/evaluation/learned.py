@@ -22,6 +22,7 @@ class SuperPointMethod:
         subpixel: refine keypoints to fractions of a pixel.
         levels: pyramid levels, as in `SuperPoint`. The protocol's suppression acts across them.
         nms_radius: minimum radius of suppression within a level.
+        descriptor_size: number of components of a descriptor, as in `SuperPoint`.
         device, runtime, precision: as in `SuperPoint`. PyTorch in float32 is reproducible on every machine, up to
             rounding.
     """
@@ -36,6 +37,7 @@ class SuperPointMethod:
         subpixel: bool = True,
         levels: int = 1,
         nms_radius: int = 0,
+        descriptor_size: int = 0,
         device: str = "auto",
         runtime: str = "pytorch",
         precision: str = "float32",
@@ -50,6 +52,7 @@ class SuperPointMethod:
                 subpixel=subpixel,
                 levels=levels,
                 nms_radius=nms_radius,
+                descriptor_size=descriptor_size,
                 device=device,
                 runtime=runtime,
                 precision=precision,
@@ -68,6 +71,7 @@ class SuperPointMethod:
             "border": used.border,
             "subpixel": used.subpixel,
             "levels": used.levels,
+            "descriptor_size": found.descriptor_size,
             "nms_radius": self._nms_radius,
             "runtime": found.runtime.name,
             "precision": found.runtime.precision,
@@ -77,6 +81,7 @@ class SuperPointMethod:
                 "extraction/decoding*.py",
                 "extraction/corners.py",
                 "extraction/pyramid.py",
+                "extraction/shortening.py",
                 "extraction/superpoint.py",
                 "extraction/runtimes/*.py",
                 "io/images.py",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -25,7 +25,8 @@ class Architecture:
     """The sizes of a SuperPoint network; the defaults are the paper's.
 
     `norm` is the position of batch normalisation: none (the paper's form), between convolution and ReLU
-    (training in this package, folded away on saving), or after the ReLU (rpautrat's port).
+    (training in this package, folded away on saving), or after the ReLU (rpautrat's port). `ordered` tells that the
+    components of descriptors are ordered by their energy in each of four blocks (see `shortening`).
     """
 
     encoder: tuple[int, ...] = (64, 64, 64, 64, 128, 128, 128, 128)
@@ -33,6 +34,7 @@ class Architecture:
     descriptor: int = 256
     descriptor_size: int = 256
     norm: Norm = "none"
+    ordered: bool = False
 
 
 class Layer(nn.Module):
@@ -114,7 +116,7 @@ def fold_batch_norm(network: SuperPointNet) -> SuperPointNet:
     a = network.architecture
     if a.norm == "after_relu":
         raise ValueError("batch normalisation after the ReLU cannot be folded exactly, only normalisation before it")
-    plain = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size))
+    plain = SuperPointNet(replace(a, norm="none"))
     with torch.no_grad():
         for name in ENCODER + HEADS:
             source = cast(Layer, network.get_submodule(f"conv{name}"))

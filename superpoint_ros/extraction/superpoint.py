@@ -70,6 +70,8 @@ class SuperPoint:
             in overlapping tiles, with the same features. That bounds the memory.
         max_pixels: maximum number of pixels of an image; larger ones are rejected.
         spread: choose keypoints that cover the whole image, from twice as many.
+        descriptor_size: number of components of a descriptor, 0 for all: half or a quarter of them match nearly as
+            well (see `superpoint_ros.extraction.shortening`).
         device: auto, cpu, cuda or cuda:N.
         runtime: auto, openvino, onnxruntime, pytorch, cuda_graph or cuda_graph_compiled.
         precision: auto, float32, bfloat16, float16 or int8. Coordinates are always float32.
@@ -94,11 +96,12 @@ class SuperPoint:
         tile_pixels: int = Extraction.tile_pixels,
         max_pixels: int = Extraction.max_pixels,
         spread: bool = False,
+        descriptor_size: int = 0,
     ) -> None:
         decoding = (max_keypoints, nms_radius, detection_threshold, border, subpixel)
         self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels, spread)
         _check(self.settings)
-        self.weights = load(weights)
+        self.weights = load(weights, descriptor_size)
         found = self.weights
         self.runtime = runtimes.create(found.network, device, runtime, precision, found.ranges)
         self._buffers = Buffers()

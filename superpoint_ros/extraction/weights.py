@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from superpoint_ros.extraction.network import (
     SuperPointNet,
     fold_batch_norm,
 )
+from superpoint_ros.extraction.shortening import shorten
 from superpoint_ros.io.files import atomic_write
 
 _FOLDER = Path(__file__).parent / "pretrained"
@@ -65,18 +66,23 @@ class Weights:
         return f"{self.name}:{self.sha256[:12]}"
 
 
-def load(name_or_path: str | Path) -> Weights:
+def load(name_or_path: str | Path, descriptor_size: int = 0) -> Weights:
     """Read weights by known name or path.
 
     The path is a file of this package (.safetensors), of Magic Leap's or rpautrat's PyTorch code (.pth), or a folder
     that `transformers.SuperPointForKeypointDetection.save_pretrained` wrote.
 
+    Args:
+        descriptor_size: number of components of a descriptor, 0 for all, see `shortening.shorten`.
+
     Raises:
         WeightsError: if there is no such file, or it contains no SuperPoint network.
+        ValueError: if the descriptors cannot have this size.
     """
     path, name = _find(name_or_path)
     state, layout = _canonical(_read(path), path)
-    network = SuperPointNet(_architecture(state, path))
+    notes = metadata(path) if path.suffix == ".safetensors" else {}
+    network = SuperPointNet(replace(_architecture(state, path), ordered=notes.get(_ORDER) == _BY_ENERGY))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -85,7 +91,8 @@ def load(name_or_path: str | Path) -> Weights:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"weights '{path}' contain values that are not finite")
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Weights(network.eval().float(), name, checksum, path, layout, _ranges(path))
+    network = shorten(network.eval().float(), descriptor_size)
+    return Weights(network, name, checksum, path, layout, _ranges(notes, path))
 
 
 def save(
@@ -100,13 +107,16 @@ def save(
     """
     from safetensors.torch import save_file
 
+    metadata = {"format": "pt", **(metadata or {})}
+    if network.architecture.ordered:
+        metadata[_ORDER] = _BY_ENERGY
     if ranges:
-        metadata = {**(metadata or {}), _RANGES: json.dumps({name: list(both) for name, both in ranges.items()})}
+        metadata[_RANGES] = json.dumps({name: list(both) for name, both in ranges.items()})
     if network.architecture.norm == "before_relu":
         network = fold_batch_norm(network)
     state = {_public(name): tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     with atomic_write(path) as partial:
-        save_file(state, partial, {"format": "pt", **(metadata or {})})
+        save_file(state, partial, metadata)
         partial.chmod(0o644)  # safetensors makes files readable for the owner only
 
 
@@ -119,12 +129,13 @@ def metadata(path: str | Path) -> dict[str, str]:
 
 
 _RANGES = "activation_ranges"
+_ORDER, _BY_ENERGY = "descriptor_order", "energy"
 
 
-def _ranges(path: Path) -> dict[str, tuple[float, float]]:
-    text = metadata(path).get(_RANGES, "{}") if path.suffix == ".safetensors" else "{}"
+def _ranges(notes: Mapping[str, str], path: Path) -> dict[str, tuple[float, float]]:
+    entries = notes.get(_RANGES, "{}")
     try:
-        found = {str(name): (float(low), float(high)) for name, (low, high) in json.loads(text).items()}
+        found = {str(name): (float(low), float(high)) for name, (low, high) in json.loads(entries).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise WeightsError(f"weights '{path}' contain activation ranges that cannot be read") from error
     if not all(math.isfinite(low) and math.isfinite(high) and low < high for low, high in found.values()):

@@ -13,6 +13,14 @@ NODE_NAME = "superpoint_detector"
 
 PARAMETERS = (
     Parameter("weights", "default", "name of known weights, or path of a weights file or folder", read_only=True),
+    Parameter(
+        "descriptor_size",
+        0,
+        "number of components of a descriptor; 128 or 64 of 256 match nearly as well, in smaller messages; 0 for all",
+        0,
+        4096,
+        read_only=True,
+    ),
     Parameter("device", "auto", "where the network runs: auto, cpu, cuda or cuda:N", read_only=True),
     Parameter(
         "runtime",

@@ -10,7 +10,7 @@ from superpoint_ros.extraction.superpoint import Extraction, SuperPoint
 from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.node import interface
 
-_CHOICES = ("weights", "device", "runtime", "precision")
+_CHOICES = ("weights", "descriptor_size", "device", "runtime", "precision")
 
 
 def superpoint_from_parameters(values: Mapping[str, Any]) -> SuperPoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def average(sources: Sequence[str | Path]) -> SuperPointNet:
         raise ValueError(f"networks {', '.join(map(str, sources))} differ in their layers and cannot be averaged")
     for name, value in found[0].state_dict().items():
         value.copy_(torch.stack([state[name].double() for state in states]).mean(dim=0))
+    found[0].architecture = replace(found[0].architecture, ordered=all(one.architecture.ordered for one in found))
     return found[0]
 
 
@@ -105,7 +106,7 @@ def with_batch_normalisation(network: SuperPointNet, images: Tensor) -> SuperPoi
         return network
     if a.norm == "after_relu":
         raise ValueError("weights with batch normalisation after the ReLU cannot be trained further")
-    result = SuperPointNet(Architecture(a.encoder, a.detector, a.descriptor, a.descriptor_size, "before_relu")).eval()
+    result = SuperPointNet(replace(a, norm="before_relu", ordered=False)).eval()
     result.load_state_dict(network.state_dict(), strict=False)
     layers = [result.get_submodule(f"conv{name}") for name in ENCODER + HEADS]
     hooks = [layer.norm.register_forward_pre_hook(_make_identity) for layer in layers if layer.norm is not None]  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ basis merges with the last convolution: similarities of descriptors, and so matc
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -79,11 +79,12 @@ def make_steerable(
         raise ValueError("the images have no keypoints, by which descriptors of their rotations could be compared")
     following = turns.roll(-1, dims=0)
     upright, turned = turns.flatten(0, 1).double().numpy(), following.flatten(0, 1).double().numpy()
-    basis = torch.from_numpy(block_basis(turned.T @ upright / len(upright)))
+    basis = torch.from_numpy(ordered(block_basis(turned.T @ upright / len(upright)), upright.T @ upright))
     layer = network.convDb.conv
     weight = torch.einsum("ij,jckl->ickl", basis, layer.weight.double())
     layer.weight.copy_(weight)
     layer.bias.copy_(basis @ layer.bias.double())  # type: ignore[union-attr]
+    network.architecture = replace(network.architecture, ordered=True)
     first, second = (table.double() @ basis.T for table in (turns, following))
     back = steered_back(second, torch.full((BLOCKS,), 2))
     agreement = [float((first * other).sum(dim=2).mean()) for other in (second, back)]
@@ -116,6 +117,21 @@ def block_basis(covariance: Matrix) -> Matrix:
         for angle in angles
     ]
     return np.concatenate(blocks, axis=1).T
+
+
+def ordered(basis: Matrix, energy: Matrix) -> Matrix:
+    """Order the components of four blocks, the same in each, so that the leading ones hold as much energy as possible.
+
+    Args:
+        basis: (D, D), which maps descriptors to blocks.
+        energy: (D, D), mean or sum of the products of descriptors with themselves, before the change of basis.
+
+    Returns:
+        (D, D), which maps descriptors to the ordered blocks, with a turn of the axes in each.
+    """
+    blocks = basis.reshape(BLOCKS, -1, len(basis))
+    _, axes = np.linalg.eigh(sum(block @ energy @ block.T for block in blocks))
+    return np.concatenate([axes[:, ::-1].T @ block for block in blocks])
 
 
 def _rotated_descriptors(network: SuperPointNet, image: NDArray[np.uint8], max_points: int) -> Tensor:
