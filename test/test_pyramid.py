@@ -84,11 +84,31 @@ def test_a_batch_has_the_features_of_single_images(runtime, grey, tiny_weights):
 def test_levels_too_small_for_the_network_are_skipped(superpoint, grey):
     sizes = [level.size for level in pyramid.levels([grey[:64, :100]], 0, 8)]
     assert sizes == [(64, 100), (45, 71), (32, 50), (23, 35), (16, 25)]
+    assert [level.size for level in pyramid.levels([grey[:64, :100]], 0, 8, 2.0)] == [(64, 100), (32, 50), (16, 25)]
     superpoint.configure(border=0)
     smallest = np.ascontiguousarray(grey[100:116, 100:140])
     expected = superpoint.extract(smallest)
     superpoint.configure(levels=8)
     np.testing.assert_array_equal(superpoint.extract(smallest).keypoints, expected.keypoints)
+
+
+def test_two_levels_match_an_image_of_half_the_size_if_the_scale_factor_is_two(grey):
+    superpoint = SuperPoint("light", levels=2, device="cpu", precision="float32")
+    small = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    right = []
+    for factor in (1.2, 2.0):
+        superpoint.configure(scale_factor=factor)
+        first, second = superpoint.extract(grey), superpoint.extract(small)
+        pairs = match(first, second).indices
+        error = (first.keypoints[pairs[:, 0]] + 0.5) / 2 - 0.5 - second.keypoints[pairs[:, 1]]
+        right.append(int((np.linalg.norm(error, axis=1) < 2).sum()))
+    assert right[1] > 1.3 * right[0] > 0
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, float("inf"), float("nan")])
+def test_levels_that_do_not_shrink_are_rejected(superpoint, factor):
+    with pytest.raises(ValueError, match=f"scale_factor is {factor}, allowed is a finite number above 1"):
+        superpoint.configure(levels=3, scale_factor=factor)
 
 
 def test_an_image_twice_as_large_has_more_accurate_matches_with_levels(grey):

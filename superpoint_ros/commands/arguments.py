@@ -11,7 +11,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 EXTRACTION = ("weights", "descriptor_size", "device", "runtime", "precision", "max_keypoints", "nms_radius",
-              "detection_threshold", "border", "resize", "levels", "tile_pixels", "max_pixels")  # fmt: skip
+              "detection_threshold", "border", "resize", "levels", "scale_factor", "tile_pixels",
+              "max_pixels")  # fmt: skip
 """Parameters of the extraction that commands on image files have."""
 
 

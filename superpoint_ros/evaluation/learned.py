@@ -20,7 +20,7 @@ class SuperPointMethod:
             number of keypoints, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel.
-        levels: pyramid levels, as in `SuperPoint`. The protocol's suppression acts across them.
+        levels, scale_factor: pyramid levels, as in `SuperPoint`. The protocol's suppression acts across them.
         nms_radius: minimum radius of suppression within a level.
         descriptor_size: number of components of a descriptor, as in `SuperPoint`.
         device, runtime, precision: as in `SuperPoint`. PyTorch in float32 is reproducible on every machine, up to
@@ -36,6 +36,7 @@ class SuperPointMethod:
         border: int = 4,
         subpixel: bool = True,
         levels: int = 1,
+        scale_factor: float = 1.414,
         nms_radius: int = 0,
         descriptor_size: int = 0,
         device: str = "auto",
@@ -51,6 +52,7 @@ class SuperPointMethod:
                 border=border,
                 subpixel=subpixel,
                 levels=levels,
+                scale_factor=scale_factor,
                 nms_radius=nms_radius,
                 descriptor_size=descriptor_size,
                 device=device,
@@ -71,6 +73,7 @@ class SuperPointMethod:
             "border": used.border,
             "subpixel": used.subpixel,
             "levels": used.levels,
+            "scale_factor": used.scale_factor,
             "descriptor_size": found.descriptor_size,
             "nms_radius": self._nms_radius,
             "runtime": found.runtime.name,

@@ -19,8 +19,8 @@ from superpoint_ros.extraction.network import CELL
 from superpoint_ros.features import Features
 from superpoint_ros.io.images import resize_image
 
-RATIO = 2**-0.5
-"""Ratio of the sides of a level to those of the previous one."""
+SCALE_FACTOR = 1.414
+"""Default ratio of the sides of a level to those of the next one."""
 
 MIN_SIDE = 16
 """Minimum side of the network's input, in pixels."""
@@ -41,29 +41,34 @@ class Level:
     index: int = 0
 
 
-def network_size(shape: tuple[int, ...], resize: int, index: int = 0) -> tuple[int, int]:
+def network_size(
+    shape: tuple[int, ...], resize: int, index: int = 0, scale_factor: float = SCALE_FACTOR
+) -> tuple[int, int]:
     """Compute the (height, width) of a level for images of `shape`."""
-    factor = _factor(shape, resize, index)
+    factor = _factor(shape, resize, index, scale_factor)
     return max(MIN_SIDE, round(shape[0] * factor)), max(MIN_SIDE, round(shape[1] * factor))
 
 
-def _factor(shape: tuple[int, ...], resize: int, index: int) -> float:
-    return (resize / max(shape) if resize else 1.0) * RATIO**index
+def _factor(shape: tuple[int, ...], resize: int, index: int, scale_factor: float) -> float:
+    return (resize / max(shape) if resize else 1.0) / scale_factor**index
 
 
-def levels(images: Sequence[NDArray[np.uint8]], resize: int, count: int) -> list[Level]:
+def levels(
+    images: Sequence[NDArray[np.uint8]], resize: int, count: int, scale_factor: float = SCALE_FACTOR
+) -> list[Level]:
     """Scale grey images of equal size to up to `count` levels; levels with a side below `MIN_SIDE` are skipped.
 
     Args:
         images: (H, W) uint8 each.
         resize: longer side of the first level, 0 for the original size.
+        scale_factor: ratio of the sides of a level to those of the next one.
     """
     shape = images[0].shape
     result: list[Level] = []
     for index in range(count):
-        if index and min(shape) * _factor(shape, resize, index) < MIN_SIDE:
+        if index and min(shape) * _factor(shape, resize, index, scale_factor) < MIN_SIDE:
             break
-        size = network_size(shape, resize, index)
+        size = network_size(shape, resize, index, scale_factor)
         result.append(Level(_batch([resize_image(image, size) for image in images]), size, index))
     return result
 

@@ -32,24 +32,14 @@ _MAX_BATCH = 16
 
 @dataclass(frozen=True)
 class Extraction(Decoding):
-    """Settings of the feature extraction.
-
-    Attributes:
-        resize: longer side of the network's input, in pixels; 0 keeps the original size. Keypoints are in pixels of the
-            original image; `nms_radius` and `border` count pixels of the resized one.
-        levels: number of scales at which keypoints are detected, each 1/sqrt(2) of the previous one. `nms_radius` and
-            `border` apply within a level, in its pixels.
-        tile_pixels: maximum number of pixels processed at once; larger images are processed in overlapping tiles, with
-            the same features. Halved in float32, which takes twice the memory.
-        max_pixels: maximum number of pixels of an image; larger ones are rejected.
-        spread: choose keypoints that cover the whole image, from twice as many.
-    """
+    """Settings of the feature extraction: arguments of `SuperPoint`, which says what they mean."""
 
     resize: int = 0
     levels: int = 1
     tile_pixels: int = 2_100_000  # Full HD in one piece, and less than a gigabyte in all
     max_pixels: int = MAX_PIXELS
     spread: bool = False
+    scale_factor: float = pyramid.SCALE_FACTOR
 
 
 class SuperPoint:
@@ -62,14 +52,16 @@ class SuperPoint:
         detection_threshold: minimum probability of a keypoint.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel, on the heat map and then on the image's gradients.
-        resize: longer side of the network's input, in pixels; 0 keeps the original size.
-        levels: number of scales at which keypoints are detected, each 1/sqrt(2) of the previous one: more than one
-            matches views of different scales, for more computation (three levels: 1.75 times). `nms_radius` and
-            `border` apply within a level, in its pixels.
+        resize: longer side of the network's input, in pixels; 0 keeps the original size. Keypoints are in pixels of the
+            original image; `nms_radius` and `border` count pixels of the resized one.
+        levels: number of scales at which keypoints are detected: more than one matches views of different scales, for
+            more computation (three levels: 1.75 times). `nms_radius` and `border` apply within a level, in its pixels.
         tile_pixels: maximum number of pixels processed at once (half as many in float32); larger images are processed
             in overlapping tiles, with the same features. That bounds the memory.
         max_pixels: maximum number of pixels of an image; larger ones are rejected.
         spread: choose keypoints that cover the whole image, from twice as many.
+        scale_factor: ratio of the sides of a level to those of the next one, as in ORB. A larger one covers the same
+            scales with fewer levels, which localise keypoints less precisely.
         descriptor_size: number of components of a descriptor, 0 for all: half or a quarter of them match nearly as
             well (see `superpoint_ros.extraction.shortening`).
         device: auto, cpu, cuda or cuda:N.
@@ -96,10 +88,11 @@ class SuperPoint:
         tile_pixels: int = Extraction.tile_pixels,
         max_pixels: int = Extraction.max_pixels,
         spread: bool = False,
+        scale_factor: float = Extraction.scale_factor,
         descriptor_size: int = 0,
     ) -> None:
         decoding = (max_keypoints, nms_radius, detection_threshold, border, subpixel)
-        self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels, spread)
+        self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels, spread, scale_factor)
         _check(self.settings)
         self.weights = load(weights, descriptor_size)
         found = self.weights
@@ -230,7 +223,7 @@ class SuperPoint:
             settings = replace(settings, max_keypoints=CANDIDATES * wanted)
         with clock.stage("preprocess"):
             greys = [checked_grey(image, settings.max_pixels) for image in images]
-            levels = pyramid.levels(greys, settings.resize, settings.levels)
+            levels = pyramid.levels(greys, settings.resize, settings.levels, settings.scale_factor)
             del greys  # large images take much memory
         originals = [(image.shape[0], image.shape[1]) for image in images]
         found = [
@@ -303,5 +296,7 @@ def _check(settings: Extraction) -> None:
     for name, least in limits.items():
         if not getattr(settings, name) >= least:
             raise ValueError(f"{name} is {getattr(settings, name)!r}, allowed is {least} or more")
+    if not 1 < settings.scale_factor < float("inf"):
+        raise ValueError(f"scale_factor is {settings.scale_factor!r}, allowed is a finite number above 1")
     if settings.resize and settings.resize < MIN_SIDE:
         raise ValueError(f"resize is {settings.resize}, allowed is 0 or at least {MIN_SIDE}")

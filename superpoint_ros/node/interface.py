@@ -47,10 +47,17 @@ PARAMETERS = (
     Parameter(
         "levels",
         1,
-        "number of scales at which keypoints are detected, each 1/sqrt(2) of the previous; more help to match views "
-        "of different scales",
+        "number of scales at which keypoints are detected; more help to match views of different scales",
         1,
         8,
+    ),
+    Parameter(
+        "scale_factor",
+        1.414,
+        "ratio of the sides of a level to those of the next; a larger one covers the same scales with fewer levels, "
+        "which are less precise",
+        1.05,
+        4.0,
     ),
     Parameter(
         "spread",
