@@ -21,7 +21,8 @@ from superpoint_ros.features import Features
 from superpoint_ros.io.images import evenly_spaced, list_images, read_grey, resize_image
 from superpoint_ros.training.data import held_out_of
 from superpoint_ros.two_view.geometry import project
-from superpoint_ros.two_view.matching import check_rotation, match
+from superpoint_ros.two_view.matching import match
+from superpoint_ros.two_view.rotation import check_rotation
 
 ANGLES = (0.0, 15.0, 30.0, 45.0, 60.0, 75.0, 90.0, 120.0, 135.0, 150.0, 180.0)
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0)

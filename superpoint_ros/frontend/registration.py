@@ -20,7 +20,7 @@ from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.guided import match_near
 from superpoint_ros.two_view.homography import estimate_homography, with_points
 from superpoint_ros.two_view.local_motion import local_motion
-from superpoint_ros.two_view.matching import BY_CHANCE, likely_rotation, match
+from superpoint_ros.two_view.matching import BY_CHANCE, match
 from superpoint_ros.two_view.refinement import (
     UNREFINED,
     Floats,
@@ -30,6 +30,7 @@ from superpoint_ros.two_view.refinement import (
     refine_points,
     smooth,
 )
+from superpoint_ros.two_view.rotation import likely_rotation
 
 _EXPECTED_SUPPORT, _BETTER_SUPPORT = 0.5, 1.5
 """A search near predicted positions has failed if its support is less than this fraction of the previous frame's and

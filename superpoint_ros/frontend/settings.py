@@ -8,7 +8,7 @@ from typing import Any
 
 from superpoint_ros.extraction.superpoint import Extraction
 from superpoint_ros.two_view.homography import check_method
-from superpoint_ros.two_view.matching import check_rotation
+from superpoint_ros.two_view.rotation import check_rotation
 
 
 @dataclass(frozen=True)

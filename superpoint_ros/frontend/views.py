@@ -13,8 +13,8 @@ from superpoint_ros.frontend.settings import FrontEndSettings
 from superpoint_ros.frontend.tracking import TrackIds, TrackState, renew
 from superpoint_ros.io.images import to_grey
 from superpoint_ros.two_view.local_motion import LocalMotion
-from superpoint_ros.two_view.matching import steer
 from superpoint_ros.two_view.refinement import Floats, Templates, detection_covariance, smooth
+from superpoint_ros.two_view.rotation import steer
 
 _ALIKE = 0.92
 """Correlation below which a track's template is replaced."""

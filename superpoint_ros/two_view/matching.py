@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 import torch
@@ -11,20 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from superpoint_ros.features import Features, Matches
+from superpoint_ros.two_view.rotation import check_rotation, check_same_size, likely_rotation, steer
 from superpoint_ros.two_view.similarity import similarities
-from superpoint_ros.two_view.steering import check_steerable, steered_back
-
-_PROBE = 256
-"""Number of keypoints whose matches tell the rotation."""
-
-_POWER = 3
-"""Similarities count with this power, so that the many by chance do not."""
 
 BY_CHANCE = 0.5
 """Cosine similarity that the nearest of a few hundred unrelated descriptors may reach."""
-
-ROTATIONS = ("upright", "any")
-"""Rotations of the second image relative to the first, see `match`."""
 
 
 def match(
@@ -47,9 +36,7 @@ def match(
     check_rotation(rotation)
     if rotation == "any":
         second = steer(second, likely_rotation(first, second))
-    if first.descriptors.shape[1] != second.descriptors.shape[1]:
-        sizes = f"{first.descriptors.shape[1]} and {second.descriptors.shape[1]}"
-        raise ValueError(f"descriptors have {sizes} components, allowed is the same number in both images")
+    check_same_size(first, second)
     if not len(first) or not len(second):
         return Matches.empty()
     ratio_wanted = ratio < 1 and len(second) > 1
@@ -70,48 +57,6 @@ def match(
     runner_up = np.partition(cosines, -2, axis=1)[:, -2] if ratio_wanted else None
     mutual = np.where(backward[forward] == index, forward, -1)
     return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
-
-
-def check_rotation(rotation: str) -> None:
-    """Raise a `ValueError` if a rotation is not one of `ROTATIONS`."""
-    if rotation not in ROTATIONS:
-        raise ValueError(f"rotation '{rotation}' is unknown, allowed is one of {', '.join(ROTATIONS)}")
-
-
-def likely_rotation(first: Features, second: Features) -> int:
-    """Find by how many eighths of a turn the second image is rotated, 0 to 7: where a few keypoints match best.
-
-    Descriptors must be steerable; see `match` for errors.
-    """
-    probe = first.select(np.arange(min(len(first), _PROBE)))  # the best
-
-    def support(eighths: int) -> float:
-        return float((match(probe, steer(second, eighths), min_similarity=-1.0).similarity ** _POWER).sum())
-
-    found = {eighths: support(eighths) for eighths in (0, 2, 4, 6)}
-    quarter = max(found, key=lambda eighths: found[eighths])  # upright in a tie
-    found |= {eighths: support(eighths) for eighths in ((quarter + 1) % 8, (quarter - 1) % 8)}
-    return max(found, key=lambda eighths: found[eighths])
-
-
-def steer(features: Features, eighths: int) -> Features:
-    """Steer descriptors back by this many eighths of a turn, see `steering`; the keypoints are unchanged.
-
-    Raises:
-        ValueError: if the descriptor size is not divisible by four.
-    """
-    if eighths % 8 == 0:
-        return features
-    check_steerable(features.descriptors.shape[1], "rotation 'any'")
-    device = features.device_descriptors
-    table = torch.from_numpy(features.descriptors) if device is None else device
-    steered = steered_back(table[None], torch.tensor([eighths % 8], device=table.device))[0]
-    return replace(
-        features,
-        descriptors=steered.cpu().numpy(),
-        device_descriptors=None if device is None else steered,
-        link=None,
-    )
 
 
 def passing(
