@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from superpoint_ros.training.losses import descriptor, detector
+from superpoint_ros.training.motion import Motion
 from superpoint_ros.training.views import project
 
 IDENTITY = torch.eye(3)[None]
@@ -51,7 +52,7 @@ CENTRES = [(12, 12), (40, 20), (60, 48), (20, 45)]
 
 def test_views_that_agree_have_no_localisation_loss_and_repeat_all_keypoints():
     heat = torch.stack((blobs(CENTRES), blobs(CENTRES)))[None]
-    localisation, _, share = detector.agreement(heat, blank(heat), IDENTITY)
+    localisation, _, share = detector.agreement(heat, blank(heat), Motion(IDENTITY))
     assert float(localisation) < 0.02
     assert float(share) == 1
 
@@ -59,11 +60,11 @@ def test_views_that_agree_have_no_localisation_loss_and_repeat_all_keypoints():
 def test_localisation_loss_is_the_distance_in_pixels_between_refined_keypoints():
     moved = [(x + 0.4, y - 0.3) for x, y in CENTRES]
     heat = torch.stack((blobs(CENTRES), blobs(moved)))[None]
-    localisation, _, share = detector.agreement(heat, blank(heat), IDENTITY)
+    localisation, _, share = detector.agreement(heat, blank(heat), Motion(IDENTITY))
     assert float(localisation) == pytest.approx(0.5, abs=0.06)
     assert float(share) == 1
     shifted = torch.tensor([[[1.0, 0.0, 0.4], [0.0, 1.0, -0.3], [0.0, 0.0, 1.0]]])
-    assert float(detector.agreement(heat, blank(heat), shifted)[0]) < 0.06
+    assert float(detector.agreement(heat, blank(heat), Motion(shifted))[0]) < 0.06
 
 
 def test_keypoints_are_compared_at_their_refined_positions():
@@ -72,9 +73,9 @@ def test_keypoints_are_compared_at_their_refined_positions():
     image = torch.nn.functional.avg_pool2d(image[None, None], 3, stride=1, padding=1)[0, 0]
     corners = [(29.5, 19.5), (49.5, 39.5)]
     heat = torch.stack((blobs([(x + 0.5, y) for x, y in corners]), blobs([(x, y - 0.5) for x, y in corners])))[None]
-    apart = detector.agreement(heat, blank(heat), IDENTITY)[0]
+    apart = detector.agreement(heat, blank(heat), Motion(IDENTITY))[0]
     assert float(apart) == pytest.approx(0.7, abs=0.1)
-    assert float(detector.agreement(heat, image.expand(1, 2, -1, -1), IDENTITY)[0]) < 0.3 * float(apart)
+    assert float(detector.agreement(heat, image.expand(1, 2, -1, -1), Motion(IDENTITY))[0]) < 0.3 * float(apart)
 
 
 def test_minimising_the_localisation_loss_draws_keypoints_together():
@@ -83,7 +84,7 @@ def test_minimising_the_localisation_loss_draws_keypoints_together():
     optimizer = torch.optim.Adam([logits], lr=0.05)
     distances = []
     for _ in range(30):
-        loss, _, _ = detector.agreement(logits.exp(), blank(logits.exp()), IDENTITY)
+        loss, _, _ = detector.agreement(logits.exp(), blank(logits.exp()), Motion(IDENTITY))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -93,7 +94,7 @@ def test_minimising_the_localisation_loss_draws_keypoints_together():
 
 def test_minimising_the_repetition_loss_raises_repeated_keypoints_and_lowers_the_others():
     heat = torch.stack((blobs(CENTRES), blobs(CENTRES[:2])))[None].requires_grad_()
-    _, repetition, share = detector.agreement(heat, blank(heat), IDENTITY)
+    _, repetition, share = detector.agreement(heat, blank(heat), Motion(IDENTITY))
     assert 0 < float(share) < 1
     repetition.backward()
     gradient = heat.grad[0, 0]
@@ -103,7 +104,7 @@ def test_minimising_the_repetition_loss_raises_repeated_keypoints_and_lowers_the
 
 def test_agreement_of_views_without_keypoints_is_zero_and_differentiable():
     heat = torch.full((2, 2, 32, 32), 1e-4, requires_grad=True)
-    losses = detector.agreement(heat, blank(heat), IDENTITY.expand(2, -1, -1))
+    losses = detector.agreement(heat, blank(heat), Motion(IDENTITY.expand(2, -1, -1)))
     (losses[0] + losses[1]).backward()
     assert [float(loss.detach()) for loss in losses] == [0, 0, 0]
     assert torch.isfinite(heat.grad).all()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from superpoint_ros.training import views
+from superpoint_ros.training import motion, views
 from superpoint_ros.training.homographies import HomographyRange, random_homographies, random_homography
 from superpoint_ros.training.photometric import Photometric, augment, augment_image
 from superpoint_ros.two_view.geometry import homography_from_corners, project
@@ -74,7 +74,7 @@ def test_correspondences_are_visible_in_both_views_and_half_of_them_are_labels()
     labels = torch.rand(1, 80, 2, generator=generator) * torch.tensor([159.0, 119.0])
     valid = torch.ones(1, 80, dtype=torch.bool)
     valid[:, 60:] = False
-    first, second, used = views.correspondences(labels, valid, across, SIZE, 64, generator, 32)
+    first, second, used = motion.correspondences(labels, valid, motion.Motion(across), SIZE, 64, generator, 32)
     assert used.all()
     torch.testing.assert_close(views.project(across, first), second)
     assert views.inside(first, SIZE).all()
@@ -86,7 +86,7 @@ def test_correspondences_are_visible_in_both_views_and_half_of_them_are_labels()
 def test_views_without_overlap_have_no_correspondences():
     away = torch.tensor([[[1.0, 0.0, 1000.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
     points, valid = torch.rand(1, 10, 2), torch.ones(1, 10, dtype=torch.bool)
-    first, second, used = views.correspondences(points, valid, away, SIZE, 16, torch.Generator(), 8)
+    first, second, used = motion.correspondences(points, valid, motion.Motion(away), SIZE, 16, torch.Generator(), 8)
     assert first.shape == second.shape == (1, 16, 2)
     assert not used.any()
 

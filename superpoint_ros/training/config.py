@@ -11,7 +11,7 @@ import yaml
 
 from superpoint_ros.training.homographies import Curriculum, HomographyRange
 from superpoint_ros.training.loop import LoopConfig
-from superpoint_ros.training.objectives import JointLoss
+from superpoint_ros.training.objectives import Heads, JointLoss
 from superpoint_ros.training.photometric import Photometric
 
 T = TypeVar("T")
@@ -73,14 +73,22 @@ class JointConfig(DetectorConfig):
     """Detector and descriptor on warped pairs of labelled images.
 
     Attributes:
+        heads: which heads are trained: both, with the encoder, or the descriptor head alone, which takes half the time
+            and leaves all detections as they are.
         loss: choice and weights of the losses.
         close: fraction of the pairs whose second view lies within the first, like the next frame of a video; they teach
             precise localisation.
         close_ranges: homographies from these second views to the first ones.
+        occlusion: fraction of the pairs in which a part of another image is in front and moves otherwise, so that
+            there are parallax, motion edges and hidden points.
+        occlusion_ranges: homographies of that part within the first view, or their inverses.
     """
 
+    heads: Heads = "both"
     close: float = 0.0
     close_ranges: HomographyRange = HomographyRange(rotation=5, scale_min=0.8, perspective=0.05, shear=0.02)
+    occlusion: float = 0.0
+    occlusion_ranges: HomographyRange = HomographyRange(rotation=5, scale_min=0.75, perspective=0.05, shear=0.02)
     loss: JointLoss = field(default_factory=JointLoss)
 
 

@@ -19,6 +19,7 @@ from superpoint_ros.io.images import list_images, read_grey, scale_to_longer_sid
 from superpoint_ros.training.config import DetectorConfig, JointConfig
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.labels import label_folders, label_path
+from superpoint_ros.training.motion import draw_foreground
 from superpoint_ros.training.shapes.classes import random_scene
 
 
@@ -153,13 +154,25 @@ class ViewsDataset(Dataset[dict[str, Tensor]]):
 
 
 class PairsDataset(ViewsDataset):
-    """Batches of images with the homographies of two views each, a fraction of which lie close together."""
+    """Batches of images with the homographies of two views each, a fraction of which lie close together.
+
+    A fraction has a foreground, a part of the batch's next image, see `motion.draw_foreground`.
+    """
 
     views = 2
 
     def __init__(self, source: LabelledImages, config: JointConfig, rank: int = 0, world: int = 1) -> None:
         super().__init__(source, config, rank, world)
         self._close, self._close_ranges = config.close, config.close_ranges
+        self._occlusion, self._occlusion_ranges = config.occlusion, config.occlusion_ranges
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        batch = super().__getitem__(step)
+        if not self._occlusion:
+            return batch
+        rng = np.random.default_rng((self.config.seed, step, self.rank, 1))
+        count = len(batch["sources"])
+        return {**batch, **draw_foreground(rng, count, self.config.size, self._occlusion, self._occlusion_ranges)}
 
     def _maps(self, rng: np.random.Generator, crops: NDArray[np.int64], step: int) -> NDArray[np.float64]:
         maps = super()._maps(rng, crops, step)

@@ -14,15 +14,17 @@ from torch import Tensor, nn
 
 from superpoint_ros.extraction import decoding
 from superpoint_ros.extraction.network import SuperPointNet
-from superpoint_ros.training import views
+from superpoint_ros.training import occlusion, views
 from superpoint_ros.training.losses import descriptor as descriptor_losses
 from superpoint_ros.training.losses import detector as detector_losses
+from superpoint_ros.training.motion import Motion, correspondences, motion_of
 from superpoint_ros.training.photometric import Photometric, augment
 from superpoint_ros.training.shapes import render
 from superpoint_ros.two_view.steering import check_steerable, steered_back
 
 Batch = Mapping[str, Any]
 Losses = dict[str, Tensor]
+Heads = Literal["both", "descriptor"]
 _OVERSAMPLE = 2
 _MAX_CORNERS = 96
 
@@ -98,6 +100,30 @@ class DetectorOnly(nn.Module):
         return self.network.detect(self.network.encode(images))
 
 
+class DescriptorOnly(nn.Module):
+    """A network with all but its descriptor head frozen, batch statistics included: its detections stay the same."""
+
+    def __init__(self, network: SuperPointNet) -> None:
+        super().__init__()
+        self.network = network
+        network.requires_grad_(False)
+        for layer in (network.convDa, network.convDb):
+            layer.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> DescriptorOnly:
+        super().train(mode)
+        self.network.eval()
+        for layer in (self.network.convDa, self.network.convDb):
+            layer.train(mode)
+        return self
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            encoded = self.network.encode(images)
+            logits = self.network.detect(encoded)
+        return logits, self.network.describe(encoded)
+
+
 class _DetectionObjective:
     """MagicPoint: the detector head alone, by cross-entropy against labelled points."""
 
@@ -123,26 +149,40 @@ class ShapesObjective(_DetectionObjective):
         return augment(images, generator, self.photometric), {**batch, "points": points, "valid": valid}
 
 
-class DetectorObjective(_DetectionObjective):
-    """MagicPoint: the detector head alone, on labelled views (paper, section 4).
+class _Views:
+    """What is trained on labelled views of images.
 
     A batch holds sources (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_source (B, V, 3, 3) and a seed.
     """
 
+    size: tuple[int, int]
+    photometric: Photometric
+
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
+        images, points, valid = self._views(batch)
+        images = augment(images, _generator(batch, images.device), self.photometric)
+        return images, {**batch, "images": images, "points": points, "valid": valid}
+
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Render all views (B V, 1, H, W), with their labels (B V, P, 2), and which of these are used (B V, P)."""
         maps = batch["to_source"].flatten(0, 1)
         count = batch["to_source"].shape[1]
         sources = (batch["sources"].float() / 255).repeat_interleave(count, dim=0)
         points = views.project(torch.linalg.inv(maps).float(), batch["labels"].repeat_interleave(count, dim=0))
         valid = batch["labelled"].repeat_interleave(count, dim=0) & views.inside(points, self.size)
-        images = views.warp(sources, maps.float(), self.size, _OVERSAMPLE)
-        images = augment(images, _generator(batch, images.device), self.photometric)
-        return images, {**batch, "images": images, "points": points, "valid": valid}
+        return views.warp(sources, maps.float(), self.size, _OVERSAMPLE), points, valid
 
 
-class JointObjective(DetectorObjective):
+class DetectorObjective(_Views, _DetectionObjective):
+    """MagicPoint: the detector head alone, on labelled views (paper, section 4)."""
+
+
+class JointObjective(_Views):
     """Detector and descriptor on warped pairs (paper, section 3.4); V is 2.
+
+    Args:
+        heads: both, or descriptor: the detector and the encoder stay as they are.
 
     Raises:
         ValueError: in one sentence, if the settings of the loss do not fit each other or the network.
@@ -154,50 +194,61 @@ class JointObjective(DetectorObjective):
         size: tuple[int, int],
         photometric: Photometric | None = None,
         loss: JointLoss | None = None,
+        heads: Heads = "both",
     ) -> None:
-        super().__init__(network, size, photometric)
-        self.module = network
+        self.module: nn.Module = network if heads == "both" else DescriptorOnly(network)
+        self.size, self.photometric, self.heads = size, photometric or Photometric(), heads
         self.weights = loss or JointLoss()
         _check(self.weights, network.architecture.descriptor_size)
 
+    def _views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        images, points, valid = super()._views(batch)
+        front = motion_of(batch).foreground
+        if front is None:
+            return images, points, valid
+        images, points, valid = (each.unflatten(0, (-1, 2)) for each in (images, points, valid))
+        return occlusion.compose(images, points, valid, batch, front, _OVERSAMPLE)
+
     def losses(self, outputs: Any, truth: Batch) -> Losses:
         logits, descriptors = (output.float() for output in outputs)
-        weights, maps = self.weights, truth["to_source"]
-        first_to_second = (torch.linalg.inv(maps[:, 1]) @ maps[:, 0]).float()
+        weights, motion = self.weights, motion_of(truth)
         target = detector_losses.targets(truth["points"], truth["valid"], self.size)
         result = {"detector": detector_losses.cross_entropy(logits, target)}
         if weights.descriptor == "hinge":
             first, second = descriptors.unflatten(0, (-1, 2)).unbind(dim=1)
             margins = (weights.positive_margin, weights.negative_margin, weights.positive_weight)
-            result["descriptor"] = descriptor_losses.hinge(first, second, first_to_second, *margins)
+            result["descriptor"] = descriptor_losses.hinge(first, second, motion.first_to_second, *margins)
         else:
-            result["descriptor"] = self._dual_softmax(logits, descriptors, truth, first_to_second)
-        loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
+            result["descriptor"] = self._dual_softmax(logits, descriptors, truth, motion)
+        loss = weights.descriptor_weight * result["descriptor"]
+        if self.heads == "descriptor":
+            return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
+        loss = loss + weights.detector_weight * result["detector"]
         if weights.localisation or weights.repetition:
             heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
             images = truth["images"].unflatten(0, (-1, 2)).squeeze(2)
-            agreement = detector_losses.agreement(heat, images, first_to_second)
+            agreement = detector_losses.agreement(heat, images, motion)
             result["localisation"], repetition, result["repeated"] = agreement
             ramp = min(float(truth["step"]) / max(weights.ramp, 1), 1.0)
             loss = loss + ramp * (weights.localisation * result["localisation"] + weights.repetition * repetition)
         return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
 
-    def _dual_softmax(self, logits: Tensor, descriptors: Tensor, truth: Batch, first_to_second: Tensor) -> Tensor:
+    def _dual_softmax(self, logits: Tensor, descriptors: Tensor, truth: Batch, motion: Motion) -> Tensor:
         with torch.no_grad():
             points, valid = (truth[name].unflatten(0, (-1, 2))[:, 0] for name in ("points", "valid"))
             if self.weights.detections:
                 heat = decoding.heatmap(logits.unflatten(0, (-1, 2))[:, 0])
                 places, scores = decoding.select_peaks(heat, decoding.Decoding(self.weights.detections))
                 points, valid = torch.cat((points, places.float()), dim=1), torch.cat((valid, scores > 0), dim=1)
-            generator = _generator(truth, first_to_second.device, 1)
+            generator = _generator(truth, logits.device, 1)
             count, share = self.weights.correspondences, self.weights.at_keypoints
-            first, second, used = views.correspondences(
-                points, valid, first_to_second, self.size, count, generator, round(count * share)
+            first, second, used = correspondences(
+                points, valid, motion, self.size, count, generator, round(count * share)
             )
         sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
         one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
         if self.weights.steerable:
-            turns = views.rotation(first_to_second, self.size) / (2 * torch.pi)
+            turns = views.rotation(motion.first_to_second, self.size) / (2 * torch.pi)
             quarters, eighths = (torch.round(turns * 4) * 2, torch.round(turns * 8))
             fine = torch.rand(len(turns), device=turns.device, generator=generator) < self.weights.eighths
             other = steered_back(other, torch.where(fine, eighths, quarters).long() % 8)

@@ -85,7 +85,9 @@ def train_joint(
     Args:
         measure: says every `config.measure_every` steps how good the network is; the best is kept, see `Best`.
     """
-    objective = partial(JointObjective, size=config.size, photometric=config.photometric, loss=config.loss)
+    objective = partial(
+        JointObjective, size=config.size, photometric=config.photometric, loss=config.loss, heads=config.heads
+    )
     views = partial(PairsDataset, config=config)
     return _train_on_labels(run, start_from, images, labels, config, select, objective, views, measure)
 

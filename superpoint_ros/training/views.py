@@ -67,37 +67,3 @@ def warp(images: Tensor, to_image: Tensor, size: tuple[int, int], oversample: in
 def _samples(side: int, oversample: int, like: Tensor) -> Tensor:
     steps = torch.arange(side * oversample, device=like.device, dtype=torch.float32)
     return (steps + 0.5) / oversample - 0.5
-
-
-def correspondences(
-    labels: Tensor,
-    valid: Tensor,
-    first_to_second: Tensor,
-    size: tuple[int, int],
-    count: int,
-    generator: torch.Generator,
-    most: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sample points that both views of each pair show: at most `most` of them at labels, the rest anywhere.
-
-    Args:
-        labels: (B, P, 2) pixels in the first views, in random order.
-        valid: (B, P) bool, which of them are labels inside the view.
-        first_to_second: (B, 3, 3) homographies from the first views to the second ones.
-        size: (height, width) of the views.
-
-    Returns:
-        first (B, count, 2), second (B, count, 2), and (B, count) bool, which entries are valid.
-    """
-    batch, device = len(labels), labels.device
-    limits = torch.tensor([size[1] - 1, size[0] - 1], device=device, dtype=torch.float32)
-    anywhere = torch.rand(batch, 4 * count, 2, device=device, generator=generator) * limits
-    at_labels = valid & inside(project(first_to_second, labels), size)
-    at_labels &= at_labels.cumsum(dim=1) <= most
-    first = torch.cat((labels, anywhere), dim=1)
-    second = project(first_to_second, first)
-    usable = torch.cat((at_labels, inside(second[:, labels.shape[1] :], size)), dim=1)
-    order = torch.argsort((~usable).byte(), dim=1, stable=True)[:, :count]
-    pick = order.unsqueeze(-1).expand(-1, -1, 2)
-    used = usable.gather(1, order)
-    return first.gather(1, pick), torch.where(used.unsqueeze(-1), second.gather(1, pick), 0.0), used

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from superpoint_ros.extraction import corners, decoding
 from superpoint_ros.extraction.network import CELL
-from superpoint_ros.training.views import inside, project
+from superpoint_ros.training.motion import Motion
+from superpoint_ros.training.views import inside
 
 
 def targets(points: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
@@ -47,7 +48,7 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def agreement(
-    heat: Tensor, images: Tensor, first_to_second: Tensor, count: int = 100, reach: float = 3.0, close: float = 1.0
+    heat: Tensor, images: Tensor, motion: Motion, count: int = 100, reach: float = 3.0, close: float = 1.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute how well two views agree on their decoded keypoints.
 
@@ -59,7 +60,7 @@ def agreement(
     Args:
         heat: (B, 2, H, W) float32 keypoint probabilities of the two views.
         images: (B, 2, H, W) float in 0..1, the two views.
-        first_to_second: (B, 3, 3) homographies from pixels of the first views to those of the second.
+        motion: between the two views.
         count: maximum number of keypoints per view.
 
     Returns:
@@ -74,11 +75,10 @@ def agreement(
         positions, scores = decoding.select_peaks(view.detach(), settings)
         chosen.append((positions, scores > 0))
         refined.append(corners.corner_step(image, decoding.refine(view, positions)))
-    back = torch.linalg.inv(first_to_second)
     localisation, repetition, shares = [], [], []
-    for source, target, homography in ((0, 1, first_to_second), (1, 0, back)):
-        moved = project(homography, refined[source])
-        usable, present = chosen[source][1] & inside(moved.detach(), size), chosen[target][1]
+    for source, target, move in ((0, 1, motion.forward), (1, 0, motion.backward)):
+        moved, visible = move(refined[source])
+        usable, present = chosen[source][1] & visible & inside(moved.detach(), size), chosen[target][1]
         distance = torch.cdist(moved.detach(), refined[target].detach())
         pairable = usable[:, :, None] & present[:, None, :]
         distance = torch.where(pairable, distance, torch.full_like(distance, 1e6))
