@@ -127,18 +127,20 @@ def _without_training_state(weights: str, scratch: Path) -> str | Path:
     import torch
     from safetensors.torch import save_file
 
+    from superpoint_ros.extraction.weights import BY_ENERGY, ORDER
+
     path = Path(weights).expanduser()
     if path.suffix in ("", ".safetensors") or not path.is_file():
         return weights
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        parts = {name.removeprefix("network."): part for name, part in state["model"].items() if "network." in name}
+        parts = {name.removeprefix("network."): part for name, part in state["model"].items()}
+        ordered = state.get("extras", {}).get("architecture", {}).get("ordered", False)
     except Exception:
         return weights  # `superpoint_ros.extraction.weights` reports what is wrong with it
-    if not parts:
-        return weights
     target = scratch / f"{path.stem}.safetensors"
-    save_file({name.replace(".conv.", "."): part.contiguous() for name, part in parts.items()}, target)
+    notes = {ORDER: BY_ENERGY} if ordered else None
+    save_file({name.replace(".conv.", "."): part.contiguous() for name, part in parts.items()}, target, notes)
     return target
 
 

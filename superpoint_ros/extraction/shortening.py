@@ -20,7 +20,8 @@ def shorten(network: SuperPointNet, size: int) -> SuperPointNet:
     """Return a network whose descriptors have `size` components, and which shares all other layers; 0 for all.
 
     Raises:
-        ValueError: if the descriptors have fewer components, or others than all of them in no order.
+        ValueError: if the size is neither 0 nor that of the network, and is not a smaller multiple of four or the
+            components are not ordered.
     """
     a = network.architecture
     whole = a.descriptor_size
@@ -38,7 +39,7 @@ def shorten(network: SuperPointNet, size: int) -> SuperPointNet:
     result = SuperPointNet(replace(a, descriptor_size=size))
     for name, module in network.named_children():
         if name != "convDb":
-            result.set_submodule(name, module)
+            setattr(result, name, module)
     source, target = (cast(Layer, one.convDb).conv for one in (network, result))
     leading = torch.arange(size // BLOCKS).repeat(BLOCKS) + torch.arange(BLOCKS).repeat_interleave(size // BLOCKS) * (
         whole // BLOCKS

@@ -35,6 +35,9 @@ KNOWN = {
 }
 """Known weights by name: file and description."""
 
+ORDER, BY_ENERGY = "descriptor_order", "energy"
+"""Entry of a file's metadata for descriptors with ordered components, see `network.Architecture`."""
+
 
 class WeightsError(ValueError):
     """Weights are missing, unreadable or of the wrong shape; the message is one sentence for the user."""
@@ -82,7 +85,7 @@ def load(name_or_path: str | Path, descriptor_size: int = 0) -> Weights:
     path, name = _find(name_or_path)
     state, layout = _canonical(_read(path), path)
     notes = metadata(path) if path.suffix == ".safetensors" else {}
-    network = SuperPointNet(replace(_architecture(state, path), ordered=notes.get(_ORDER) == _BY_ENERGY))
+    network = SuperPointNet(replace(_architecture(state, path), ordered=notes.get(ORDER) == BY_ENERGY))
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
@@ -109,7 +112,7 @@ def save(
 
     metadata = {"format": "pt", **(metadata or {})}
     if network.architecture.ordered:
-        metadata[_ORDER] = _BY_ENERGY
+        metadata[ORDER] = BY_ENERGY
     if ranges:
         metadata[_RANGES] = json.dumps({name: list(both) for name, both in ranges.items()})
     if network.architecture.norm == "before_relu":
@@ -129,7 +132,6 @@ def metadata(path: str | Path) -> dict[str, str]:
 
 
 _RANGES = "activation_ranges"
-_ORDER, _BY_ENERGY = "descriptor_order", "energy"
 
 
 def _ranges(notes: Mapping[str, str], path: Path) -> dict[str, tuple[float, float]]:

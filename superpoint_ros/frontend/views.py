@@ -66,7 +66,7 @@ class View:
     course: Course | None = None
 
     def steered(self, eighths: int) -> View:
-        """Steer the descriptors back by this many eighths of a turn, see `matching.steer`."""
+        """Steer the descriptors back by this many eighths of a turn, see `rotation.steer`."""
         if eighths % 8 == 0:
             return self
         # What the runtime matched was not steered.

@@ -14,6 +14,8 @@ from superpoint_ros.training.config import JointConfig
 from superpoint_ros.training.homographies import HomographyRange
 from superpoint_ros.training.labels import LabelConfig
 from superpoint_ros.training.objectives import JointLoss
+from superpoint_ros.training.steering import SteerConfig
+from superpoint_ros.two_view.steering import BLOCKS
 
 Measure = Callable[[Path | str, list[Path]], Any]
 
@@ -89,7 +91,11 @@ def adapt(source: Path, out: Path, config: AdaptConfig, measure: Measure) -> Ada
     )
     target = out / "weights.safetensors"
     if processes.is_global_zero:
-        weights.save(networks.read(out / "joint"), target, {"license": config.license})
+        network = networks.read(out / "joint")
+        if network.architecture.descriptor_size % BLOCKS == 0:
+            # Training does not keep the basis in which descriptors are steerable and can be shortened.
+            network, _ = stages.steerable(network, images, SteerConfig(), lambda path: path not in held_out)
+        weights.save(network, target, {"license": config.license})
     processes.barrier()
     if not processes.is_global_zero:
         return AdaptationResult(target, count, None, None)

@@ -11,6 +11,7 @@ from torch import nn
 from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.network import SuperPointNet
 from superpoint_ros.training.loop import Monitor
+from superpoint_ros.training.objectives import DescriptorOnly
 
 Measure = Callable[[Path], Mapping[str, float]]
 """Says how good a weights file is: figures by name, of which "score" is the one that counts, the more the better."""
@@ -26,9 +27,10 @@ class Best:
         self._run, self._measure, self._monitor = run, measure, monitor
 
     def __call__(self, step: int, module: nn.Module) -> None:
-        assert isinstance(module, SuperPointNet)
+        network = module.network if isinstance(module, DescriptorOnly) else module
+        assert isinstance(network, SuperPointNet)
         latest, best = self._run / "latest.safetensors", self._run / WEIGHTS
-        weights.save(module, latest, {"step": str(step)})
+        weights.save(network, latest, {"step": str(step)})
         found = {name: float(value) for name, value in self._measure(latest).items()}
         self._monitor.scalars(step, {f"development/{name}": value for name, value in found.items()})
         before = self._scores() if best.exists() else []

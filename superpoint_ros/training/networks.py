@@ -17,6 +17,9 @@ from superpoint_ros.extraction.network import ENCODER, HEADS, Architecture, Supe
 CHECKPOINT = "checkpoint.ckpt"
 """Name of the checkpoint in a stage's folder."""
 
+SOURCE_STEPS = "source_steps"
+"""Entry of a checkpoint's extras, see `source_steps`."""
+
 
 def create(architecture: Architecture | None = None, seed: int = 0) -> SuperPointNet:
     """Create an untrained network with batch normalisation, without which training does not converge."""
@@ -95,6 +98,20 @@ def checkpoint_step(checkpoint: Path) -> int:
         raise _checkpoint_error(checkpoint, error) from error
 
 
+def source_steps(checkpoint: Path) -> list[int] | None:
+    """Return the steps of the networks that a checkpoint of the stage steer was made of; None without one.
+
+    Raises:
+        ValueError: if the file is not a checkpoint.
+    """
+    if not checkpoint.is_file():
+        return None
+    try:
+        return list(torch.load(checkpoint, map_location="cpu", weights_only=True)["extras"].get(SOURCE_STEPS, []))
+    except Exception as error:
+        raise _checkpoint_error(checkpoint, error) from error
+
+
 def with_batch_normalisation(network: SuperPointNet, images: Tensor) -> SuperPointNet:
     """Return an equivalent network with batch normalisation, which weights files have folded into the convolutions.
 
@@ -103,6 +120,7 @@ def with_batch_normalisation(network: SuperPointNet, images: Tensor) -> SuperPoi
     """
     a = network.architecture
     if a.norm == "before_relu":
+        network.architecture = replace(a, ordered=False)  # training does not keep the order
         return network
     if a.norm == "after_relu":
         raise ValueError("weights with batch normalisation after the ReLU cannot be trained further")

@@ -84,7 +84,12 @@ def train_joint(
 
     Args:
         measure: says every `config.measure_every` steps how good the network is; the best is kept, see `Best`.
+
+    Raises:
+        ValueError: if the settings do not fit each other.
     """
+    if config.occlusion and config.loss.descriptor == "hinge":
+        raise ValueError(f"occlusion is {config.occlusion}, allowed with loss.descriptor hinge is 0")
     objective = partial(
         JointObjective, size=config.size, photometric=config.photometric, loss=config.loss, heads=config.heads
     )
@@ -166,20 +171,28 @@ def steer(
         sources: networks; of several the mean is taken, see `networks.average`.
 
     Returns:
-        The agreement of descriptors before and after; None if the checkpoint exists.
+        The agreement of descriptors before and after; None if the checkpoint exists and the sources are as they were.
     """
     _record_settings(run, config)
-    if (run / CHECKPOINT).exists():
+    steps = [networks.checkpoint_step(Path(source) / CHECKPOINT) for source in sources]
+    if networks.source_steps(run / CHECKPOINT) == steps:
         return None
+    network, found = steerable(networks.average(sources), images, config, select)
+    extras = {**networks.extras(network), networks.SOURCE_STEPS: steps}
+    with atomic_write(run / CHECKPOINT) as partial:
+        torch.save({"model": network.state_dict(), "step": 0, "extras": extras}, partial)
+    return found
+
+
+def steerable(
+    network: SuperPointNet, images: Images, config: SteerConfig, select: PathFilter = _is_training_image
+) -> tuple[SuperPointNet, Steering]:
+    """Change the basis of a network's descriptors in place, on some of the images that `select` accepts."""
     folders = [images] if isinstance(images, Path) else images
     paths = [path for folder in folders for path in list_images(folder) if select(path)]
     chosen = evenly_spaced(paths, config.images)
     pictures = (read_grey(path, config.longer_side) for path in _progress_bar("steering")(chosen))
-    network, found = make_steerable(networks.average(sources), pictures, config.max_points)
-    state = {"model": network.state_dict(), "step": 0, "extras": networks.extras(network)}
-    with atomic_write(run / CHECKPOINT) as partial:
-        torch.save(state, partial)
-    return found
+    return make_steerable(network, pictures, config.max_points)
 
 
 def _progress_bar(what: str) -> Callable[[list[Path]], Iterable[Path]]:
@@ -217,10 +230,14 @@ def _check_settings(folder: Path, config: Any) -> None:
     path, now = folder / SETTINGS, to_plain(config)
     if path.exists():
         before = read_yaml(path)
-        for key in now.keys() - _CHANGEABLE:
-            if before.get(key) != now[key]:
+        for key in sorted(now.keys() - _CHANGEABLE):
+            if key not in before:
                 raise ValueError(
-                    f"folder '{folder}' was started with {key} {before.get(key)}, not {now[key]}: continue with that "
+                    f"folder '{folder}' was started by a version without the setting {key}: use another folder"
+                )
+            if before[key] != now[key]:
+                raise ValueError(
+                    f"folder '{folder}' was started with {key} {before[key]}, not {now[key]}: continue with that "
                     "or use another folder"
                 )
 

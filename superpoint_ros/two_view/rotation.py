@@ -50,7 +50,7 @@ def likely_rotation(first: Features, second: Features) -> int:
     probes = [roll(a, quarters * quarter, 1) for quarters in range(BLOCKS)]
     table: Any = torch.cat(probes) @ b.T if isinstance(b, Tensor) else similarities(np.concatenate(probes), b)
     quarters = [table[k * len(a) : (k + 1) * len(a)] for k in range(BLOCKS)]
-    between = (2 + 2 * (b * roll(b, quarter, 1)).sum(1)) ** 0.5 + 1e-6
+    between = (2 + 2 * (b * roll(b, quarter, 1)).sum(1)).clip(0) ** 0.5 + 1e-6
     cosines = {2 * k: one for k, one in enumerate(quarters)}
     found = {eighths: _support(one) for eighths, one in cosines.items()}
     best = max(found, key=lambda eighths: found[eighths])  # upright in a tie

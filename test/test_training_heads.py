@@ -1,0 +1,109 @@
+"""Which parts of the network a joint stage trains, and what the stages after it make of the result."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import pytest
+import torch
+import yaml
+
+pytest.importorskip("lightning", reason="training needs the Python package lightning")
+
+from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.network import HEADS
+from superpoint_ros.training import loop, networks, stages
+from superpoint_ros.training.config import JointConfig
+from superpoint_ros.training.labels import LabelConfig
+from superpoint_ros.training.objectives import JointLoss
+from superpoint_ros.training.steering import SteerConfig
+
+JOINT = JointConfig(
+    steps=4, batch=2, size=(64, 80), longer_side=160, warmup=1, accelerator="cpu", precision="32-true",
+    learning_rate=0.01, loss=JointLoss(correspondences=64, ramp=1),
+)  # fmt: skip
+
+
+def always(path):
+    return True
+
+
+@pytest.fixture
+def labelled(tmp_path, grey, tiny_weights):
+    """Two images with labels."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(2):
+        cv2.imwrite(str(images / f"{i}.png"), grey[10 * i : 10 * i + 150, :200])
+    stages.label(tiny_weights, images, tmp_path / "labels", LabelConfig(warps=1, threshold=0.0), loop.launch(JOINT))
+    return images, tmp_path / "labels"
+
+
+def changed_layers(before, after):
+    """Layers of two networks in the paper's form whose weights differ by more than rounding."""
+    other = after.state_dict()
+    return {
+        name.split(".")[0].removeprefix("conv")
+        for name, value in before.state_dict().items()
+        if name.endswith("weight") and float((value - other[name]).norm()) > 2e-3 * float(value.norm())
+    }
+
+
+@pytest.mark.parametrize(("heads", "expected"), [("both", set(HEADS)), ("descriptor", {"Da", "Db"})])
+def test_a_joint_stage_trains_the_heads_it_names(tmp_path, labelled, tiny_weights, heads, expected):
+    run, target = tmp_path / "run", tmp_path / "trained.safetensors"
+    stages.train_joint(run, tiny_weights, *labelled, dataclasses.replace(JOINT, heads=heads), always)
+    weights.save(networks.read(run), target)
+    changed = changed_layers(weights.load(tiny_weights).network, weights.load(target).network)
+    assert changed & set(HEADS) == expected
+    assert changed == expected or heads == "both"
+
+
+def test_training_the_descriptor_head_alone_leaves_detections_as_they_are(tmp_path, labelled, tiny_weights, grey):
+    run, found = tmp_path / "run", []
+
+    def measure(path):
+        found.append(weights.load(path).network)
+        return {"score": 1.0}
+
+    settings = dataclasses.replace(JOINT, heads="descriptor", average=0.5, measure_every=2)
+    stages.train_joint(run, tiny_weights, *labelled, settings, always, measure)
+    assert len(found) == 2 and (run / "best.safetensors").exists()
+    image = torch.from_numpy(grey[:160, :200].copy())[None, None].float() / 255
+    with torch.no_grad():
+        expected, other = weights.load(tiny_weights).network(image), found[-1](image)
+    torch.testing.assert_close(expected[0], other[0], atol=0.02, rtol=0.02)
+    assert not torch.allclose(expected[1], other[1], atol=0.02, rtol=0.02)
+
+
+def test_the_hinge_loss_has_no_foregrounds(tmp_path, labelled, tiny_weights):
+    settings = dataclasses.replace(JOINT, occlusion=0.5, loss=JointLoss(descriptor="hinge"))
+    with pytest.raises(ValueError, match=r"occlusion is 0.5, allowed with loss.descriptor hinge is 0"):
+        stages.train_joint(tmp_path / "run", tiny_weights, *labelled, settings, always)
+
+
+def test_the_order_of_components_is_that_of_the_last_stage(tmp_path, labelled, tiny_weights):
+    images, labels = labelled
+    steer, joint, again = (tmp_path / name for name in ("steer", "joint", "again"))
+    config = SteerConfig(images=2, longer_side=160)
+    assert stages.steer(steer, [tiny_weights], images, config, always)
+    assert networks.read(steer).architecture.ordered
+    stages.train_joint(joint, steer, images, labels, JOINT, always)
+    assert not networks.read(joint).architecture.ordered, "training changes the components"
+    assert stages.steer(again, [joint], images, config, always)
+    first = networks.read(again).state_dict()["convDb.conv.weight"]
+    assert stages.steer(again, [joint], images, config, always) is None
+    stages.train_joint(joint, steer, images, labels, dataclasses.replace(JOINT, steps=6), always)
+    assert stages.steer(again, [joint], images, config, always), "the network has been trained further"
+    assert not torch.equal(first, networks.read(again).state_dict()["convDb.conv.weight"])
+
+
+def test_a_run_of_a_version_without_a_setting_is_not_continued(tmp_path, labelled, tiny_weights):
+    run = tmp_path / "run"
+    stages.train_joint(run, tiny_weights, *labelled, JOINT, always)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    del settings["heads"]
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    with pytest.raises(ValueError, match="started by a version without the setting heads: use another folder"):
+        stages.train_joint(run, tiny_weights, *labelled, JOINT, always)
