@@ -73,8 +73,9 @@ class JointConfig(DetectorConfig):
     """Detector and descriptor on warped pairs of labelled images.
 
     Attributes:
-        heads: which heads are trained: both, with the encoder, or the descriptor head alone, which takes half the time
-            and leaves all detections as they are.
+        heads: what is trained, see `JointObjective`: both; detector, the encoder included, which keeps the descriptor
+            head as it is; or descriptor, that head alone, which takes half the time and leaves all detections as they
+            are.
         loss: choice and weights of the losses.
         close: fraction of the pairs whose second view lies within the first, like the next frame of a video; they teach
             precise localisation.

@@ -24,7 +24,7 @@ from superpoint_ros.two_view.steering import check_steerable, steered_back
 
 Batch = Mapping[str, Any]
 Losses = dict[str, Tensor]
-Heads = Literal["both", "descriptor"]
+Heads = Literal["both", "detector", "descriptor"]
 _OVERSAMPLE = 2
 _MAX_CORNERS = 96
 
@@ -93,11 +93,15 @@ class DetectorOnly(nn.Module):
     def __init__(self, network: SuperPointNet) -> None:
         super().__init__()
         self.network = network
-        for layer in (network.convDa, network.convDb):
-            layer.requires_grad_(False)
+        _freeze_descriptor(network)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network.detect(self.network.encode(images))
+
+
+def _freeze_descriptor(network: SuperPointNet) -> None:
+    for layer in (network.convDa, network.convDb):
+        layer.requires_grad_(False)
 
 
 class DescriptorOnly(nn.Module):
@@ -182,7 +186,8 @@ class JointObjective(_Views):
     """Detector and descriptor on warped pairs (paper, section 3.4); V is 2.
 
     Args:
-        heads: both, or descriptor: the detector and the encoder stay as they are.
+        heads: what is trained. both: all layers. detector: all but the descriptor head, through which the encoder learns
+            to describe. descriptor: the descriptor head alone.
 
     Raises:
         ValueError: in one sentence, if the settings of the loss do not fit each other or the network.
@@ -196,7 +201,11 @@ class JointObjective(_Views):
         loss: JointLoss | None = None,
         heads: Heads = "both",
     ) -> None:
-        self.module: nn.Module = network if heads == "both" else DescriptorOnly(network)
+        self.module: nn.Module = network
+        if heads == "descriptor":
+            self.module = DescriptorOnly(network)
+        elif heads == "detector":
+            _freeze_descriptor(network)
         self.size, self.photometric, self.heads = size, photometric or Photometric(), heads
         self.weights = loss or JointLoss()
         _check(self.weights, network.architecture.descriptor_size)
