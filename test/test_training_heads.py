@@ -12,7 +12,6 @@ import yaml
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
 from superpoint_ros.extraction import weights
-from superpoint_ros.extraction.network import HEADS
 from superpoint_ros.training import loop, networks, stages
 from superpoint_ros.training.config import JointConfig
 from superpoint_ros.training.labels import LabelConfig
@@ -51,15 +50,16 @@ def changed_layers(before, after):
 
 
 @pytest.mark.parametrize(
-    ("heads", "expected"), [("both", set(HEADS)), ("detector", {"Pa", "Pb"}), ("descriptor", {"Da", "Db"})]
+    ("heads", "expected"), [("both", {"Pa", "Pb", "Db"}), ("detector", {"Pa", "Pb"}), ("descriptor", {"Db"})]
 )
 def test_a_joint_stage_trains_the_heads_it_names(tmp_path, labelled, tiny_weights, heads, expected):
     run, target = tmp_path / "run", tmp_path / "trained.safetensors"
     stages.train_joint(run, tiny_weights, *labelled, dataclasses.replace(JOINT, heads=heads), always)
     weights.save(networks.read(run), target)
     changed = changed_layers(weights.load(tiny_weights).network, weights.load(target).network)
-    assert changed & set(HEADS) == expected
-    assert (changed == expected) == (heads == "descriptor"), "the encoder is trained with the detector"
+    # Not Da, into which batch statistics are folded: they change with the encoder.
+    assert changed & {"Pa", "Pb", "Db"} == expected
+    assert ("4b" in changed) == (heads != "descriptor"), "the encoder is trained with the detector"
 
 
 def test_training_the_descriptor_head_alone_leaves_detections_as_they_are(tmp_path, labelled, tiny_weights, grey):

@@ -186,8 +186,8 @@ class JointObjective(_Views):
     """Detector and descriptor on warped pairs (paper, section 3.4); V is 2.
 
     Args:
-        heads: what is trained. both: all layers. detector: all but the descriptor head, through which the encoder learns
-            to describe. descriptor: the descriptor head alone.
+        heads: what is trained. both: all layers. detector: all but the descriptor head, through which the encoder
+            learns to describe. descriptor: the descriptor head alone.
 
     Raises:
         ValueError: in one sentence, if the settings of the loss do not fit each other or the network.
