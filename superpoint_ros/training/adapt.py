@@ -42,6 +42,7 @@ class AdaptConfig:
         default_factory=lambda: JointConfig(
             steps=2000,
             learning_rate=2e-4,
+            heads="detector",  # with which descriptors stay steerable
             ranges=HomographyRange(rotation=25, scale_min=0.45),
             loss=JointLoss(ramp=100),
         )
