@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import cv2
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
-
-from conftest import TINY
 
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
 from superpoint_ros.training.config import JointConfig
@@ -23,6 +19,7 @@ from superpoint_ros.training.photometric import Photometric
 from superpoint_ros.training.views import inside, project
 
 SIZE = (96, 128)
+TINY = Architecture((8, 8, 8, 8, 16, 16, 16, 16), detector=32, descriptor=16, descriptor_size=24)
 PLAIN = Photometric(light=0, dark=0, shade=0, blur=0, motion=0, noise=0, jpeg=0)
 
 
@@ -49,7 +46,7 @@ def prepared(source):
 
     def prepare(occlusion=1.0, step=0):
         batch = PairsDataset(source, config(occlusion))[step]
-        network = SuperPointNet(Architecture(*dataclasses.astuple(TINY)))
+        network = SuperPointNet(TINY)
         images, truth = JointObjective(network, SIZE, PLAIN).prepare(batch)
         return images.unflatten(0, (-1, 2))[:, :, 0], truth, motion_of(batch)
 
@@ -133,7 +130,7 @@ def test_without_occlusion_batches_are_what_they_were(source, prepared):
 def test_the_loss_with_a_foreground_reaches_both_heads_with_finite_gradients(source):
     batch = PairsDataset(source, config(1.0))[0]
     torch.manual_seed(0)
-    network = SuperPointNet(Architecture(*dataclasses.astuple(TINY)))
+    network = SuperPointNet(TINY)
     objective = JointObjective(network, SIZE)
     images, truth = objective.prepare(batch)
     objective.losses(network(images), truth)["loss"].backward()
