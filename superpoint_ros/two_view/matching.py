@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from superpoint_ros.features import Features, Matches
 from superpoint_ros.two_view.rotation import check_rotation, check_same_size, likely_rotation, steer
-from superpoint_ros.two_view.similarity import similarities
+from superpoint_ros.two_view.similarity import mutual_nearest_rows, similarities
 
 BY_CHANCE = 0.5
 """Cosine similarity that the nearest of a few hundred unrelated descriptors may reach."""
@@ -51,12 +50,10 @@ def match(
             return Matches(indices.cpu().numpy(), similarity.cpu().numpy())
     # Not in PyTorch, whose threads would keep spinning on cores that the next step needs.
     cosines = similarities(first.descriptors, second.descriptors)
-    # NumPy is four times slower along columns.
-    forward, backward = cosines.argmax(axis=1), cv2.transpose(cosines).argmax(axis=1)
-    index = np.arange(len(first))
+    forward, mutual = mutual_nearest_rows(cosines)
+    best = cosines[np.arange(len(first)), forward]
     runner_up = np.partition(cosines, -2, axis=1)[:, -2] if ratio_wanted else None
-    mutual = np.where(backward[forward] == index, forward, -1)
-    return passing(mutual, cosines[index, forward], runner_up, min_similarity, ratio)
+    return passing(np.where(mutual, forward, -1), best, runner_up, min_similarity, ratio)
 
 
 def passing(

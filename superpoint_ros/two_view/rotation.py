@@ -6,13 +6,12 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from superpoint_ros.features import Features
-from superpoint_ros.two_view.similarity import similarities
+from superpoint_ros.two_view.similarity import mutual_nearest_rows, similarities
 from superpoint_ros.two_view.steering import BLOCKS, check_steerable, steered_back
 
 ROTATIONS = ("upright", "any")
@@ -49,9 +48,8 @@ def likely_rotation(first: Features, second: Features) -> int:
     roll: Any = torch.roll if isinstance(b, Tensor) else np.roll
     probes = [roll(a, quarters * quarter, 1) for quarters in range(BLOCKS)]
     table: Any = torch.cat(probes) @ b.T if isinstance(b, Tensor) else similarities(np.concatenate(probes), b)
-    quarters = [table[k * len(a) : (k + 1) * len(a)] for k in range(BLOCKS)]
     between = (2 + 2 * (b * roll(b, quarter, 1)).sum(1)).clip(0) ** 0.5 + 1e-6
-    cosines = {2 * k: one for k, one in enumerate(quarters)}
+    cosines = {2 * quarters: table[quarters * len(a) : (quarters + 1) * len(a)] for quarters in range(BLOCKS)}
     found = {eighths: _support(one) for eighths, one in cosines.items()}
     best = max(found, key=lambda eighths: found[eighths])  # upright in a tie
     for one, other in pairwise((best - 2, best, best + 2)):
@@ -75,11 +73,8 @@ def _support(cosines: Any) -> float:
         backward = cosines.argmax(dim=0)
         mutual = backward[forward] == torch.arange(len(cosines), device=cosines.device)
         return float((best[mutual].clamp(-1, 1) ** _POWER).sum())
-    # NumPy is four times slower along columns.
-    forward, backward = cosines.argmax(axis=1), cv2.transpose(cosines).argmax(axis=1)
-    index = np.arange(len(cosines))
-    mutual = backward[forward] == index
-    return float((cosines[index, forward][mutual].clip(-1, 1) ** _POWER).sum())
+    columns, kept = mutual_nearest_rows(cosines)
+    return float((cosines[kept, columns[kept]].clip(-1, 1) ** _POWER).sum())
 
 
 def check_same_size(first: Features, second: Features) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +27,13 @@ def similarities(a: Rows, b: Rows) -> NDArray[np.float32]:
     """Compute the (N, M) cosines of (N, D) and (M, D) unit descriptors; the thread's next call may overwrite them."""
     openvino = _openvino_product(torch.get_num_threads()) if len(a) * len(b) >= _SMALL else None
     return _numpy_product(a, b) if openvino is None else openvino(a, b)
+
+
+def mutual_nearest_rows(cosines: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Find the nearest column of each row of an (N, M) table, and which of them have that row as their nearest."""
+    # NumPy is four times slower along columns.
+    forward, backward = cosines.argmax(axis=1), cv2.transpose(cosines).argmax(axis=1)
+    return forward, backward[forward] == np.arange(len(cosines))
 
 
 @one_thread()
