@@ -85,8 +85,7 @@ def _info(options: argparse.Namespace) -> dict[str, Any]:
         "normalisation": architecture.norm,
         "parameters": sum(parameter.numel() for parameter in found.network.parameters()),
     }
-    if found.path.suffix == ".safetensors":
-        result.update({key: value for key, value in weights.metadata(found.path).items() if value})
+    result.update({key: value for key, value in weights.metadata(found.path).items() if value})
     return result
 
 
@@ -98,8 +97,7 @@ def _convert(options: argparse.Namespace) -> dict[str, Any]:
     if options.out.suffix != ".safetensors":
         raise ValueError(f"output '{options.out}' is not allowed, its name must end in .safetensors")
     found = weights.load(options.weights, options.descriptor_size)
-    kept = weights.metadata(found.path) if found.path.suffix == ".safetensors" else {}
-    weights.save(found.network, options.out, kept)
+    weights.save(found.network, options.out, weights.metadata(found.path))
     return {"weights": str(options.out), "sha256": weights.load(options.out).sha256}
 
 
@@ -156,6 +154,5 @@ def _calibrate(options: argparse.Namespace) -> dict[str, Any]:
     quiet = options.json or not sys.stderr.isatty()
     images = (read_grey(path, _SIDE) for path in track(paths, "calibrating", disable=quiet))
     found_ranges = ranges.calibrate(found.network, images)
-    kept = weights.metadata(found.path) if found.path.suffix == ".safetensors" else {}
-    weights.save(found.network, options.out, kept, found_ranges)
+    weights.save(found.network, options.out, weights.metadata(found.path), found_ranges)
     return {"weights": str(options.out), "pictures": len(paths), "sha256": weights.load(options.out).sha256}

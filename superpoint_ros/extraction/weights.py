@@ -84,7 +84,7 @@ def load(name_or_path: str | Path, descriptor_size: int = 0) -> Weights:
     """
     path, name = _find(name_or_path)
     state, layout = _canonical(_read(path), path)
-    notes = metadata(path) if path.suffix == ".safetensors" else {}
+    notes = metadata(path)
     network = SuperPointNet(replace(_architecture(state, path), ordered=notes.get(ORDER) == BY_ENERGY))
     try:
         network.load_state_dict(state)
@@ -124,7 +124,9 @@ def save(
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """Read the metadata of a safetensors file."""
+    """Read the metadata of a safetensors file; files of other kinds have none."""
+    if Path(path).suffix != ".safetensors":
+        return {}
     from safetensors import safe_open
 
     with safe_open(str(path), "pt") as file:
