@@ -358,28 +358,3 @@ def test_networks_of_different_layers_have_no_mean(tmp_path, tiny_weights):
     stages.train_shapes(tmp_path, SMALL)
     with pytest.raises(ValueError, match="differ in their layers"):
         networks.average([tmp_path, tiny_weights])
-
-
-@pytest.mark.parametrize(
-    ("heads", "trained"),
-    [("both", {"conv1a", "conv4b", "convPa", "convPb", "convDa", "convDb"}), ("descriptor", {"convDa", "convDb"})],
-)
-def test_a_step_of_joint_training_changes_every_layer_that_it_should_and_no_other(labelled, heads, trained):
-    source = LabelledImages.read(*labelled, 160, always)
-    config = JointConfig(batch=3, size=(64, 80))
-    network = networks.create(TINY).requires_grad_(True)
-    objective = JointObjective(network, (64, 80), heads=heads)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    images, truth = objective.prepare(PairsDataset(source, config)[600])
-    objective.module.train()
-    objective.losses(objective.module(images), truth)["loss"].backward()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.grad is not None:
-                parameter -= 0.1 * parameter.grad
-    changed = {
-        name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
-    }
-    assert changed >= trained
-    if heads == "descriptor":
-        assert changed == trained

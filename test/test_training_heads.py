@@ -14,8 +14,9 @@ pytest.importorskip("lightning", reason="training needs the Python package light
 from superpoint_ros.extraction import weights
 from superpoint_ros.training import loop, networks, stages
 from superpoint_ros.training.config import JointConfig
+from superpoint_ros.training.data import LabelledImages, PairsDataset
 from superpoint_ros.training.labels import LabelConfig
-from superpoint_ros.training.objectives import JointLoss
+from superpoint_ros.training.objectives import JointLoss, JointObjective
 from superpoint_ros.training.steering import SteerConfig
 
 JOINT = JointConfig(
@@ -109,3 +110,30 @@ def test_a_run_of_a_version_without_a_setting_is_not_continued(tmp_path, labelle
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(ValueError, match="started by a version without the setting heads: use another folder"):
         stages.train_joint(run, tiny_weights, *labelled, JOINT, always)
+
+
+@pytest.mark.parametrize(
+    ("heads", "trained"),
+    [("both", {"conv1a", "conv4b", "convPa", "convPb", "convDa", "convDb"}), ("descriptor", {"convDa", "convDb"})],
+)
+def test_a_step_of_joint_training_changes_every_layer_that_it_should_and_no_other(
+    labelled, tiny_network, heads, trained
+):
+    source = LabelledImages.read(*labelled, 160, always)
+    config = JointConfig(batch=3, size=(64, 80))
+    network = networks.create(tiny_network.architecture).requires_grad_(True)
+    objective = JointObjective(network, (64, 80), heads=heads)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    images, truth = objective.prepare(PairsDataset(source, config)[600])
+    objective.module.train()
+    objective.losses(objective.module(images), truth)["loss"].backward()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    changed = {
+        name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert changed >= trained
+    if heads == "descriptor":
+        assert changed == trained
