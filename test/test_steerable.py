@@ -108,6 +108,16 @@ def test_a_quarter_turn_that_is_a_shift_in_another_basis_is_found_exactly():
     np.testing.assert_allclose(turned @ basis.T, np.roll(upright @ basis.T, 8, axis=1), atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["rotation", "reflection", "of low rank", "identity"])
+def test_a_basis_of_blocks_is_orthogonal_whatever_the_map(kind):
+    random = np.random.default_rng(3)
+    turn, _ = np.linalg.qr(random.normal(size=(32, 32)))
+    turn[0] *= np.sign(np.linalg.det(turn)) * (-1 if kind == "reflection" else 1)
+    covariance = {"of low rank": turn * (np.arange(32) < 9), "identity": np.eye(32)}.get(kind, turn)
+    basis = steering.block_basis(covariance)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(32), atol=1e-9)
+
+
 def test_a_change_of_basis_keeps_similarities_and_steers_the_network_s_descriptors(grey):
     before = weights.load("light").network
     scrambled, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(256, 256)))

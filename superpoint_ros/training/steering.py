@@ -22,6 +22,7 @@ from superpoint_ros.extraction.network import CELL, SuperPointNet
 from superpoint_ros.two_view.steering import BLOCKS, check_steerable, steered_back
 
 Matrix = NDArray[np.float64]
+_LEAST_SINE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -106,17 +107,26 @@ def block_basis(covariance: Matrix) -> Matrix:
     # The harmonics of a shift of four: what a turn leaves alone, what it reverses, and planes that it rotates.
     _, axes = np.linalg.eigh((turn + turn.T) / 2)  # by the cosine of the angle
     reversed_, middle, fixed = axes[:, :quarter], axes[:, quarter : size - quarter], axes[:, size - quarter :]
-    left, _, right = np.linalg.svd(middle.T @ (turn - turn.T) @ middle)
-    planes = left @ right  # by exactly a quarter, if antisymmetric
-    _, vectors = np.linalg.eigh(0.5j * (planes - planes.T))
-    vectors = vectors[:, :quarter] * np.sqrt(2)
-    cosine, sine = middle @ vectors.imag, middle @ vectors.real
+    cosine, sine = (middle @ axes for axes in _planes(middle.T @ (turn - turn.T) @ middle))
     angles = np.arange(BLOCKS) * np.pi / 2
     blocks = [
         (fixed + np.cos(2 * angle) * reversed_) / 2 + (np.cos(angle) * cosine + np.sin(angle) * sine) / np.sqrt(2)
         for angle in angles
     ]
     return np.concatenate(blocks, axis=1).T
+
+
+def _planes(antisymmetric: Matrix) -> tuple[Matrix, Matrix]:
+    """Find the planes in which an antisymmetric matrix (2 N, 2 N) rotates: two orthonormal axes of each, (2 N, N).
+
+    Where it vanishes, planes are arbitrary, as for descriptors that have fewer dimensions than components.
+    """
+    values, vectors = np.linalg.eigh(1j * antisymmetric)
+    chosen = vectors[:, values < -_LEAST_SINE] * np.sqrt(2)
+    known = np.concatenate((chosen.imag, chosen.real), axis=1)
+    rest = np.linalg.svd(known)[0][:, known.shape[1] :]
+    half = rest.shape[1] // 2
+    return np.concatenate((chosen.imag, rest[:, :half]), axis=1), np.concatenate((chosen.real, rest[:, half:]), axis=1)
 
 
 def ordered(basis: Matrix, energy: Matrix) -> Matrix:
