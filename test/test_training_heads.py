@@ -15,8 +15,11 @@ from superpoint_ros.extraction import weights
 from superpoint_ros.training import loop, networks, stages
 from superpoint_ros.training.config import JointConfig
 from superpoint_ros.training.data import LabelledImages, PairsDataset
+from superpoint_ros.training.descriptor_head import DescriptorObjective
 from superpoint_ros.training.labels import LabelConfig
+from superpoint_ros.training.motion import PAIR_KEYS
 from superpoint_ros.training.objectives import JointLoss, JointObjective
+from superpoint_ros.training.replay import Memory
 from superpoint_ros.training.steering import SteerConfig
 
 JOINT = JointConfig(
@@ -122,7 +125,7 @@ def test_a_step_of_joint_training_changes_every_layer_that_it_should_and_no_othe
     source = LabelledImages.read(*labelled, 160, always)
     config = JointConfig(batch=3, size=(64, 80))
     network = networks.create(tiny_network.architecture).requires_grad_(True)
-    objective = JointObjective(network, (64, 80), heads=heads)
+    objective = DescriptorObjective(network, (64, 80)) if heads == "descriptor" else JointObjective(network, (64, 80))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images, truth = objective.prepare(PairsDataset(source, config)[600])
     objective.module.train()
@@ -137,3 +140,74 @@ def test_a_step_of_joint_training_changes_every_layer_that_it_should_and_no_othe
     assert changed >= trained
     if heads == "descriptor":
         assert changed == trained
+
+
+def test_pairs_of_earlier_steps_are_described_anew_from_what_the_encoder_made_of_them(labelled, tiny_network):
+    source = LabelledImages.read(*labelled, 160, always)
+    network = networks.create(tiny_network.architecture)
+    objective = DescriptorObjective(network, (64, 80), loss=JointLoss(detections=9), replay=5, capacity=4)
+    dataset = PairsDataset(source, JointConfig(batch=2, size=(64, 80), occlusion=0.5))
+    objective.module.train()
+    encoded, places = [], []
+    for step in range(4):
+        images, truth = objective.prepare(dataset[step])
+        logits, descriptors, where = objective.module(images)
+        assert len(logits) == 4, "detections are needed in new pairs alone"
+        assert len(descriptors) == 2 * len(where) == (4 if step == 0 else 14)
+        assert torch.isfinite(objective.losses((logits, descriptors, where), truth)["loss"])
+        encoded.append(network.encode(images).detach().unflatten(0, (-1, 2)))
+        places.append(where)
+        # Batch statistics are those of all pairs of the step, so the same head is asked in evaluation.
+        kept = [(s, i) for s in range(step + 1) for i in range(2)][-4:]
+        of_place = {int(places[s][i]): encoded[s][i] for s, i in kept}
+        network.convDa.eval()
+        again = network.describe(torch.cat([of_place[int(place)] for place in where]))
+        objective.module._replay, rest = FixedPlaces(where), objective.module._replay
+        torch.testing.assert_close(objective.module(images)[1], again, atol=2e-3, rtol=2e-3)
+        objective.module._replay = rest
+        objective.module.train()
+    assert {int(place) for where in places for place in where[2:]} == {0, 1, 2, 3}
+
+
+class FixedPlaces:
+    """Stands for the random choice."""
+
+    def __init__(self, where):
+        self.where = where
+
+    def places(self, count):
+        return self.where
+
+
+def test_the_geometry_of_earlier_pairs_is_kept_with_them(labelled, tiny_network):
+    source = LabelledImages.read(*labelled, 160, always)
+    memory = Memory(3)
+    dataset = PairsDataset(source, JointConfig(batch=2, size=(64, 80), occlusion=0.5))
+    batches = [dataset[step] for step in range(2)]
+    memory.exchange({"to_source": batches[0]["to_source"]}, torch.tensor([0, 1]))
+    found = memory.exchange({"to_source": batches[1]["to_source"]}, torch.tensor([2, 0, 1, 1, 2]))["to_source"]
+    new, old = batches[1]["to_source"], batches[0]["to_source"]
+    torch.testing.assert_close(found, torch.stack((new[0], new[1], old[1], old[1], new[0])))
+    assert set(PAIR_KEYS) <= batches[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"replay": 3}, "replay is 3, allowed with heads both is 0"),
+        ({"replay": -1, "heads": "descriptor"}, "replay is -1, allowed is at least 0"),
+        ({"replay_capacity": 1, "heads": "descriptor"}, "replay_capacity is 1, allowed is at least batch, 2"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_refused_in_one_sentence(tmp_path, labelled, tiny_weights, settings, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        stages.train_joint(tmp_path / "run", tiny_weights, *labelled, dataclasses.replace(JOINT, **settings), always)
+
+
+def test_a_head_trained_with_replay_learns_to_describe_and_resumes(tmp_path, labelled, tiny_weights):
+    settings = dataclasses.replace(JOINT, heads="descriptor", replay=4, replay_capacity=6, average=0.5)
+    run = tmp_path / "run"
+    assert stages.train_joint(run, tiny_weights, *labelled, settings, always) == 4
+    first = networks.read(run).state_dict()["convDb.conv.weight"].clone()
+    assert stages.train_joint(run, tiny_weights, *labelled, dataclasses.replace(settings, steps=8), always) == 8
+    assert not torch.equal(first, networks.read(run).state_dict()["convDb.conv.weight"])

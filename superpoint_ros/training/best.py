@@ -10,8 +10,8 @@ from torch import nn
 
 from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.network import SuperPointNet
+from superpoint_ros.training.descriptor_head import DescriptorOnly
 from superpoint_ros.training.loop import Monitor
-from superpoint_ros.training.objectives import DescriptorOnly
 
 Measure = Callable[[Path], Mapping[str, float]]
 """Says how good a weights file is: figures by name, of which "score" is the one that counts, the more the better."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 
 from superpoint_ros.training.homographies import Curriculum, HomographyRange
 from superpoint_ros.training.loop import LoopConfig
-from superpoint_ros.training.objectives import Heads, JointLoss
+from superpoint_ros.training.objectives import JointLoss
 from superpoint_ros.training.photometric import Photometric
 
 T = TypeVar("T")
@@ -73,9 +73,13 @@ class JointConfig(DetectorConfig):
     """Detector and descriptor on warped pairs of labelled images.
 
     Attributes:
-        heads: what is trained, see `JointObjective`: both; detector, the encoder included, which keeps the descriptor
-            head as it is; or descriptor, that head alone, which takes half the time and leaves all detections as they
-            are.
+        heads: what is trained: both; detector, the encoder included, which keeps the descriptor head as it is; or
+            descriptor, that head alone, which takes half the time and leaves all detections as they are.
+        replay: with heads descriptor, number of earlier pairs that each step learns from beside its `batch` new ones.
+            What the encoder makes of them is kept, so that they take less time; each pair is used about
+            1 + replay / batch times.
+        replay_capacity: maximum number of pairs that are kept, each of which takes the memory of its encoder outputs in
+            float16: with the default network and size 0.2 MB.
         loss: choice and weights of the losses.
         close: fraction of the pairs whose second view lies within the first, like the next frame of a video; they teach
             precise localisation.
@@ -85,7 +89,9 @@ class JointConfig(DetectorConfig):
         occlusion_ranges: homographies of that part within the first view, or their inverses.
     """
 
-    heads: Heads = "both"
+    heads: Literal["both", "detector", "descriptor"] = "both"
+    replay: int = 0
+    replay_capacity: int = 10_000
     close: float = 0.0
     close_ranges: HomographyRange = HomographyRange(rotation=5, scale_min=0.8, perspective=0.05, shear=0.02)
     occlusion: float = 0.0

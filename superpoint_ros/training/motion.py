@@ -13,6 +13,15 @@ from torch import Tensor
 from superpoint_ros.training.homographies import HomographyRange, random_homographies
 from superpoint_ros.training.views import inside, project
 
+PAIR_KEYS = (
+    "to_source",
+    "foreground_shown",
+    "foreground_centre",
+    "foreground_radius",
+    "foreground_lobes",
+    "foreground_motion",
+)
+"""What of a batch says how the points of its pairs move, see `motion_of`."""
 _LOBES = (2, 3, 4)
 _AMPLITUDE = 0.15
 

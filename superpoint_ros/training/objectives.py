@@ -24,7 +24,6 @@ from superpoint_ros.two_view.steering import check_steerable, steered_back
 
 Batch = Mapping[str, Any]
 Losses = dict[str, Tensor]
-Heads = Literal["both", "detector", "descriptor"]
 _OVERSAMPLE = 2
 _MAX_CORNERS = 96
 
@@ -104,30 +103,6 @@ def _freeze_descriptor(network: SuperPointNet) -> None:
         layer.requires_grad_(False)
 
 
-class DescriptorOnly(nn.Module):
-    """A network with all but its descriptor head frozen, batch statistics included: its detections stay the same."""
-
-    def __init__(self, network: SuperPointNet) -> None:
-        super().__init__()
-        self.network = network
-        network.requires_grad_(False)
-        for layer in (network.convDa, network.convDb):
-            layer.requires_grad_(True)
-
-    def train(self, mode: bool = True) -> DescriptorOnly:
-        super().train(mode)
-        self.network.eval()
-        for layer in (self.network.convDa, self.network.convDb):
-            layer.train(mode)
-        return self
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            encoded = self.network.encode(images)
-            logits = self.network.detect(encoded)
-        return logits, self.network.describe(encoded)
-
-
 class _DetectionObjective:
     """MagicPoint: the detector head alone, by cross-entropy against labelled points."""
 
@@ -146,14 +121,14 @@ class ShapesObjective(_DetectionObjective):
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
         device = batch["seed"].device
-        generator = _generator(batch, device)
+        generator = seeded(batch, device)
         images = render.render(batch["scenes"], self.size, generator)
         points, used = render.labels(batch["scenes"], _MAX_CORNERS, device)
         valid = used & views.inside(points, self.size)
         return augment(images, generator, self.photometric), {**batch, "points": points, "valid": valid}
 
 
-class _Views:
+class ViewsObjective:
     """What is trained on labelled views of images.
 
     A batch holds sources (B, 1, S, S) uint8, labels (B, P, 2), labelled (B, P), to_source (B, V, 3, 3) and a seed.
@@ -165,7 +140,7 @@ class _Views:
     @torch.no_grad()
     def prepare(self, batch: Batch) -> tuple[Tensor, Batch]:
         images, points, valid = self._views(batch)
-        images = augment(images, _generator(batch, images.device), self.photometric)
+        images = augment(images, seeded(batch, images.device), self.photometric)
         return images, {**batch, "images": images, "points": points, "valid": valid}
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -178,16 +153,12 @@ class _Views:
         return views.warp(sources, maps.float(), self.size, _OVERSAMPLE), points, valid
 
 
-class DetectorObjective(_Views, _DetectionObjective):
+class DetectorObjective(ViewsObjective, _DetectionObjective):
     """MagicPoint: the detector head alone, on labelled views (paper, section 4)."""
 
 
-class JointObjective(_Views):
-    """Detector and descriptor on warped pairs (paper, section 3.4); V is 2.
-
-    Args:
-        heads: what is trained. both: all layers. detector: all but the descriptor head, through which the encoder
-            learns to describe. descriptor: the descriptor head alone.
+class PairsObjective(ViewsObjective):
+    """What is trained on warped pairs: V is 2, and a part of another image may be in front.
 
     Raises:
         ValueError: in one sentence, if the settings of the loss do not fit each other or the network.
@@ -199,15 +170,9 @@ class JointObjective(_Views):
         size: tuple[int, int],
         photometric: Photometric | None = None,
         loss: JointLoss | None = None,
-        heads: Heads = "both",
     ) -> None:
         self.module: nn.Module = network
-        if heads == "descriptor":
-            self.module = DescriptorOnly(network)
-        elif heads == "detector":
-            _freeze_descriptor(network)
-        self.size, self.photometric, self.heads = size, photometric or Photometric(), heads
-        self.weights = loss or JointLoss()
+        self.size, self.photometric, self.weights = size, photometric or Photometric(), loss or JointLoss()
         _check(self.weights, network.architecture.descriptor_size)
 
     def _views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -218,21 +183,68 @@ class JointObjective(_Views):
         images, points, valid = (each.unflatten(0, (-1, 2)) for each in (images, points, valid))
         return occlusion.compose(images, points, valid, batch, front, _OVERSAMPLE)
 
+    @torch.no_grad()
+    def _keypoints(self, logits: Tensor, truth: Batch) -> tuple[Tensor, Tensor]:
+        """Collect the labels of the first views, and what the network detects there: (B, P, 2), and which are used."""
+        points, valid = (truth[name].unflatten(0, (-1, 2))[:, 0] for name in ("points", "valid"))
+        if not self.weights.detections:
+            return points, valid
+        heat = decoding.heatmap(logits.unflatten(0, (-1, 2))[:, 0])
+        places, scores = decoding.select_peaks(heat, decoding.Decoding(self.weights.detections))
+        return torch.cat((points, places.float()), dim=1), torch.cat((valid, scores > 0), dim=1)
+
+    def _description(
+        self, descriptors: Tensor, points: Tensor, valid: Tensor, motion: Motion, generator: torch.Generator
+    ) -> Tensor:
+        """Compute the loss of the descriptors (B 2, D, H/8, W/8) of pairs with these keypoints of the first views."""
+        weights = self.weights
+        if weights.descriptor == "hinge":
+            first, second = descriptors.unflatten(0, (-1, 2)).unbind(dim=1)
+            margins = (weights.positive_margin, weights.negative_margin, weights.positive_weight)
+            return descriptor_losses.hinge(first, second, motion.first_to_second, *margins)
+        count, share = weights.correspondences, weights.at_keypoints
+        with torch.no_grad():
+            first, second, used = correspondences(
+                points, valid, motion, self.size, count, generator, round(count * share)
+            )
+        sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
+        one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
+        if weights.steerable:
+            turns = views.rotation(motion.first_to_second, self.size) / (2 * torch.pi)
+            quarters, eighths = (torch.round(turns * 4) * 2, torch.round(turns * 8))
+            fine = torch.rand(len(turns), device=turns.device, generator=generator) < weights.eighths
+            other = steered_back(other, torch.where(fine, eighths, quarters).long() % 8)
+        return descriptor_losses.dual_softmax(one, other, second, used, weights.temperature)
+
+
+class JointObjective(PairsObjective):
+    """Detector and descriptor on warped pairs (paper, section 3.4).
+
+    Args:
+        heads: what is trained. both: all layers. detector: all but the descriptor head, through which the encoder
+            learns to describe.
+    """
+
+    def __init__(
+        self,
+        network: SuperPointNet,
+        size: tuple[int, int],
+        photometric: Photometric | None = None,
+        loss: JointLoss | None = None,
+        heads: Literal["both", "detector"] = "both",
+    ) -> None:
+        super().__init__(network, size, photometric, loss)
+        if heads == "detector":
+            _freeze_descriptor(network)
+
     def losses(self, outputs: Any, truth: Batch) -> Losses:
         logits, descriptors = (output.float() for output in outputs)
         weights, motion = self.weights, motion_of(truth)
         target = detector_losses.targets(truth["points"], truth["valid"], self.size)
         result = {"detector": detector_losses.cross_entropy(logits, target)}
-        if weights.descriptor == "hinge":
-            first, second = descriptors.unflatten(0, (-1, 2)).unbind(dim=1)
-            margins = (weights.positive_margin, weights.negative_margin, weights.positive_weight)
-            result["descriptor"] = descriptor_losses.hinge(first, second, motion.first_to_second, *margins)
-        else:
-            result["descriptor"] = self._dual_softmax(logits, descriptors, truth, motion)
-        loss = weights.descriptor_weight * result["descriptor"]
-        if self.heads == "descriptor":
-            return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
-        loss = loss + weights.detector_weight * result["detector"]
+        generator = seeded(truth, logits.device, 1)
+        result["descriptor"] = self._description(descriptors, *self._keypoints(logits, truth), motion, generator)
+        loss = weights.detector_weight * result["detector"] + weights.descriptor_weight * result["descriptor"]
         if weights.localisation or weights.repetition:
             heat = decoding.heatmap(logits).unflatten(0, (-1, 2))
             images = truth["images"].unflatten(0, (-1, 2)).squeeze(2)
@@ -241,27 +253,6 @@ class JointObjective(_Views):
             ramp = min(float(truth["step"]) / max(weights.ramp, 1), 1.0)
             loss = loss + ramp * (weights.localisation * result["localisation"] + weights.repetition * repetition)
         return {"loss": loss, **{name: value.detach() for name, value in result.items()}}
-
-    def _dual_softmax(self, logits: Tensor, descriptors: Tensor, truth: Batch, motion: Motion) -> Tensor:
-        with torch.no_grad():
-            points, valid = (truth[name].unflatten(0, (-1, 2))[:, 0] for name in ("points", "valid"))
-            if self.weights.detections:
-                heat = decoding.heatmap(logits.unflatten(0, (-1, 2))[:, 0])
-                places, scores = decoding.select_peaks(heat, decoding.Decoding(self.weights.detections))
-                points, valid = torch.cat((points, places.float()), dim=1), torch.cat((valid, scores > 0), dim=1)
-            generator = _generator(truth, logits.device, 1)
-            count, share = self.weights.correspondences, self.weights.at_keypoints
-            first, second, used = correspondences(
-                points, valid, motion, self.size, count, generator, round(count * share)
-            )
-        sampled = decoding.sample(descriptors, torch.stack((first, second), dim=1).flatten(0, 1))
-        one, other = sampled.unflatten(0, (-1, 2)).unbind(dim=1)
-        if self.weights.steerable:
-            turns = views.rotation(motion.first_to_second, self.size) / (2 * torch.pi)
-            quarters, eighths = (torch.round(turns * 4) * 2, torch.round(turns * 8))
-            fine = torch.rand(len(turns), device=turns.device, generator=generator) < self.weights.eighths
-            other = steered_back(other, torch.where(fine, eighths, quarters).long() % 8)
-        return descriptor_losses.dual_softmax(one, other, second, used, self.weights.temperature)
 
 
 def _check(loss: JointLoss, descriptor_size: int) -> None:
@@ -279,5 +270,6 @@ def _check(loss: JointLoss, descriptor_size: int) -> None:
         raise ValueError(f"loss.temperature is {loss.temperature}, allowed is at least {least}")
 
 
-def _generator(batch: Batch, device: torch.device, offset: int = 0) -> torch.Generator:
+def seeded(batch: Batch, device: torch.device, offset: int = 0) -> torch.Generator:
+    """Make the random numbers of a batch."""
     return torch.Generator(device).manual_seed(int(batch["seed"]) + offset)

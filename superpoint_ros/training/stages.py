@@ -20,6 +20,7 @@ from superpoint_ros.training import loop, networks
 from superpoint_ros.training.best import Best, Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, read_yaml, to_plain, to_yaml
 from superpoint_ros.training.data import LabelledImages, PairsDataset, ShapesDataset, ViewsDataset, is_held_out
+from superpoint_ros.training.descriptor_head import DescriptorObjective
 from superpoint_ros.training.labels import LabelConfig, label_folder, label_folders
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
@@ -90,11 +91,22 @@ def train_joint(
     """
     if config.occlusion and config.loss.descriptor == "hinge":
         raise ValueError(f"occlusion is {config.occlusion}, allowed with loss.descriptor hinge is 0")
-    objective = partial(
-        JointObjective, size=config.size, photometric=config.photometric, loss=config.loss, heads=config.heads
-    )
     views = partial(PairsDataset, config=config)
-    return _train_on_labels(run, start_from, images, labels, config, select, objective, views, measure)
+    return _train_on_labels(run, start_from, images, labels, config, select, _pairs_objective(config), views, measure)
+
+
+def _pairs_objective(config: JointConfig) -> Callable[[SuperPointNet], Objective]:
+    common: dict[str, Any] = {"size": config.size, "photometric": config.photometric, "loss": config.loss}
+    if config.heads != "descriptor":
+        if config.replay:
+            raise ValueError(f"replay is {config.replay}, allowed with heads {config.heads} is 0")
+        return partial(JointObjective, **common, heads=config.heads)
+    if config.replay < 0:
+        raise ValueError(f"replay is {config.replay}, allowed is at least 0")
+    if config.replay_capacity < config.batch:
+        raise ValueError(f"replay_capacity is {config.replay_capacity}, allowed is at least batch, {config.batch}")
+    kept = {"replay": config.replay, "capacity": config.replay_capacity if config.replay else config.batch}
+    return partial(DescriptorObjective, **common, **kept, seed=config.seed)
 
 
 def _train_on_labels(
