@@ -105,7 +105,10 @@ def _pairs_objective(config: JointConfig) -> Callable[[SuperPointNet], Objective
         raise ValueError(f"replay is {config.replay}, allowed is at least 0")
     if config.replay_capacity < config.batch:
         raise ValueError(f"replay_capacity is {config.replay_capacity}, allowed is at least batch, {config.batch}")
-    kept = {"replay": config.replay, "capacity": config.replay_capacity if config.replay else config.batch}
+    kept: dict[str, Any] = {
+        "replay": config.replay,
+        "capacity": config.replay_capacity if config.replay else config.batch,
+    }
     return partial(DescriptorObjective, **common, **kept, seed=config.seed)
 
 
