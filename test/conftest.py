@@ -21,6 +21,8 @@ from superpoint_ros import Features, SuperPoint
 from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.network import Architecture, SuperPointNet
 
+pytest.register_assert_rewrite("detector_process", "flight_video", "odometry_run")  # failures show values
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 TINY = Architecture((8, 8, 8, 8, 16, 16, 16, 16), detector=32, descriptor=16, descriptor_size=24)

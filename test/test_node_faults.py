@@ -4,129 +4,31 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
-from types import SimpleNamespace
+from functools import partial
 
-import numpy as np
 import pytest
+from node_run import Clock, Host, create_detector, create_picture, replace_clock, state
 
 from superpoint_ros.frontend.frames import Counters
-from superpoint_ros.node import detector as module
-from superpoint_ros.node.detector import Detector
 from superpoint_ros.node.diagnostics import CameraHealth
 from superpoint_ros.node.warnings import ThrottledWarnings, format_error
-
-EUROC = {"k": [458.654, 0, 367.215, 0, 457.296, 248.375, 0, 0, 1], "d": [-0.28, 0.07, 2e-4, 2e-5]}
-
-
-class Clock:
-    """A clock that the test advances."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-
-class Host:
-    """A host that records all outputs, with subscribers on all of them except those `without`."""
-
-    def __init__(self, broken=(), without=()):
-        self.published, self.warnings, self.broken, self.without = [], [], broken, without
-
-    def subscriber_count(self, key, camera):
-        return int(key not in self.without)
-
-    def publish(self, key, camera, header, fields):
-        if key in self.broken:
-            raise RuntimeError("no room")
-        self.published.append((key, fields))
-
-    def now(self):
-        return 0
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def image_topic(self, camera):
-        return "/camera/image"
-
-    def of(self, key):
-        return [fields for name, fields in self.published if name == key]
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """The clock of warnings and diagnostics."""
-    clock = Clock()
-    monkeypatch.setattr(module, "ThrottledWarnings", lambda warn, **more: ThrottledWarnings(warn, clock))
-    monkeypatch.setattr(module, "CameraHealth", lambda: CameraHealth(clock))
-    return clock
+    return replace_clock(monkeypatch)
 
 
 @pytest.fixture
 def run(tiny_weights, clock):
     """A detector that processes each frame before `submit_image` returns."""
-
-    def run(host, **values):
-        return Detector({"weights": str(tiny_weights), "device": "cpu", **values}, host, live=False)
-
-    return run
+    return partial(create_detector, tiny_weights)
 
 
 @pytest.fixture
 def picture(grey):
-    def picture(number, **fields):
-        image = np.ascontiguousarray(grey[number : number + 240, :320])
-        header = SimpleNamespace(stamp=SimpleNamespace(sec=1, nanosec=number * 1000), frame_id="camera")
-        return SimpleNamespace(
-            **{"header": header, "height": 240, "width": 320, "encoding": "mono8", "is_bigendian": 0, "step": 320,
-               "data": image.reshape(-1), **fields}
-        )  # fmt: skip
-
-    return picture
-
-
-def info(**fields):
-    roi = SimpleNamespace(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-    base = {"height": 240, "width": 320, "distortion_model": "plumb_bob", "binning_x": 0, "binning_y": 0, "roi": roi}
-    return SimpleNamespace(**{**base, "r": [0.0] * 9, "p": [0.0] * 12, **EUROC, **fields})
-
-
-def state(detector):
-    (found,) = detector.diagnostics()
-    return found
-
-
-BROKEN = {
-    "six coefficients": {"distortion_model": "rational_polynomial", "d": [0.1] * 6},
-    "two coefficients": {"distortion_model": "equidistant", "d": [0.1] * 2},
-    "not finite": {"d": [0.1, float("nan"), 0.0, 0.0]},
-    "negative focal length": {"k": [-1.0, 0, 160, 0, 100, 120, 0, 0, 1]},
-    "unknown model": {"distortion_model": "kannala"},
-    "no numbers": {"d": "abc"},
-}
-
-
-@pytest.mark.parametrize("fields", BROKEN.values(), ids=BROKEN)
-def test_an_unusable_calibration_costs_no_frame_and_is_warned_about_once(run, picture, clock, fields):
-    host = Host()
-    detector = run(host)
-    for number in range(4):
-        detector.set_camera_info(info(**fields))
-        detector.submit_image(picture(number))
-        clock.now += 1
-    assert detector.front_end.counters.processed == 4 and detector.front_end.counters.failed == 0
-    statuses = [each["status"] for each in host.of("matched_homography")]
-    assert statuses[0] == 1 and 1 not in statuses[1:]
-    assert all((cloud["points"][:, 2] == 0).all() for cloud in host.of("keypoints_cloud"))
-    assert len(host.warnings) == 1
-    assert host.warnings[0].startswith("/camera/image: calibration ignored: ")
-    found = state(detector)
-    assert found.level == 1 and "calibration ignored" in found.message
-    detector.set_camera_info(info())
-    detector.submit_image(picture(9))
-    assert (host.of("keypoints_cloud")[-1]["points"][:, 2] == 1).all() and state(detector).level == 0
+    return partial(create_picture, grey)
 
 
 @pytest.mark.parametrize("key", ["keypoints_cloud", "image_annotated"])
@@ -143,58 +45,6 @@ def test_a_failing_optional_output_does_not_affect_the_frame(run, picture, clock
     assert found.level == 1 and f"3 {key} skipped" in found.message
     assert found.values[f"{key} skipped, total"] == "3"
     assert "Traceback" not in caplog.text
-
-
-def test_a_calibration_of_another_size_is_warned_about_with_both_sizes(run, picture, clock):
-    host = Host()
-    detector = run(host)
-    detector.set_camera_info(info(width=640, height=480))
-    for number in range(3):
-        detector.submit_image(picture(number))
-    assert len(host.warnings) == 1
-    assert "640x480" in host.warnings[0] and "320x240" in host.warnings[0]
-    assert (host.of("keypoints_cloud")[-1]["points"][:, 2] == 0).all()
-    assert state(detector).level == 1
-
-
-def test_a_calibration_of_another_size_is_reported_without_a_subscriber_until_it_fits(run, picture, clock):
-    host = Host(without=("keypoints_cloud", "image_annotated"))
-    detector = run(host, undistort="points")
-    detector.set_camera_info(info(width=640, height=480))
-    detector.submit_image(picture(0))
-    assert not len(host.of("features")[0]["normalized"])
-    (warning,) = host.warnings
-    assert "no normalized points, no points are undistorted" in warning
-    assert "calibration of another image size" in state(detector).message
-    detector.set_camera_info(info())
-    detector.submit_image(picture(1))
-    assert len(host.of("features")[1]["normalized"]) and state(detector).level == 0
-
-
-def test_the_cloud_of_a_rectified_image_comes_from_the_projection_matrix(run, picture, clock):
-    host = Host()
-    detector = run(host, rectified="true")
-    detector.set_camera_info(info(p=[200.0, 0, 150, 0, 0, 210.0, 110, 0, 0, 0, 1, 0]))
-    detector.submit_image(picture(0))
-    keypoints = host.of("features")[0]["keypoints"].reshape(-1, 2)
-    points = host.of("keypoints_cloud")[0]["points"]
-    np.testing.assert_allclose(points[:, :2], (keypoints - [150, 110]) / [200, 210], atol=1e-4)
-
-
-def test_keypoints_that_a_lens_model_cannot_invert_have_no_ray_and_are_counted(run, picture, clock):
-    host = Host()
-    detector = run(host)
-    # The polynomial has its maximum 65 pixels from the centre.
-    detector.set_camera_info(info(k=[100.0, 0, 160, 0, 100.0, 120, 0, 0, 1], d=[-0.35, 0.0, 0.0, 0.0]))
-    detector.submit_image(picture(0))
-    keypoints = host.of("features")[0]["keypoints"].reshape(-1, 2)
-    points = host.of("keypoints_cloud")[0]["points"]
-    beyond = np.linalg.norm(keypoints - [160, 120], axis=1) > 100 * 2 / 3 * (1 / (3 * 0.35)) ** 0.5
-    assert 0 < beyond.sum() < len(keypoints)
-    np.testing.assert_array_equal(np.isnan(points[:, :3]), np.repeat(beyond[:, None], 3, axis=1))
-    assert np.isfinite(points[:, 3]).all() and not host.warnings
-    found = state(detector)
-    assert found.level == 0 and found.values["keypoints without a viewing ray, total"] == str(beyond.sum())
 
 
 def test_frames_with_only_repeated_stamps_are_a_warning_with_the_reason(run, picture, clock):
