@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from superpoint_ros.odometry.smoother import project
 from superpoint_ros.two_view.geometry import homogeneous
-from superpoint_ros.two_view.motion import MotionStatus, estimate_motion, moved, sampson
+from superpoint_ros.two_view.motion import (
+    Motion,
+    MotionStatus,
+    estimate_motion,
+    moved,
+    rotation_only,
+    sampson,
+    transfer,
+)
 
 Array = NDArray[np.float64]
 
@@ -123,15 +131,24 @@ def start(first: Array, middle: Array, last: Array, threshold: float, planar: bo
         planar: the scene may be a plane, whose homography then has two possible motions.
 
     Returns:
-        None if the motion cannot be told yet: too little parallax, or two motions that explain it.
+        None if the motion cannot be told yet: too little parallax, or another motion or a rotation that explains it.
     """
-    found = [_check(motion, first, middle, last, threshold) for motion in _motions(first, last, threshold, planar)]
+    motion = estimate_motion(homogeneous(first), homogeneous(last), threshold)
+    found = [_check(each, first, middle, last, threshold) for each in _motions(motion, first, last, threshold, planar)]
     starts = sorted((each for each in found if each is not None), key=lambda each: each.error)
     if not starts:
         return None
     direction = starts[0].last[:3, 3]
     rivals = (each for each in starts[1:] if each.last[:3, 3] @ direction < _SAME_DIRECTION)
-    return None if any(each.error < _CLEARLY * starts[0].error for each in rivals) else starts[0]
+    errors = [each.error for each in rivals] + [_turn_error(motion.rotation, first, last, threshold)]
+    return None if min(errors) < _CLEARLY * starts[0].error else starts[0]
+
+
+def _turn_error(rotation: Array, first: Array, last: Array, threshold: float) -> float:
+    """Compute the error that `Start` has, for a camera that only turns, by about this rotation."""
+    a, b = homogeneous(first), homogeneous(last)
+    away = np.linalg.norm(transfer(rotation_only(rotation, a, b, threshold), a, b), axis=1)
+    return float(np.minimum(away / threshold, 1).mean())
 
 
 def _check(motion: tuple[Array, Array], first: Array, middle: Array, last: Array, threshold: float) -> Start | None:
@@ -154,8 +171,9 @@ def _check(motion: tuple[Array, Array], first: Array, middle: Array, last: Array
     return Start(found.pose, pose, np.where(worst[:, None] < 1, points, np.nan), float(np.minimum(worst, 1).mean()))
 
 
-def _motions(first: Array, last: Array, threshold: float, planar: bool) -> Iterator[tuple[Array, Array]]:
-    motion = estimate_motion(homogeneous(first), homogeneous(last), threshold)
+def _motions(
+    motion: Motion, first: Array, last: Array, threshold: float, planar: bool
+) -> Iterator[tuple[Array, Array]]:
     if motion.status is MotionStatus.OK:
         yield motion.rotation, motion.direction
     # The homography of a camera that only turns has motions as well, which explain nothing but its noise.

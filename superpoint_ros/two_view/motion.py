@@ -77,7 +77,7 @@ def estimate_motion(first: Rays, second: Rays, threshold: float) -> Motion:
     inliers = np.abs(error) <= threshold
     if np.count_nonzero(inliers) < _LEAST_MATCHES:
         return Motion.failed(len(a))
-    turn = _rotation_only(pose[0], a, b, threshold)
+    turn = rotation_only(pose[0], a, b, threshold)
     if _without_parallax(error[inliers], transfer(turn, a[inliers], b[inliers])):
         near = np.linalg.norm(transfer(turn, a, b), axis=1) <= _REACH * threshold
         return Motion(MotionStatus.ROTATION_ONLY, turn, np.zeros(3), near)
@@ -174,7 +174,8 @@ def _turned(rotation: Matrix, step: Vectors) -> Matrix:
     return np.asarray(cv2.Rodrigues(step)[0] @ rotation)
 
 
-def _rotation_only(rotation: Matrix, a: Vectors, b: Vectors, threshold: float) -> Matrix:
+def rotation_only(rotation: Matrix, a: Vectors, b: Vectors, threshold: float) -> Matrix:
+    """Refine a rotation to the one that alone explains matched rays best, by robust least squares."""
     for reach in (4 * _REACH, _REACH):
         near = np.linalg.norm(transfer(rotation, a, b), axis=1) <= reach * threshold
         if np.count_nonzero(near) < _LEAST_MATCHES:
