@@ -90,6 +90,19 @@ def command(capsys):
     return run
 
 
+@pytest.fixture
+def bag(command):
+    """Run `superpoint-ros bag` and check its exit code."""
+
+    def run(*words, code=0):
+        done = command("bag", *words)
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The project's root, with msg/, config/ and README.md."""

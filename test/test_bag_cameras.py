@@ -24,17 +24,6 @@ CAMERAS = ("left", "right")
 
 
 @pytest.fixture
-def bag(command):
-    def run(*words, code=0):
-        done = command("bag", *words)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
-
-
-@pytest.fixture
 def record(tmp_path):
     """Write a recording of both cameras: record(compressed, lost=(frame, camera), baseline)."""
 

@@ -18,17 +18,6 @@ from superpoint_ros.hosts.bag.reading import read_images
 from superpoint_ros.node.messages import features_from_message
 
 
-@pytest.fixture
-def bag(command):
-    def run(*words, code=0):
-        done = command("bag", *words)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def frames(grey):
     return moving_frames(grey)

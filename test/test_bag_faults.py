@@ -20,17 +20,6 @@ TIMEOUT = 300  # timeout in seconds; a few suffice on an idle machine
 COMMAND = [sys.executable, "-m", "superpoint_ros", "bag"]
 
 
-@pytest.fixture
-def bag(command):
-    def run(*words, code=0):
-        done = command("bag", *words)
-        assert done.returncode == code, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def frames(grey):
     return moving_frames(grey)

@@ -131,7 +131,7 @@ def start(first: Array, middle: Array, last: Array, threshold: float, planar: bo
         planar: the scene may be a plane, whose homography then has two possible motions.
 
     Returns:
-        None if the motion cannot be told yet: too little parallax, or another motion or a rotation that explains it.
+        None if the motion is still ambiguous: parallax is too small, or another motion or a pure rotation fits as well.
     """
     motion = estimate_motion(homogeneous(first), homogeneous(last), threshold)
     found = [_check(each, first, middle, last, threshold) for each in _motions(motion, first, last, threshold, planar)]

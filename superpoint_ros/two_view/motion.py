@@ -175,7 +175,7 @@ def _turned(rotation: Matrix, step: Vectors) -> Matrix:
 
 
 def rotation_only(rotation: Matrix, a: Vectors, b: Vectors, threshold: float) -> Matrix:
-    """Refine a rotation to the one that alone explains matched rays best, by robust least squares."""
+    """Refine a rotation by robust least squares so that it alone best explains the matched rays."""
     for reach in (4 * _REACH, _REACH):
         near = np.linalg.norm(transfer(rotation, a, b), axis=1) <= reach * threshold
         if np.count_nonzero(near) < _LEAST_MATCHES:
