@@ -150,7 +150,7 @@ def test_defaults_in_python_are_those_of_the_node(function, names):
 def test_a_front_end_without_settings_has_the_nodes_defaults(superpoint):
     settings, defaults = FrontEnd(superpoint).settings, interface.defaults()
     assert {**settings.extraction} == {name: defaults[name] for name in settings.extraction}
-    assert len(settings.extraction) == 11
+    assert len(settings.extraction) == 12
     assert (settings.min_similarity, settings.ratio) == (defaults["match.min_similarity"], defaults["match.ratio"])
     others = (settings.method, settings.threshold, settings.min_inliers, settings.max_gap, settings.tracking)
     names = ("homography.method", "homography.threshold", "homography.min_inliers", "max_gap", "tracking")

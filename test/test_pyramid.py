@@ -105,6 +105,50 @@ def test_two_levels_match_an_image_of_half_the_size_if_the_scale_factor_is_two(g
     assert right[1] > 1.3 * right[0] > 0
 
 
+def test_balanced_levels_are_equally_many_and_replace_what_one_lacks(make_features):
+    places = np.random.default_rng(1).uniform(0, 400, (90, 2))
+    parts = [make_features(part, seed=i) for i, part in enumerate((places[:50], places[50:55], places[55:]))]
+    found = pyramid.merge(parts, 35, balanced=True)
+    assert len(found) == 35 and (np.diff(found.scores) <= 0).all()
+    kept = {tuple(place) for place in found.keypoints}
+    best = [[rank for rank, place in enumerate(part.keypoints) if tuple(place) in kept] for part in parts]
+    assert best == [list(range(15)), list(range(5)), list(range(15))]
+    everything = pyramid.merge(parts, 100, balanced=True)
+    np.testing.assert_array_equal(everything.scores, pyramid.merge(parts, 100).scores)
+
+
+def test_balanced_levels_match_more_of_an_image_of_half_the_size(grey):
+    superpoint = SuperPoint(
+        "light", 300, nms_radius=2, detection_threshold=0.0005, levels=3, scale_factor=2.0, precision="float32"
+    )
+    small = cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    right = []
+    for balanced in (False, True):
+        superpoint.configure(balance_levels=balanced)
+        first, second = superpoint.extract(grey), superpoint.extract(small)
+        assert len(first) == len(second) == 300 and (np.diff(first.scores) <= 0).all()
+        pairs = match(first, second).indices
+        error = (first.keypoints[pairs[:, 0]] + 0.5) / 2 - 0.5 - second.keypoints[pairs[:, 1]]
+        right.append(int((np.linalg.norm(error, axis=1) < 2).sum()))
+    assert right[1] > 1.3 * right[0] > 0
+
+
+@pytest.mark.parametrize("kind", ["mask", "spread", "batch"])
+def test_balanced_levels_stay_balanced_with_everything_else(kind, grey):
+    superpoint = SuperPoint("light", 120, nms_radius=2, detection_threshold=0.0005, levels=3, precision="float32")
+    mask = np.ones(grey.shape, bool)
+    mask[:, :100] = kind != "mask"
+    shares = []
+    for balanced in (False, True):
+        superpoint.configure(balance_levels=balanced, spread=kind == "spread")
+        found = superpoint.extract_batch([grey, grey])[1] if kind == "batch" else superpoint.extract(grey, mask=mask)
+        assert len(found) == 120
+        shares.append(np.bincount(found.levels, minlength=3) / 120)
+    assert shares[1][2] > 1.1 * shares[0][2]
+    if kind != "spread":
+        np.testing.assert_allclose(shares[1], 1 / 3, atol=0.01)
+
+
 @pytest.mark.parametrize("factor", [1.0, 0.5, float("inf"), float("nan")])
 def test_levels_that_do_not_shrink_are_rejected(superpoint, factor):
     with pytest.raises(ValueError, match=f"scale_factor is {factor}, allowed is a finite number above 1"):

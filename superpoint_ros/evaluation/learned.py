@@ -20,7 +20,8 @@ class SuperPointMethod:
             number of keypoints, as in the published evaluations.
         border: width of the image border without keypoints, in pixels.
         subpixel: refine keypoints to fractions of a pixel.
-        levels, scale_factor: pyramid levels, as in `SuperPoint`. The protocol's suppression acts across them.
+        levels, scale_factor, balance_levels: pyramid levels, as in `SuperPoint`. The protocol's suppression acts across
+            them.
         nms_radius: minimum radius of suppression within a level.
         descriptor_size: number of components of a descriptor, as in `SuperPoint`.
         device, runtime, precision: as in `SuperPoint`. PyTorch in float32 is reproducible on every machine, up to
@@ -37,6 +38,7 @@ class SuperPointMethod:
         subpixel: bool = True,
         levels: int = 1,
         scale_factor: float = 1.414,
+        balance_levels: bool = False,
         nms_radius: int = 0,
         descriptor_size: int = 0,
         device: str = "auto",
@@ -53,6 +55,7 @@ class SuperPointMethod:
                 subpixel=subpixel,
                 levels=levels,
                 scale_factor=scale_factor,
+                balance_levels=balance_levels,
                 nms_radius=nms_radius,
                 descriptor_size=descriptor_size,
                 device=device,
@@ -74,6 +77,7 @@ class SuperPointMethod:
             "subpixel": used.subpixel,
             "levels": used.levels,
             "scale_factor": used.scale_factor,
+            "balance_levels": used.balance_levels,
             "descriptor_size": found.descriptor_size,
             "nms_radius": self._nms_radius,
             "runtime": found.runtime.name,
@@ -95,7 +99,9 @@ class SuperPointMethod:
         """Detect as `Method` specifies."""
         levels = self._superpoint.settings.levels
         within = max(nms_radius, self._nms_radius)
-        self._superpoint.configure(max_keypoints=max_keypoints * levels, nms_radius=within)
+        # Suppression across levels leaves fewer, so start with more; balanced levels must stay so.
+        more = 1 if self._superpoint.settings.balance_levels else levels
+        self._superpoint.configure(max_keypoints=max_keypoints * more, nms_radius=within)
         features = self._superpoint.extract(image)
         found = Detection(features.keypoints, features.scores, features.descriptors)
         if levels == 1:

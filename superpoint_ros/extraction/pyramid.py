@@ -89,7 +89,17 @@ def _batch(images: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(padded)
 
 
-def merge(found: Sequence[Features], max_keypoints: int) -> Features:
-    """Select the best features of all levels of one image; coordinates are in pixels of the image."""
+def merge(found: Sequence[Features], max_keypoints: int, balanced: bool = False) -> Features:
+    """Select the best features of all levels of one image, by descending score; coordinates are in pixels of the image.
+
+    With `balanced`, select as many of each level, and more only to replace those that another level lacks.
+    """
     joined = Features.join(found)
-    return joined.select(np.argsort(-joined.scores, kind="stable")[:max_keypoints])
+    order = np.argsort(-joined.scores, kind="stable")
+    if balanced and len(joined) > max_keypoints:
+        # Features of a level are in order of their scores, so their places in it are ranks.
+        rank = np.concatenate([np.arange(len(features)) for features in found])
+        chosen = np.zeros(len(joined), bool)
+        chosen[order[np.argsort(rank[order], kind="stable")[:max_keypoints]]] = True
+        order = order[chosen[order]]
+    return joined.select(order[:max_keypoints])

@@ -1,4 +1,4 @@
-"""From the arrays of a level's batch to the Features of each image."""
+"""From the arrays of each level's batch to the Features of each image."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from superpoint_ros.extraction import runtimes
+from superpoint_ros.extraction.masks import select_unmasked
 from superpoint_ros.extraction.network import CELL
-from superpoint_ros.extraction.pyramid import Level
-from superpoint_ros.features import Features
+from superpoint_ros.extraction.pyramid import Level, merge
+from superpoint_ros.extraction.spread import CANDIDATES, cover
+from superpoint_ros.features import Features, Mask
 
 
 def collect(found: runtimes.ExtractedBatch, originals: Sequence[tuple[int, int]], level: Level) -> Iterable[Features]:
@@ -31,3 +33,16 @@ def collect(found: runtimes.ExtractedBatch, originals: Sequence[tuple[int, int]]
             levels=np.full(count, level.index, np.uint8),
             sizes=np.full(count, CELL * ratio.mean(), np.float32),
         )
+
+
+def select(per_level: Sequence[Features], mask: Mask | None, count: int, spread: bool, balanced: bool) -> Features:
+    """Select at most `count` features of one image from those of its levels, none of them masked.
+
+    Args:
+        spread: cover the whole image, see `spread.cover`.
+        balanced: as many of each level, see `pyramid.merge`.
+    """
+    most = CANDIDATES * count if spread else count
+    unmasked = [select_unmasked(features, mask, len(features)) for features in per_level]
+    merged = merge(unmasked, most, balanced) if len(unmasked) > 1 else select_unmasked(unmasked[0], None, most)
+    return cover(merged, count) if spread else merged

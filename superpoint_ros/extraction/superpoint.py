@@ -18,11 +18,11 @@ from superpoint_ros.extraction.checks import ImageError, check_image, checked_gr
 from superpoint_ros.extraction.clock import Clock, NoClock
 from superpoint_ros.extraction.decoding import Decoding, decode_maps
 from superpoint_ros.extraction.decoding_cpu import Buffers
-from superpoint_ros.extraction.masks import masked_heat, padded_mask, select_unmasked, stacked
+from superpoint_ros.extraction.masks import masked_heat, padded_mask, stacked
 from superpoint_ros.extraction.padded import PaddedFeatures, pad
 from superpoint_ros.extraction.pyramid import MIN_SIDE, Level
-from superpoint_ros.extraction.results import collect
-from superpoint_ros.extraction.spread import CANDIDATES, cover
+from superpoint_ros.extraction.results import collect, select
+from superpoint_ros.extraction.spread import CANDIDATES
 from superpoint_ros.extraction.weights import load
 from superpoint_ros.features import Features, Mask
 from superpoint_ros.io.images import MAX_PIXELS
@@ -40,6 +40,7 @@ class Extraction(Decoding):
     max_pixels: int = MAX_PIXELS
     spread: bool = False
     scale_factor: float = pyramid.SCALE_FACTOR
+    balance_levels: bool = False
 
 
 class SuperPoint:
@@ -62,6 +63,8 @@ class SuperPoint:
         spread: choose keypoints that cover the whole image, from twice as many.
         scale_factor: ratio of the sides of a level to those of the next one, as in ORB. A larger one covers the same
             scales with fewer levels, which localise keypoints less precisely.
+        balance_levels: choose as many keypoints of each level, instead of the best of all: more matches between views
+            of very different scales, fewer between those of the same.
         descriptor_size: number of components of a descriptor, 0 for all: half or a quarter of them match nearly as
             well (see `superpoint_ros.extraction.shortening`).
         device: auto, cpu, cuda or cuda:N.
@@ -89,10 +92,12 @@ class SuperPoint:
         max_pixels: int = Extraction.max_pixels,
         spread: bool = False,
         scale_factor: float = Extraction.scale_factor,
+        balance_levels: bool = False,
         descriptor_size: int = 0,
     ) -> None:
         decoding = (max_keypoints, nms_radius, detection_threshold, border, subpixel)
-        self.settings = Extraction(*decoding, resize, levels, tile_pixels, max_pixels, spread, scale_factor)
+        sizes = (resize, levels, tile_pixels, max_pixels)
+        self.settings = Extraction(*decoding, *sizes, spread, scale_factor, balance_levels)
         _check(self.settings)
         self.weights = load(weights, descriptor_size)
         found = self.weights
@@ -233,14 +238,10 @@ class SuperPoint:
         if len(found) == 1 and not settings.spread and not masked:
             return found[0]
         with clock.stage("decode features", again=True):
-            merged = found[0]
-            if len(found) > 1:
-                merged = [pyramid.merge(per_level, settings.max_keypoints) for per_level in zip(*found, strict=True)]
-            if settings.spread:
-                return [
-                    cover(select_unmasked(one, mask, len(one)), wanted) for one, mask in zip(merged, masks, strict=True)
-                ]
-            return [select_unmasked(one, mask, wanted) for one, mask in zip(merged, masks, strict=True)]
+            return [
+                select(per_level, mask, wanted, settings.spread, settings.balance_levels)
+                for per_level, mask in zip(zip(*found, strict=True), masks, strict=True)
+            ]
 
     def _extract_level(
         self,

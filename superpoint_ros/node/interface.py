@@ -60,6 +60,12 @@ PARAMETERS = (
         4.0,
     ),
     Parameter(
+        "balance_levels",
+        False,
+        "choose as many keypoints of each level, instead of the best of all: more matches between views of very "
+        "different scales, fewer between those of the same",
+    ),
+    Parameter(
         "spread",
         False,
         "distribute keypoints over the whole image, not only its most textured part, by selecting from twice as many "
