@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import cv2
 import pytest
@@ -12,15 +13,16 @@ import yaml
 pytest.importorskip("lightning", reason="training needs the Python package lightning")
 
 from superpoint_ros.extraction import weights
+from superpoint_ros.extraction.network import ENCODER, HEADS
 from superpoint_ros.training import loop, networks, stages
 from superpoint_ros.training.config import JointConfig
 from superpoint_ros.training.data import LabelledImages, PairsDataset
-from superpoint_ros.training.descriptor_head import DescriptorObjective
 from superpoint_ros.training.labels import LabelConfig
 from superpoint_ros.training.motion import PAIR_KEYS
 from superpoint_ros.training.objectives import JointLoss, JointObjective
 from superpoint_ros.training.replay import Memory
 from superpoint_ros.training.steering import SteerConfig
+from superpoint_ros.training.upper_layers import DescriptorObjective, UpperObjective
 
 JOINT = JointConfig(
     steps=4, batch=2, size=(64, 80), longer_side=160, warmup=1, accelerator="cpu", precision="32-true",
@@ -116,16 +118,20 @@ def test_a_run_of_a_version_without_a_setting_is_not_continued(tmp_path, labelle
 
 
 @pytest.mark.parametrize(
-    ("heads", "trained"),
-    [("both", {"conv1a", "conv4b", "convPa", "convPb", "convDa", "convDb"}), ("descriptor", {"convDa", "convDb"})],
+    ("create", "trained"),
+    [
+        (JointObjective, {f"conv{name}" for name in ENCODER + HEADS}),
+        (DescriptorObjective, {"convDa", "convDb"}),
+        (partial(UpperObjective, frozen=6), {"conv4a", "conv4b", "convPa", "convPb", "convDa", "convDb"}),
+    ],
 )
 def test_a_step_of_joint_training_changes_every_layer_that_it_should_and_no_other(
-    labelled, tiny_network, heads, trained
+    labelled, tiny_network, create, trained
 ):
     source = LabelledImages.read(*labelled, 160, always)
     config = JointConfig(batch=3, size=(64, 80))
     network = networks.create(tiny_network.architecture).requires_grad_(True)
-    objective = DescriptorObjective(network, (64, 80)) if heads == "descriptor" else JointObjective(network, (64, 80))
+    objective = create(network, (64, 80))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     images, truth = objective.prepare(PairsDataset(source, config)[600])
     objective.module.train()
@@ -137,36 +143,66 @@ def test_a_step_of_joint_training_changes_every_layer_that_it_should_and_no_othe
     changed = {
         name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert changed >= trained
-    if heads == "descriptor":
-        assert changed == trained
+    assert changed == trained
 
 
-def test_pairs_of_earlier_steps_are_described_anew_from_what_the_encoder_made_of_them(labelled, tiny_network):
+@pytest.mark.parametrize("frozen", [0, 4, 6, 8])
+def test_pairs_of_earlier_steps_are_learnt_anew_from_what_the_frozen_layers_made_of_them(
+    labelled, tiny_network, frozen
+):
+    """With 0, all but the descriptor head is frozen."""
     source = LabelledImages.read(*labelled, 160, always)
     network = networks.create(tiny_network.architecture)
-    objective = DescriptorObjective(network, (64, 80), loss=JointLoss(detections=9), replay=5, capacity=4)
+    shared = {"loss": JointLoss(detections=9), "replay": 5, "capacity": 4}
+    if frozen:
+        objective = UpperObjective(network, (64, 80), **shared, frozen=frozen)
+        lower, upper = ENCODER[:frozen], ENCODER[frozen:]
+    else:
+        objective = DescriptorObjective(network, (64, 80), **shared)
+        lower, upper = ENCODER, ()
+    trained = [*upper, "Pa", "Pb", "Da", "Db"] if frozen else ["Da", "Db"]
     dataset = PairsDataset(source, JointConfig(batch=2, size=(64, 80), occlusion=0.5))
     objective.module.train()
     encoded, places = [], []
     for step in range(4):
         images, truth = objective.prepare(dataset[step])
         logits, descriptors, where = objective.module(images)
-        assert len(logits) == 4, "detections are needed in new pairs alone"
         assert len(descriptors) == 2 * len(where) == (4 if step == 0 else 14)
+        assert len(logits) == (len(descriptors) if frozen else 4), "a frozen detector is needed for new pairs alone"
         assert torch.isfinite(objective.losses((logits, descriptors, where), truth)["loss"])
-        encoded.append(network.encode(images).detach().unflatten(0, (-1, 2)))
+        encoded.append(network.encode(images, lower).detach().unflatten(0, (-1, 2)))
         places.append(where)
-        # Batch statistics are those of all pairs of the step, so the same head is asked in evaluation.
+        # Batch statistics are those of all pairs of the step, so the same layers are asked in evaluation.
         kept = [(s, i) for s in range(step + 1) for i in range(2)][-4:]
         of_place = {int(places[s][i]): encoded[s][i] for s, i in kept}
-        network.convDa.eval()
-        again = network.describe(torch.cat([of_place[int(place)] for place in where]))
+        for name in trained:
+            network.get_submodule(f"conv{name}").eval()
+        above = network.encode(torch.cat([of_place[int(place)] for place in where]), upper)
         objective.module._replay, rest = FixedPlaces(where), objective.module._replay
-        torch.testing.assert_close(objective.module(images)[1], again, atol=2e-3, rtol=2e-3)
+        again = objective.module(images)
+        torch.testing.assert_close(again[1], network.describe(above), atol=2e-3, rtol=2e-3)
+        if frozen:
+            torch.testing.assert_close(again[0], network.detect(above), atol=2e-3, rtol=2e-3)
         objective.module._replay = rest
         objective.module.train()
     assert {int(place) for where in places for place in where[2:]} == {0, 1, 2, 3}
+
+
+def test_earlier_pairs_are_learnt_with_their_own_labels_images_and_geometry(labelled, tiny_network):
+    source = LabelledImages.read(*labelled, 160, always)
+    network = networks.create(tiny_network.architecture).eval()
+    loss = JointLoss(localisation=0.5, repetition=0.5, ramp=1)
+    objective = UpperObjective(network, (64, 80), loss=loss, frozen=6, replay=2, capacity=2)
+    dataset = PairsDataset(source, JointConfig(batch=1, size=(64, 80), occlusion=0.5))
+    (early, before), (late, truth) = objective.prepare(dataset[3]), objective.prepare(dataset[4])
+    objective.losses((*network(early), torch.tensor([0])), before)
+    outputs = network(torch.cat((late, early)))
+    found = objective.losses((*outputs, torch.tensor([1, 0])), truth)
+    together = {name: torch.cat((truth[name], before[name])) for name in (*PAIR_KEYS, "points", "valid", "images")}
+    expected = JointObjective(network, (64, 80), loss=loss).losses(outputs, {**truth, **together})
+    assert set(found) == set(expected) == {"loss", "detector", "descriptor", "localisation", "repeated"}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-3, rtol=1e-3)
 
 
 class FixedPlaces:
@@ -194,7 +230,8 @@ def test_the_geometry_of_earlier_pairs_is_kept_with_them(labelled, tiny_network)
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"replay": 3}, "replay is 3, allowed with heads both is 0"),
+        ({"replay": 3}, "replay is 3, allowed without frozen layers is 0"),
+        ({"frozen": 9}, "frozen is 9, allowed is 0 to 8"),
         ({"replay": -1, "heads": "descriptor"}, "replay is -1, allowed is at least 0"),
         ({"replay_capacity": 1, "heads": "descriptor"}, "replay_capacity is 1, allowed is at least batch, 2"),
     ],
@@ -204,10 +241,13 @@ def test_a_replay_that_cannot_be_is_refused_in_one_sentence(tmp_path, labelled, 
         stages.train_joint(tmp_path / "run", tiny_weights, *labelled, dataclasses.replace(JOINT, **settings), always)
 
 
-def test_a_head_trained_with_replay_learns_to_describe_and_resumes(tmp_path, labelled, tiny_weights):
-    settings = dataclasses.replace(JOINT, heads="descriptor", replay=4, replay_capacity=6, average=0.5)
+@pytest.mark.parametrize(
+    ("changes", "layer"), [({"heads": "descriptor"}, "convDb"), ({"frozen": 6}, "conv4a"), ({"frozen": 8}, "convPb")]
+)
+def test_training_with_replay_learns_and_resumes(tmp_path, labelled, tiny_weights, changes, layer):
+    settings = dataclasses.replace(JOINT, **changes, replay=4, replay_capacity=6, average=0.5)
     run = tmp_path / "run"
     assert stages.train_joint(run, tiny_weights, *labelled, settings, always) == 4
-    first = networks.read(run).state_dict()["convDb.conv.weight"].clone()
+    first = networks.read(run).state_dict()[f"{layer}.conv.weight"].clone()
     assert stages.train_joint(run, tiny_weights, *labelled, dataclasses.replace(settings, steps=8), always) == 8
-    assert not torch.equal(first, networks.read(run).state_dict()["convDb.conv.weight"])
+    assert not torch.equal(first, networks.read(run).state_dict()[f"{layer}.conv.weight"])

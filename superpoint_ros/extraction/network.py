@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -75,10 +76,10 @@ class SuperPointNet(nn.Module):
         self.convDb = Layer(a.descriptor, a.descriptor_size, 1, last, relu=False)
         self.pool = nn.MaxPool2d(2)
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Encode (B, 1, H, W) images as (B, C, H/8, W/8) features."""
+    def encode(self, image: Tensor, layers: Sequence[str] = ENCODER) -> Tensor:
+        """Encode (B, 1, H, W) images as (B, C, H/8, W/8) features, or carry out some of the encoder's layers."""
         x = image
-        for name in ENCODER:
+        for name in layers:
             x = self.get_submodule(f"conv{name}")(x)
             if name in POOLED:
                 x = self.pool(x)

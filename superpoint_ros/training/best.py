@@ -10,8 +10,8 @@ from torch import nn
 
 from superpoint_ros.extraction import weights
 from superpoint_ros.extraction.network import SuperPointNet
-from superpoint_ros.training.descriptor_head import DescriptorOnly
 from superpoint_ros.training.loop import Monitor
+from superpoint_ros.training.upper_layers import UpperLayers
 
 Measure = Callable[[Path], Mapping[str, float]]
 """Says how good a weights file is: figures by name, of which "score" is the one that counts, the more the better."""
@@ -27,7 +27,7 @@ class Best:
         self._run, self._measure, self._monitor = run, measure, monitor
 
     def __call__(self, step: int, module: nn.Module) -> None:
-        network = module.network if isinstance(module, DescriptorOnly) else module
+        network = module.network if isinstance(module, UpperLayers) else module
         assert isinstance(network, SuperPointNet)
         latest, best = self._run / "latest.safetensors", self._run / WEIGHTS
         weights.save(network, latest, {"step": str(step)})

@@ -75,11 +75,13 @@ class JointConfig(DetectorConfig):
     Attributes:
         heads: what is trained: both; detector, the encoder included, which keeps the descriptor head as it is; or
             descriptor, that head alone, which takes half the time and leaves all detections as they are.
-        replay: with heads descriptor, number of earlier pairs that each step learns from beside its `batch` new ones.
-            What the encoder makes of them is kept, so that they take less time; each pair is used about
+        frozen: number of encoder layers that stay as they are, from the first one, 0 to 8; with
+            heads descriptor all do.
+        replay: with frozen layers, number of earlier pairs that each step learns from beside its `batch` new ones.
+            What the frozen layers make of them is kept, so that they take less time; each pair is used about
             1 + replay / batch times.
-        replay_capacity: maximum number of pairs that are kept, each of which takes the memory of its encoder outputs in
-            float16: with the default network and size 0.2 MB.
+        replay_capacity: maximum number of pairs that are kept, each of which takes the memory of those outputs in
+            float16: with the default network and size 0.2 MB if six layers or more are frozen.
         loss: choice and weights of the losses.
         close: fraction of the pairs whose second view lies within the first, like the next frame of a video; they teach
             precise localisation.
@@ -90,6 +92,7 @@ class JointConfig(DetectorConfig):
     """
 
     heads: Literal["both", "detector", "descriptor"] = "both"
+    frozen: int = 0
     replay: int = 0
     replay_capacity: int = 10_000
     close: float = 0.0

@@ -13,20 +13,20 @@ import torch
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from superpoint_ros.extraction.network import Architecture, SuperPointNet
+from superpoint_ros.extraction.network import ENCODER, Architecture, SuperPointNet
 from superpoint_ros.io.files import atomic_write, write_text
 from superpoint_ros.io.images import evenly_spaced, list_images, read_grey
 from superpoint_ros.training import loop, networks
 from superpoint_ros.training.best import Best, Measure
 from superpoint_ros.training.config import DetectorConfig, JointConfig, ShapesConfig, read_yaml, to_plain, to_yaml
 from superpoint_ros.training.data import LabelledImages, PairsDataset, ShapesDataset, ViewsDataset, is_held_out
-from superpoint_ros.training.descriptor_head import DescriptorObjective
 from superpoint_ros.training.labels import LabelConfig, label_folder, label_folders
 from superpoint_ros.training.loop import LoopConfig
 from superpoint_ros.training.monitor import TensorBoard
 from superpoint_ros.training.networks import CHECKPOINT
 from superpoint_ros.training.objectives import DetectorObjective, JointObjective, Objective, ShapesObjective
 from superpoint_ros.training.steering import SteerConfig, Steering, make_steerable
+from superpoint_ros.training.upper_layers import DescriptorObjective, UpperObjective
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -97,19 +97,21 @@ def train_joint(
 
 def _pairs_objective(config: JointConfig) -> Callable[[SuperPointNet], Objective]:
     common: dict[str, Any] = {"size": config.size, "photometric": config.photometric, "loss": config.loss}
-    if config.heads != "descriptor":
-        if config.replay:
-            raise ValueError(f"replay is {config.replay}, allowed with heads {config.heads} is 0")
-        return partial(JointObjective, **common, heads=config.heads)
+    if not 0 <= config.frozen <= len(ENCODER):
+        raise ValueError(f"frozen is {config.frozen}, allowed is 0 to {len(ENCODER)}")
+    if config.replay and config.heads != "descriptor" and not config.frozen:
+        raise ValueError(f"replay is {config.replay}, allowed without frozen layers is 0")
     if config.replay < 0:
         raise ValueError(f"replay is {config.replay}, allowed is at least 0")
     if config.replay_capacity < config.batch:
         raise ValueError(f"replay_capacity is {config.replay_capacity}, allowed is at least batch, {config.batch}")
-    kept: dict[str, Any] = {
-        "replay": config.replay,
-        "capacity": config.replay_capacity if config.replay else config.batch,
-    }
-    return partial(DescriptorObjective, **common, **kept, seed=config.seed)
+    capacity = config.replay_capacity if config.replay else config.batch
+    kept: dict[str, Any] = {"replay": config.replay, "capacity": capacity, "seed": config.seed}
+    if config.heads == "descriptor":
+        return partial(DescriptorObjective, **common, **kept)
+    if config.frozen:
+        return partial(UpperObjective, **common, **kept, heads=config.heads, frozen=config.frozen)
+    return partial(JointObjective, **common, heads=config.heads)
 
 
 def _train_on_labels(
