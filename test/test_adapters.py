@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from node_run import Host
 
 from superpoint_ros import Frame, FrameResult, Homography, Matches, Status
 from superpoint_ros.adapters.foxglove import LINE_LIST, POINTS, image_annotations
@@ -78,28 +79,6 @@ def test_a_frame_without_keypoints_clears_the_annotations(result, make_features)
     empty = replace(result, features=make_features([], image_size=SIZE), reference=None, matches=Matches.empty(),
                     track_ages=np.zeros(0, np.int64))  # fmt: skip
     assert image_annotations(empty)["points"] == []
-
-
-class Host:
-    """A host with subscribers on all outputs."""
-
-    def __init__(self):
-        self.published, self.warnings = [], []
-
-    def subscriber_count(self, key, camera):
-        return 1
-
-    def publish(self, key, camera, header, fields):
-        self.published.append((key, fields))
-
-    def now(self):
-        return 0
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def image_topic(self, camera):
-        return "/camera/image"
 
 
 @pytest.fixture

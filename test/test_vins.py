@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from node_run import Host
 
 from superpoint_ros import Status
 from superpoint_ros.hosts.wire.messages import create_message, header_message
@@ -22,11 +23,12 @@ CAMERAS = 1  # NUM_OF_CAM of VINS-Mono
 ADAPTED = ("vins_restart", "vins_features", "vins_mono_features")
 
 
-class Host:
-    """Keeps every message as it arrives at a subscriber."""
+class Subscriber(Host):
+    """Subscribes to what the adapters publish, and keeps every message as it arrives."""
 
     def __init__(self):
-        self.received, self.results, self.warnings = [], [], []
+        super().__init__()
+        self.received, self.results = [], []
 
     def subscriber_count(self, key, camera):
         return int(key in ADAPTED)
@@ -38,15 +40,6 @@ class Host:
             self.received.append((key, message))
         elif key == "features":
             self.results.append(fields)
-
-    def now(self):
-        return 0
-
-    def warn(self, text):
-        self.warnings.append(text)
-
-    def image_topic(self, camera):
-        return "/camera/image"
 
     def of(self, key):
         return [message for name, message in self.received if name == key]
@@ -70,7 +63,7 @@ def run(flight):
     pytest.importorskip("rosbags", reason="rosbags, which serialises messages without ROS, is not installed")
 
     def run(gap=0, calibrated=True, host=None, **values):
-        host = host or Host()
+        host = host or Subscriber()
         values = {"weights": "light", "device": "cpu", "max_keypoints": 300, "adapters": ["vins"], **values}
         detector = Detector(values, host, live=False)
         if calibrated:
@@ -153,7 +146,7 @@ def test_messages_have_the_stamp_of_their_image(host):
 
 
 def test_viewing_rays_are_computed_once_a_frame_for_all_topics(run, monkeypatch):
-    class Subscribed(Host):
+    class WithCloud(Subscriber):
         clouds = 0
 
         def subscriber_count(self, key, camera):
@@ -169,7 +162,7 @@ def test_viewing_rays_are_computed_once_a_frame_for_all_topics(run, monkeypatch)
 
     counts = []
     monkeypatch.setattr(camera, "undistort", counted)
-    host = run(host=Subscribed())
+    host = run(host=WithCloud())
     assert host.clouds == len(host.of("vins_features")) == len(host.of("vins_mono_features")) == 5
     # Those of its keypoints and, from the second frame on, of earlier ones for the velocities.
     assert len(counts) == 5 + 4
