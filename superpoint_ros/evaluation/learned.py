@@ -88,6 +88,7 @@ class SuperPointMethod:
                 "extraction/decoding*.py",
                 "extraction/corners.py",
                 "extraction/pyramid.py",
+                "extraction/results.py",
                 "extraction/shortening.py",
                 "extraction/superpoint.py",
                 "extraction/runtimes/*.py",
